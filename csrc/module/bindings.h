@@ -1,0 +1,11 @@
+// The extension module flashpoint._C is put together here: each room that has Python bindings offers one
+// `int bind_<room>(PyObject* module)` (0, or -1 with a Python error set), defined in csrc/module/<room>.cpp.
+//
+// To add one: declare it below, define it in its own file, and list it in module.cpp.
+#pragma once
+
+#include <Python.h>
+
+namespace flashpoint {
+
+}  // namespace flashpoint

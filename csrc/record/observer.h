@@ -1,0 +1,106 @@
+// What the evaluator tells a recording, and nothing else: the interface between eval/ and record/.
+//
+// The evaluator performs every instruction with CPython's own operations; an Observer only watches.
+// Around an instruction that reads, writes or calls, the evaluator sends `before` (operands still alive
+// on the stack, nothing executed) and, once it has run, `after` (operands still alive, result not yet
+// pushed; `result` is null when the instruction raised, and then the Python error is set). Frames that
+// run in between send their own pairs; the Pending value ties a pair together, so it lives on the C stack.
+//
+// Invariants
+//  - An observer never changes what the program does. The one exception is Call: it may answer the call
+//    itself (Pending::answer), which is how the tracing-state queries work.
+//  - An observer never leaves a Python error set and never clears one that was set.
+//  - An observer may end its own recording at any event; it then clears ThreadContext::observer. The
+//    evaluator therefore loads ThreadContext::observer anew for each event, `after` included.
+//
+// Scalar shadow: beside the localsplus array of each evaluated frame runs an array of Tags, one per slot
+// (locals, cells, stack), 0 = nothing known. The evaluator moves tags along with values wherever an
+// instruction only moves a value; every other push writes the tag `after` returned (0 without observer).
+//
+// Threads and GIL: an observer belongs to one thread and is called with the GIL held.
+#pragma once
+
+#include <Python.h>
+
+#include <cstdint>
+
+struct _PyInterpreterFrame;
+
+namespace flashpoint {
+
+using Tag = uint32_t;
+
+// A frame that is being evaluated. Owned by the evaluator's C frame; `caller` is the next evaluated frame
+// outwards on this thread (C code may lie between).
+struct EvalFrame {
+  _PyInterpreterFrame* frame = nullptr;
+  EvalFrame* caller = nullptr;
+  Tag* tags = nullptr;         // one per localsplus slot, stack included; null while nothing is recorded
+  PyObject** stack_pointer = nullptr;  // valid during an event: one past the top of the value stack
+};
+
+enum class Event : uint8_t {
+  kGlobal,        // a = globals or builtins dict it was found in, name;         result = value
+  kName,          // LOAD_NAME: a = null, name
+  kStoreGlobal,   // a = globals dict, name, b = value or null (delete)
+  kStoreName,     // STORE_NAME/DELETE_NAME
+  kCell,          // a = cell;                                                    result = content
+  kStoreCell,     // a = cell, b = value or null
+  kAttr,          // LOAD_ATTR: a = object, name;                                 result = value
+  kMethod,        // LOAD_METHOD: a = object, name;    result = value, or the unbound method that was found
+  kSpecial,       // with statement: a = object, name = __enter__/__exit__;       result = bound method
+  kStoreAttr,     // a = object, name, b = value or null (delete)
+  kSubscr,        // a = container, b = key
+  kStoreSubscr,   // a = container, b = key, c = value or null (delete)
+  kBinary,        // detail = NB_* of BINARY_OP, a, b
+  kUnary,         // detail = opcode, a
+  kTruth,         // a; result = Py_True/Py_False (borrowed); not sent when a is exactly True or False
+  kCompare,       // detail = Py_LT.., a, b
+  kContains,      // a = container, b = item; result = Py_True/Py_False before inversion
+  kIs,            // a, b (no result)
+  kIter,          // a = iterable; result = iterator
+  kNext,          // a = iterator; result = value, null at the end
+  kUnpack,        // a = iterable that is read to its end: UNPACK_*, LIST_EXTEND, SET_UPDATE, f(*a)
+  kUnpackMapping, // a = mapping that is read to its end: DICT_UPDATE, DICT_MERGE, f(**a)
+  kFormat,        // a = value, b = format spec or null, detail = conversion flag
+  kCall,          // a = callable, args/nargs/kwnames as in vectorcall (CALL_FUNCTION_EX: unpacked alike)
+  kImport,        // IMPORT_NAME: name;     result = module
+  kImportFrom,    // IMPORT_FROM: a = module, name
+  kClosure,       // COPY_FREE_VARS: a = function, b = its closure tuple (no result)
+  kMatch,         // MATCH_* and GET_LEN: detail = opcode, a = subject, b = other operand or null
+  kYield,         // a = yielded value (no result)
+  kUnsupported,   // detail = opcode: an instruction the evaluator hands over
+};
+
+// The operands of one event. All borrowed from the frame; alive from `before` to `after`.
+struct Operands {
+  Event event;
+  int detail = 0;
+  PyObject* a = nullptr;
+  PyObject* b = nullptr;
+  PyObject* c = nullptr;
+  PyObject* name = nullptr;
+  PyObject* const* args = nullptr;
+  Py_ssize_t nargs = 0;   // positional ones
+  PyObject* kwnames = nullptr;
+};
+
+struct Pending {
+  PyObject* answer = nullptr;  // kCall only: a new reference that replaces the call's result
+  uint32_t word = 0;           // the observer's own
+  void* data = nullptr;        // the observer's own
+};
+
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual Pending before(EvalFrame& frame, const Operands& operands) = 0;
+  virtual Tag after(EvalFrame& frame, const Operands& operands, Pending pending, PyObject* result) = 0;
+  // A frame starts (its arguments are in place, no instruction has run; a generator's resume included).
+  // A non-null answer (new reference) becomes the frame's return value and its code does not run.
+  virtual PyObject* enter_frame(EvalFrame& frame) = 0;
+  // A frame ends: result is its return or yielded value, null when it raises.
+  virtual void leave_frame(EvalFrame& frame, PyObject* result) = 0;
+};
+
+}  // namespace flashpoint
