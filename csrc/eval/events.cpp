@@ -77,9 +77,12 @@ void end_frame(ThreadContext& context, EvalFrame& frame, Observer* observer, PyO
 }
 
 void report_unsupported(ThreadContext& context, _PyInterpreterFrame* frame, int opcode) {
+  if (context.observer == nullptr) return;
   EvalFrame eval_frame{frame, context.top};
   eval_frame.stack_pointer = _PyFrame_GetStackPointer(frame);
+  eval_frame.tags = allocate_tags(frame->f_code->co_nlocalsplus + frame->f_code->co_stacksize + 1);
   begin_event(context, eval_frame, {.event = Event::kUnsupported, .detail = opcode});
+  release_tags(eval_frame.tags);
 }
 
 void flush_instruction_count(ThreadContext& context) {

@@ -70,7 +70,7 @@ __attribute__((noinline)) PyObject* run_without_hook(PyThreadState* tstate, _PyI
 
 PyObject* hook(PyThreadState* tstate, _PyInterpreterFrame* frame, int throwflag) {
   if (near_stack_end()) [[unlikely]] {
-    if (context.armed && context.observer != nullptr) report_unsupported(context, frame, RESUME);
+    if (context.armed) report_unsupported(context, frame, RESUME);
     return run_without_hook(tstate, frame, throwflag);
   }
   ThreadContext& here = context;
