@@ -8,4 +8,6 @@
 
 namespace flashpoint {
 
+int bind_eval(PyObject* module);
+
 }  // namespace flashpoint
