@@ -8,4 +8,6 @@
 
 namespace flashpoint {
 
+int bind_graph(PyObject* module);
+
 }  // namespace flashpoint

@@ -4,7 +4,7 @@ namespace flashpoint {
 namespace {
 
 using Binder = int (*)(PyObject*);
-constexpr Binder kBinders[] = {nullptr};
+constexpr Binder kBinders[] = {bind_graph};
 
 PyModuleDef module_def = {
     PyModuleDef_HEAD_INIT, "flashpoint._C", "Native core of flashpoint.", -1, nullptr,
