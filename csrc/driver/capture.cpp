@@ -108,7 +108,7 @@ Capture capture(PyObject* function, PyObject* const* args, size_t nargs, PyObjec
     Recorder* outer = std::exchange(active, &recorder);
     ArmedScope armed(&recorder);
     {
-      TracerScope tracing(graph_recorder);
+      TracerScope tracing(&graph_recorder);
       out.result = PyObject_Vectorcall(function, args, nargs, kwnames);
     }
     thread_context().observer = nullptr;

@@ -94,7 +94,7 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
   if (needs_nodes) nodes = tree_.values();
   std::vector<at::Tensor> inputs;
   inputs.reserve(graph_->inputs.size());
-  for (const ir::Input& input : graph_->inputs) inputs.push_back(py::unpack_tensor(tree_.values()[input.source]));
+  for (const ir::Input& input : graph_->inputs) inputs.push_back(unpack_tensor(tree_.values()[input.source]));
 
   at::Tensor random_state;
   if (draws_random_) random_state = at::detail::getDefaultCPUGenerator().get_state();
@@ -115,14 +115,14 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
       ++counters().restarts;
       return Outcome::kRestart;
     }
-    py::translate_exception();
+    set_python_error(std::current_exception());
     return Outcome::kDone;
   }
   inputs.clear();
   counters().ops_replayed += program_.node_count();
   std::vector<Ref> tensors;
   tensors.reserve(outputs.size());
-  for (const at::Tensor& t : outputs) tensors.push_back(Ref::steal(py::wrap_tensor(t)));
+  for (const at::Tensor& t : outputs) tensors.push_back(Ref::steal(wrap_tensor(t)));
   outputs.clear();
   BuildContext context{nodes, tensors, recipes_, {}};
   if (!commit(context, effects_)) return Outcome::kDone;

@@ -8,7 +8,7 @@
 namespace flashpoint {
 
 TensorMeta TensorMeta::of(PyObject* object) {
-  c10::TensorImpl* t = py::tensor_impl(object);
+  c10::TensorImpl* t = tensor_impl(object);
   TensorMeta m;
   m.key_set = t->key_set().raw_repr();
   m.dtype = static_cast<int16_t>(c10::typeMetaToScalarType(t->dtype()));
@@ -16,7 +16,7 @@ TensorMeta TensorMeta::of(PyObject* object) {
   m.device_index = t->device().index();
   m.layout = static_cast<int16_t>(t->layout());
   m.requires_grad = t->requires_grad();
-  m.is_leaf = !m.requires_grad || py::tensor_is_leaf(object);
+  m.is_leaf = !m.requires_grad || tensor_is_leaf(object);
   m.is_inference = t->is_inference();
   if (t->layout() == c10::kStrided && !t->has_symbolic_sizes_strides()) {
     m.sizes = t->sizes().vec();
@@ -26,8 +26,8 @@ TensorMeta TensorMeta::of(PyObject* object) {
 }
 
 bool TensorMeta::matches(PyObject* object) const {
-  if (!py::is_tensor(object)) return false;
-  c10::TensorImpl* t = py::tensor_impl(object);
+  if (!is_tensor(object)) return false;
+  c10::TensorImpl* t = tensor_impl(object);
   if (t == nullptr || t->key_set().raw_repr() != key_set || t->requires_grad() != requires_grad ||
       static_cast<int16_t>(c10::typeMetaToScalarType(t->dtype())) != dtype) {
     return false;
@@ -38,7 +38,7 @@ bool TensorMeta::matches(PyObject* object) const {
     return false;
   }
   if (static_cast<int16_t>(t->device().type()) != device_type || t->device().index() != device_index) return false;
-  return !requires_grad || py::tensor_is_leaf(object) == is_leaf;
+  return !requires_grad || tensor_is_leaf(object) == is_leaf;
 }
 
 std::string TensorMeta::text() const {
@@ -54,8 +54,8 @@ std::string TensorMeta::text() const {
 }
 
 bool tensors_overlap(PyObject* a, PyObject* b) {
-  c10::TensorImpl* x = py::tensor_impl(a);
-  c10::TensorImpl* y = py::tensor_impl(b);
+  c10::TensorImpl* x = tensor_impl(a);
+  c10::TensorImpl* y = tensor_impl(b);
   if (!x->has_storage() || !y->has_storage()) return false;
   if (x->storage().unsafeGetStorageImpl() != y->storage().unsafeGetStorageImpl()) return false;
   if (x->numel() == 0 || y->numel() == 0) return false;

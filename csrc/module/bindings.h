@@ -9,5 +9,7 @@
 namespace flashpoint {
 
 int bind_eval(PyObject* module);
+int bind_graph(PyObject* module);
+int bind_driver(PyObject* module);
 
 }  // namespace flashpoint

@@ -229,8 +229,8 @@ void Recorder::call_torch(const char* name, PyObject* const* args, Py_ssize_t n,
   const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
   for (Py_ssize_t i = 0; i < total && !ended_; ++i) {
     PyObject* a = args[i];
-    if (py::is_tensor(a)) {
-      if (!py::is_plain_tensor(a)) end(Break::k_unsupported_argument, std::string("tensor subclass ") + Py_TYPE(a)->tp_name);
+    if (is_tensor(a)) {
+      if (!is_plain_tensor(a)) end(Break::k_unsupported_argument, std::string("tensor subclass ") + Py_TYPE(a)->tp_name);
       continue;
     }
     if (rules().is_enum_member(a)) continue;
@@ -241,9 +241,9 @@ void Recorder::call_torch(const char* name, PyObject* const* args, Py_ssize_t n,
   }
   static const char* const kDynamicReads[] = {"size", "stride", "dim", "ndimension", "numel", "nelement", "__len__",
                                               "is_contiguous", "element_size", "is_floating_point", "is_complex"};
-  if (total > 0 && py::is_tensor(args[0]) && node_of(args[0]) == kNoNode) {
+  if (total > 0 && is_tensor(args[0]) && node_of(args[0]) == kNoNode) {
     for (const char* read : kDynamicReads) {
-      if (std::string_view(name) == read && graph_.has_dynamic_shape(py::unpack_tensor(args[0]))) {
+      if (std::string_view(name) == read && graph_.has_dynamic_shape(graph_.value_of(unpack_tensor(args[0])))) {
         return end(Break::k_tensor_data_as_python, "size of a tensor whose shape depends on data");
       }
     }

@@ -112,7 +112,7 @@ void Recorder::read_descriptor(PyObject* d) {
 void Recorder::read_attr(PyObject* o, PyObject* name) {
   PyTypeObject* type = Py_TYPE(o);
   if (is_primitive(o)) return;
-  if (py::is_tensor(o)) return read_tensor_attr(o, name);
+  if (is_tensor(o)) return read_tensor_attr(o, name);
   if (PyModule_Check(o) && type->tp_getattro == PyModule_Type.tp_getattro) return read_module_attr(o, name);
   if (PyType_Check(o)) return read_type_attr(o, name);
   if (type == &PySuper_Type) return read_super_attr(o, name);
@@ -274,7 +274,7 @@ void Recorder::read_super_attr(PyObject* super, PyObject* name) {
 
 void Recorder::read_tensor_attr(PyObject* tensor, PyObject* name) {
   PyTypeObject* type = Py_TYPE(tensor);
-  if (!py::is_plain_tensor(tensor)) {
+  if (!is_plain_tensor(tensor)) {
     end(Break::k_unsupported_argument, std::string("tensor subclass ") + type->tp_name);
     return;
   }
@@ -284,7 +284,7 @@ void Recorder::read_tensor_attr(PyObject* tensor, PyObject* name) {
     if (Py_IS_TYPE(d, &PyProperty_Type)) return read_descriptor(d);
     switch (rules().tensor_attribute(name)) {
       case TensorAttribute::kMetadata:
-        if (node == kNoNode && graph_.has_dynamic_shape(py::unpack_tensor(tensor))) {
+        if (node == kNoNode && graph_.has_dynamic_shape(graph_.value_of(unpack_tensor(tensor)))) {
           end(Break::k_tensor_data_as_python, std::string("shape of a tensor whose size depends on data: .") +
                                                   PyUnicode_AsUTF8(name));
         }

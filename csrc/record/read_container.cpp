@@ -155,7 +155,7 @@ void Recorder::read_elements(PyObject* c) {
 bool Recorder::read_deep(PyObject* o, int depth) {
   if (is_primitive(o) || ended_) return true;
   PyTypeObject* type = Py_TYPE(o);
-  if (py::is_tensor(o) || PyType_Check(o) || PyFunction_Check(o) || PyCFunction_Check(o) || PyModule_Check(o) ||
+  if (is_tensor(o) || PyType_Check(o) || PyFunction_Check(o) || PyCFunction_Check(o) || PyModule_Check(o) ||
       rules().is_singleton_type(type) || rules().is_value_type(type) || PyRange_Check(o)) {
     return true;
   }
@@ -190,7 +190,7 @@ bool Recorder::read_deep(PyObject* o, int depth) {
 
 void Recorder::read_truth(PyObject* o) {
   if (is_primitive(o)) return;
-  if (py::is_tensor(o)) return end(Break::k_tensor_data_as_python, "truth of a tensor");
+  if (is_tensor(o)) return end(Break::k_tensor_data_as_python, "truth of a tensor");
   PyTypeObject* type = Py_TYPE(o);
   const bool number = type->tp_as_number != nullptr && type->tp_as_number->nb_bool != nullptr;
   const bool mapping = type->tp_as_mapping != nullptr && type->tp_as_mapping->mp_length != nullptr;
@@ -234,7 +234,7 @@ void Recorder::read_iterable(PyObject* o) {
       return;
     }
   }
-  if (py::is_tensor(o)) return;
+  if (is_tensor(o)) return;
   if (container) return read_elements(o);
   if (PyIter_Check(o)) {
     if (node_of(o) != kNoNode) end(Break::k_iterator_argument, type->tp_name);
@@ -244,7 +244,7 @@ void Recorder::read_iterable(PyObject* o) {
 }
 
 void Recorder::read_iterable_if_container(PyObject* o) {
-  if (!is_primitive(o) && Py_TYPE(o)->tp_iter != nullptr && !py::is_tensor(o)) read_iterable(o);
+  if (!is_primitive(o) && Py_TYPE(o)->tp_iter != nullptr && !is_tensor(o)) read_iterable(o);
 }
 
 // The hash of an object that becomes a key: Python code, or its address (then only equality can be seen).
@@ -261,7 +261,7 @@ void Recorder::read_hash(PyObject* o) {
 void Recorder::read_subscript(PyObject* c, PyObject* key) {
   if (is_primitive(c)) return;
   PyTypeObject* type = Py_TYPE(c);
-  if (py::is_tensor(c)) {
+  if (is_tensor(c)) {
     if (!read_deep(key)) end(Break::k_unsupported_container, "tensor index");
     if (rules().contains_list(key)) end(Break::k_denied_function, "a list as a tensor index");
     return;
@@ -294,7 +294,7 @@ void Recorder::read_subscript(PyObject* c, PyObject* key) {
 void Recorder::read_contains(PyObject* c, PyObject* item) {
   if (is_primitive(c)) return;
   PyTypeObject* type = Py_TYPE(c);
-  if (py::is_tensor(c)) return;  // Tensor.__contains__ is Python code
+  if (is_tensor(c)) return;  // Tensor.__contains__ is Python code
   if (is_heap(type)) {
     PyObject* contains = type_lookup(type, "__contains__");
     if (contains != nullptr && PyFunction_Check(contains)) return;
@@ -324,10 +324,10 @@ void Recorder::read_contains(PyObject* c, PyObject* item) {
       if (!PyList_Check(c) && !PyTuple_Check(c)) end(Break::k_unsupported_container, type->tp_name);
       return;
     }
-    if (py::is_tensor(item)) return end(Break::k_tensor_data_as_python, "tensor in a container");
+    if (is_tensor(item)) return end(Break::k_tensor_data_as_python, "tensor in a container");
     if (!read_deep(item)) read_compare(Py_EQ, item, Py_None);
     for (Py_ssize_t i = 0; (PyList_Check(c) || PyTuple_Check(c)) && i < Py_SIZE(c); ++i) {
-      if (py::is_tensor(PyList_Check(c) ? PyList_GET_ITEM(c, i) : PyTuple_GET_ITEM(c, i))) {
+      if (is_tensor(PyList_Check(c) ? PyList_GET_ITEM(c, i) : PyTuple_GET_ITEM(c, i))) {
         return end(Break::k_tensor_data_as_python, "membership in a container of tensors");
       }
     }
@@ -354,9 +354,9 @@ void Recorder::read_identity(PyObject* a, PyObject* b) {
 
 void Recorder::read_compare(int op, PyObject* a, PyObject* b) {
   if ((is_primitive(a) && is_primitive(b)) || ended_) return;
-  if (py::is_tensor(a) || py::is_tensor(b)) {
-    PyObject* other = py::is_tensor(a) ? b : a;
-    if (!is_primitive(other) && !py::is_tensor(other) && !read_deep(other)) {
+  if (is_tensor(a) || is_tensor(b)) {
+    PyObject* other = is_tensor(a) ? b : a;
+    if (!is_primitive(other) && !is_tensor(other) && !read_deep(other)) {
       end(Break::k_unsupported_container, "comparison with a tensor");
     }
     return;
@@ -393,9 +393,9 @@ void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
   if (is_primitive(a) && is_primitive(b)) return;
   const bool inplace = op >= kInplace;
   const char* stem = kBinaryNames[op % kInplace];
-  if (py::is_tensor(a) || py::is_tensor(b)) {
+  if (is_tensor(a) || is_tensor(b)) {
     for (PyObject* o : {a, b}) {
-      if (!py::is_tensor(o) && !is_primitive(o) && !PyTuple_Check(o)) {
+      if (!is_tensor(o) && !is_primitive(o) && !PyTuple_Check(o)) {
         if (!is_heap(Py_TYPE(o))) end(Break::k_unsupported_container, std::string("operator on ") + Py_TYPE(o)->tp_name);
       }
     }
@@ -444,7 +444,7 @@ void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
 void Recorder::read_format(PyObject* value, PyObject* spec) {
   if (is_primitive(value) || ended_) return;
   PyTypeObject* type = Py_TYPE(value);
-  if (py::is_tensor(value)) return end(Break::k_tensor_data_as_python, "a tensor formatted as text");
+  if (is_tensor(value)) return end(Break::k_tensor_data_as_python, "a tensor formatted as text");
   if (PyType_Check(value) || rules().is_singleton_type(type) || rules().is_value_type(type)) return;
   if (PyExceptionInstance_Check(value) && node_of(value) == kNoNode) {
     PyObject* args = reinterpret_cast<PyBaseExceptionObject*>(value)->args;

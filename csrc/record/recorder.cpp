@@ -121,13 +121,13 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
                                          kw != nullptr && PyDict_GET_SIZE(kw) > 0 ? Py_True : Py_False,
                                          PyFunction_GET_GLOBALS(v)));
     tree_.check(node, CheckKind::kFuncState, state.get());
-  } else if (py::is_tensor(v)) {
-    if (!py::is_plain_tensor(v)) {
+  } else if (is_tensor(v)) {
+    if (!is_plain_tensor(v)) {
       end(Break::k_unsupported_argument, std::string("tensor subclass ") + type->tp_name);
       return node;
     }
     tree_.check_tensor(node, TensorMeta::of(v));
-    graph_.register_input(py::unpack_tensor(v), node);
+    graph_.register_input(unpack_tensor(v), node);
     tensor_nodes_.push_back(node);
   } else if (rules().is_value_type(type)) {
     tree_.check(node, CheckKind::kEquals, v);
@@ -253,7 +253,7 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
       read_binary(o.detail, o.a, o.b);
       break;
     case Event::kUnary:
-      if (!is_primitive(o.a) && !py::is_tensor(o.a)) {
+      if (!is_primitive(o.a) && !is_tensor(o.a)) {
         if (PyType_HasFeature(Py_TYPE(o.a), Py_TPFLAGS_HEAPTYPE)) {
           rules().read_operator_slots(*this, o.a);
         } else {
@@ -323,7 +323,7 @@ Tag Recorder::after(EvalFrame& frame, const Operands& o, Pending pending, PyObje
   frame_ = &frame;
   if (ended_) return 0;
   if (graph_.broken()) {
-    end(Break::k_graph, graph_.break_text());
+    end(Break::k_graph, graph_.break_detail());
     return 0;
   }
   switch (o.event) {
@@ -348,10 +348,10 @@ Tag Recorder::after(EvalFrame& frame, const Operands& o, Pending pending, PyObje
 }
 
 void Recorder::check_tensor_result(PyObject* result) {
-  if (!py::is_tensor(result) || table_.count(result) != 0) return;
-  if (!py::is_plain_tensor(result)) {
+  if (!is_tensor(result) || table_.count(result) != 0) return;
+  if (!is_plain_tensor(result)) {
     end(Break::k_unsupported_argument, std::string("tensor subclass ") + Py_TYPE(result)->tp_name);
-  } else if (!graph_.is_known(py::unpack_tensor(result))) {
+  } else if (!graph_.is_known(unpack_tensor(result))) {
     end(Break::k_unknown_tensor);
   }
 }

@@ -107,7 +107,7 @@ void Recorder::write_context_var(PyObject* var) {
 
 void Recorder::write_attr(PyObject* o, PyObject* name, PyObject* value) {
   PyTypeObject* type = Py_TYPE(o);
-  if (py::is_tensor(o)) return end(Break::k_unsupported_mutation, std::string("Tensor.") + PyUnicode_AsUTF8(name));
+  if (is_tensor(o)) return end(Break::k_unsupported_mutation, std::string("Tensor.") + PyUnicode_AsUTF8(name));
   if (PyType_Check(o)) return end(Break::k_unsupported_mutation, "a class attribute");
   if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
     PyObject* set = type_lookup(type, value == nullptr ? "__delattr__" : "__setattr__");

@@ -37,13 +37,13 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
   auto known = memo_.find(o);
   if (known != memo_.end()) return value_of(RecipeValue::Kind::kMade, known->second);
   PyTypeObject* type = Py_TYPE(o);
-  if (py::is_tensor(o)) {
-    if (!py::is_plain_tensor(o)) return fail(o, "a tensor subclass");
+  if (is_tensor(o)) {
+    if (!is_plain_tensor(o)) return fail(o, "a tensor subclass");
     PyObject** slot = _PyObject_GetDictPtr(o);
     if (slot != nullptr && *slot != nullptr && PyDict_GET_SIZE(*slot) > 0) return fail(o, "attributes on a tensor");
-    if (py::tensor_has_hooks(o)) return fail(o, "hooks on a tensor");
-    if (py::is_parameter(o)) return fail(o, "a parameter made in the call");
-    const int output = recorder_.graph().mark_output(py::unpack_tensor(o));
+    if (tensor_has_hooks(o)) return fail(o, "hooks on a tensor");
+    if (is_parameter(o)) return fail(o, "a parameter made in the call");
+    const int output = recorder_.graph().mark_output(unpack_tensor(o));
     if (output < 0) return fail(o, "not a value of the graph");
     return value_of(RecipeValue::Kind::kOutput, output);
   }

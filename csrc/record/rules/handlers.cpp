@@ -73,7 +73,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       return;
     case Rule::kPure:
       for (Py_ssize_t i = 0; i < count; ++i) {
-        if (is_heap(Py_TYPE(argv[i])) && !py::is_tensor(argv[i])) {
+        if (is_heap(Py_TYPE(argv[i])) && !is_tensor(argv[i])) {
           // int(), float(), operator functions: Python code of the argument's class runs, if it has any.
           read_operator_slots(r, argv[i]);
           continue;
@@ -100,7 +100,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
         PyObject* length = r.type_lookup(Py_TYPE(self), "__len__");
         if (length == nullptr || PyFunction_Check(length)) return;
       }
-      if (is_primitive(self) || py::is_tensor(self) || PyRange_Check(self) || is_value_type(Py_TYPE(self))) return;
+      if (is_primitive(self) || is_tensor(self) || PyRange_Check(self) || is_value_type(Py_TYPE(self))) return;
       if (PyDictKeys_Check(self) || PyDictValues_Check(self) || PyDictItems_Check(self)) self = py::view_dict(self);
       if (Py_IS_TYPE(self, &PyDictProxy_Type) && r.node_of(self) == kNoNode) self = py::proxied_mapping(self);
       if (PyList_Check(self) || PyTuple_Check(self) || PyDict_Check(self) || PyAnySet_Check(self) || is_deque(self)) {
@@ -113,7 +113,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       return r.read_attr(argv[0], argv[1]);
     case Rule::kGetAttribute:
       if (n < 2 || !PyUnicode_Check(argv[1])) return unsupported("arguments");
-      if (py::is_tensor(self)) return r.read_tensor_attr(self, argv[1]);
+      if (is_tensor(self)) return r.read_tensor_attr(self, argv[1]);
       return r.read_generic_attr(self, Py_TYPE(self), argv[1], false);
     case Rule::kSetAttr:
     case Rule::kDelAttr:
@@ -122,7 +122,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kSetAttribute:
     case Rule::kDelAttribute:
       if (n < 2 || !PyUnicode_Check(argv[1])) return unsupported("arguments");
-      if (py::is_tensor(self) || PyType_Check(self)) return r.write_attr(self, argv[1], arg(2));
+      if (is_tensor(self) || PyType_Check(self)) return r.write_attr(self, argv[1], arg(2));
       return r.write_generic_attr(self, argv[1], arg(2));
     case Rule::kIter:
     case Rule::kIterSlot:
@@ -262,7 +262,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       return;
     case Rule::kSetAdd:
       if (r.node_of(self) == kNoNode) {
-        if (n == 2 && !r.hashable_key(argv[1]) && !py::is_tensor(argv[1])) r.read_hash(argv[1]);
+        if (n == 2 && !r.hashable_key(argv[1]) && !is_tensor(argv[1])) r.read_hash(argv[1]);
         return;
       }
       return r.write_contents(self);
@@ -309,7 +309,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       return r.write_context_var(self);
     case Rule::kHasTorchFunction:
       for (Py_ssize_t i = 0; i < count; ++i) {
-        if (!py::is_tensor(argv[i])) {
+        if (!is_tensor(argv[i])) {
           r.read_iterable_if_container(argv[i]);
           if (is_heap(Py_TYPE(argv[i]))) r.type_lookup(Py_TYPE(argv[i]), "__torch_function__");
         }
@@ -318,7 +318,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kTorchTensor:
       // Literal data only: then the tensor is a constant of the graph, cloned at each replay.
       for (Py_ssize_t i = 0; i < count; ++i) {
-        if (py::is_tensor(argv[i]) || !r.read_deep(argv[i]) || holds_tensor(argv[i])) {
+        if (is_tensor(argv[i]) || !r.read_deep(argv[i]) || holds_tensor(argv[i])) {
           return r.end(Break::k_denied_function, "torch.tensor of something that is not literal data");
         }
       }
@@ -334,7 +334,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
 }
 
 bool Rules::holds_tensor(PyObject* o) const {
-  if (py::is_tensor(o)) return true;
+  if (is_tensor(o)) return true;
   if (!PyList_Check(o) && !PyTuple_Check(o)) return false;
   for (Py_ssize_t i = 0; i < Py_SIZE(o); ++i) {
     if (holds_tensor(PyList_Check(o) ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i))) return true;
@@ -344,15 +344,15 @@ bool Rules::holds_tensor(PyObject* o) const {
 
 void Rules::after_call(Recorder& r, const Operands& o, Pending pending, PyObject* result) const {
   if (result == nullptr) return;
-  if (pending.word == kAfterTorchTensor && py::is_tensor(result)) {
-    r.graph_.register_constant(py::unpack_tensor(result));
+  if (pending.word == kAfterTorchTensor && is_tensor(result)) {
+    r.graph_.register_constant(unpack_tensor(result));
     return;
   }
   r.check_tensor_result(result);
   if (PyTuple_Check(result) || PyList_Check(result)) {
     for (Py_ssize_t i = 0; i < Py_SIZE(result) && !r.ended(); ++i) {
       PyObject* item = PyList_Check(result) ? PyList_GET_ITEM(result, i) : PyTuple_GET_ITEM(result, i);
-      if (py::is_tensor(item)) r.check_tensor_result(item);
+      if (is_tensor(item)) r.check_tensor_result(item);
     }
   }
 }

@@ -51,7 +51,7 @@ void Rules::read_operator_slots(Recorder& r, PyObject* o) const {
 
 void Rules::store_subscript(Recorder& r, PyObject* c, PyObject* key, PyObject* value) const {
   PyTypeObject* type = Py_TYPE(c);
-  if (py::is_tensor(c)) {
+  if (is_tensor(c)) {
     if (!r.read_deep(key) || contains_list(key)) r.end(Break::k_denied_function, "a list as a tensor index");
     return;
   }
