@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copyreg
 import functools
+import operator
 import types
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
@@ -93,14 +94,12 @@ def wrap(target: Any, core_options: dict[str, Any]) -> Any:
         return OptimizedModule(unwrap(target), core_options)
     original = _innermost(_check_callable(target))
     compiled = _C.CompiledFunction(_with_python_frame(original), core_options)
+    # As for any function: a copy is the function itself, a pickle holds the name under which it is found.
+    copyreg.pickle(_C.CompiledFunction, operator.attrgetter("__qualname__"))
     # A function's own attributes go along, as functools.wraps does it; those of an object with __call__ are
     # its state, which stays where it is.
     is_function = isinstance(original, (types.FunctionType, types.MethodType))
     return functools.update_wrapper(compiled, original, updated=("__dict__",) if is_function else ())
-
-
-# As for any function: copies are the function itself, and a pickle holds the name under which it is found.
-copyreg.pickle(_C.CompiledFunction, lambda compiled: compiled.__qualname__)
 
 
 def _innermost(fn: Any) -> Any:
