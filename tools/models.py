@@ -56,7 +56,7 @@ def _mask(batch: int, length: int, *, left: bool = False) -> Tensor:
 
 
 def _text(config: Any, tiny: bool, generator: torch.Generator) -> Inputs:
-    batch, length = (2, 8) if tiny else (2, 128)
+    batch, length = (2, 8) if tiny else (2, 64)
     return {
         "input_ids": _ids(config, batch, length, generator),
         "attention_mask": _mask(batch, length),
@@ -77,10 +77,10 @@ def _text_to_text(config: Any, tiny: bool, generator: torch.Generator) -> Inputs
     }
 
 
-def _image(config: Any, tiny: bool, generator: torch.Generator) -> Inputs:
+def _image(config: Any, tiny: bool, generator: torch.Generator, batch: int = 1) -> Inputs:
     size = getattr(config, "image_size", None) or (64 if tiny else 224)
     channels = config.num_channels
-    return {"pixel_values": torch.randn(2, channels, size, size, generator=generator)}
+    return {"pixel_values": torch.randn(batch, channels, size, size, generator=generator)}
 
 
 def _image_and_text(config: Any, tiny: bool, generator: torch.Generator) -> Inputs:
@@ -88,7 +88,7 @@ def _image_and_text(config: Any, tiny: bool, generator: torch.Generator) -> Inpu
     batch, length = 2, (8 if tiny else text.max_position_embeddings)
     ids, mask = _ids(text, batch, length, generator), _mask(batch, length)
     ids[torch.arange(batch), mask.sum(1) - 1] = text.eos_token_id  # CLIP pools where the text ends
-    return {**_image(config.vision_config, tiny, generator), "input_ids": ids, "attention_mask": mask}
+    return {**_image(config.vision_config, tiny, generator, batch), "input_ids": ids, "attention_mask": mask}
 
 
 def _log_mel(config: Any, tiny: bool, generator: torch.Generator) -> Inputs:
