@@ -77,7 +77,8 @@ def _text_to_text(config: Any, tiny: bool, generator: torch.Generator) -> Inputs
     }
 
 
-def _image(config: Any, tiny: bool, generator: torch.Generator, batch: int = 1) -> Inputs:
+def _image(config: Any, tiny: bool, generator: torch.Generator, batch: int | None = None) -> Inputs:
+    batch = batch or (2 if tiny else 1)
     size = getattr(config, "image_size", None) or (64 if tiny else 224)
     channels = config.num_channels
     return {"pixel_values": torch.randn(batch, channels, size, size, generator=generator)}
