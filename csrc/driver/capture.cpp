@@ -123,6 +123,8 @@ Capture capture(PyObject* function, PyObject* const* args, size_t nargs, PyObjec
     try {
       finish(recorder, graph_recorder, before, args, total, out.result, options, out);
     } catch (const std::exception& e) {
+      if (strict_mode()) check_failed("finishing a recording threw", __FILE__, __LINE__, e.what());
+      out.entry.reset();
       recorder.end(Break::k_internal, e.what());
       ++counters().internal_errors;
     }

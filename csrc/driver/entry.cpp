@@ -111,7 +111,7 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
     PyEval_RestoreThread(saved);
   } catch (...) {
     if (!status.visible_mutation) {
-      if (draws_random_) at::detail::getDefaultCPUGenerator().set_state(random_state);
+      if (draws_random_) at::Generator(at::detail::getDefaultCPUGenerator()).set_state(random_state);
       ++counters().restarts;
       return Outcome::kRestart;
     }

@@ -22,7 +22,8 @@ bool tensor_is_leaf(PyObject* tensor) { return THPVariable_Unpack(tensor).is_lea
 bool tensor_has_hooks(PyObject* tensor) {
   const auto* variable = reinterpret_cast<THPVariable*>(tensor);
   return variable->backward_hooks != nullptr || variable->post_accumulate_grad_hooks != nullptr ||
-         !torch::autograd::impl::hooks(variable->cdata).empty();
+         (variable->cdata.unsafeGetTensorImpl()->autograd_meta() != nullptr &&
+          !torch::autograd::impl::hooks(variable->cdata).empty());
 }
 
 PyObject* wrap_tensor(at::Tensor tensor) {

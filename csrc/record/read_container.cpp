@@ -15,8 +15,6 @@ namespace {
 
 bool is_heap(PyTypeObject* type) { return PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE); }
 
-bool iterates_like(PyObject* o, PyTypeObject* base) { return Py_TYPE(o)->tp_iter == base->tp_iter; }
-
 const char* const kCompareNames[] = {"__lt__", "__le__", "__eq__", "__ne__", "__gt__", "__ge__"};
 
 // NB_ADD .. NB_XOR of CPython's BINARY_OP, then the in-place forms in the same order.
