@@ -129,6 +129,8 @@ PyObject* GuardTree::fetch(const Node& n, PyObject* const* args, size_t nargs) {
     }
     case Step::kFuncKwDefaults:
       return PyFunction_Check(p) ? PyFunction_GET_KW_DEFAULTS(p) : nullptr;
+    case Step::kFuncAnnotations:
+      return PyFunction_Check(p) ? PyFunction_GetAnnotations(p) : nullptr;
     case Step::kFuncGlobals:
       return PyFunction_Check(p) ? PyFunction_GET_GLOBALS(p) : nullptr;
     case Step::kMethodFunc:

@@ -7,6 +7,7 @@
 #include "record/graph_recorder.h"
 #include "record/recorder.h"
 #include "record/rules/rules.h"
+#include "record/tracer_mode.h"
 
 namespace flashpoint {
 
@@ -44,6 +45,12 @@ PyObject* cache_of(PyObject* wrapper) {
 Pending Recorder::call(EvalFrame& frame, const Operands& o) {
   Pending pending;
   resolve_call(frame, o.a, o.args, o.nargs, o.kwnames, pending, 0);
+  if (pending.word == kPendingLiteral && !ended_) {
+    // The fill of a literal does not show at the dispatcher; its steps are no part of the graph.
+    NoTracerDispatchMode hidden;
+    pending.answer = PyObject_Vectorcall(o.a, o.args, o.nargs, o.kwnames);
+    if (pending.answer == nullptr) PyErr_Clear();  // the evaluator makes the call, and it raises again
+  }
   return pending;
 }
 

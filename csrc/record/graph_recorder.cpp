@@ -103,10 +103,21 @@ c10::IValue wrapped_number(const at::TensorBase& tensor) {
   }
 }
 
+
+bool has_mask(const c10::IValue& indices) {
+  for (const c10::IValue& index : indices.toListRef()) {
+    if (!index.isTensor() || !index.toTensor().defined()) continue;
+    const auto type = index.toTensor().scalar_type();
+    if (type == c10::kBool || type == c10::kByte) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 struct GraphRecorder::OpInfo {
   std::string full_name;
+  bool factory = false;  // makes a tensor from nothing, or from another one's metadata
   uint32_t op = 0;
   size_t arguments = 0;
   size_t returns = 0;
@@ -281,11 +292,41 @@ const GraphRecorder::OpInfo& GraphRecorder::info_of(const c10::OperatorHandle& o
     if (info->rule.rule == Rule::node && reason != GraphBreak::none) info->rule = {Rule::breaks, reason};
   }
   info->traits = ir::traits_of(op);
+  info->factory = std::string_view(name.name).ends_with("_like");
+  bool takes_tensor = false;
+  bool takes_options = false;
+  for (const auto& argument : schema.arguments()) {
+    takes_tensor |= argument.type()->kind() == c10::TypeKind::TensorType;
+    takes_options |= argument.name() == "pin_memory";
+  }
+  info->factory |= takes_options && !takes_tensor;
   info->op = graph_.intern_op({name.name, name.overload_name});
   op_infos_.resize(graph_.ops.size(), -1);
   op_infos_[info->op] = it->second;
   infos_.push_back(std::move(info));
   return *infos_.back();
+}
+
+// Plain means: the keys every thread starts with, inference mode and autocast applied, and ours.
+void GraphRecorder::check_dispatch_keys(const OpInfo& info) {
+  const auto keys = c10::impl::tls_local_dispatch_key_set();
+  const bool inference = c10::AutogradState::get_tls_state().get_inference_mode();
+  auto included = c10::default_included_set | c10::DispatchKeySet(kTracerKey);
+  auto excluded = c10::default_excluded_set - c10::autocast_dispatch_keyset;
+  if (inference) {
+    included = included.remove(c10::DispatchKey::ADInplaceOrView);
+    excluded = excluded | c10::autograd_dispatch_keyset;
+  }
+  const auto seen = keys.excluded_ - c10::autocast_dispatch_keyset;
+  if (keys.included_ == included && seen == excluded) return;
+  // torch's Python factories run below autograd. It makes no difference to them: their results have no
+  // history either way. torch.tensor and its kin work there too, but fill what they make by hand.
+  const bool below_autograd = keys.included_ == included &&
+                              seen == (excluded | c10::autograd_dispatch_keyset_with_ADInplaceOrView);
+  if (below_autograd && info.factory) return;
+  const bool fills = seen.has_all(c10::autograd_dispatch_keyset) &&
+                     (info.traits.fills_nothing || info.full_name == "aten::lift_fresh");
+  break_off(fills ? GraphBreak::invisible_fill : GraphBreak::dispatch_keys, info.full_name);
 }
 
 bool GraphRecorder::ambient_is_plain(const OpInfo& info) {
@@ -298,20 +339,7 @@ bool GraphRecorder::ambient_is_plain(const OpInfo& info) {
   } else if (node_count() >= options_.max_nodes) {
     break_off(GraphBreak::too_many_nodes, std::to_string(options_.max_nodes) + " nodes");
   } else {
-    // Plain means: the keys every thread starts with, inference mode and autocast applied, and ours.
-    const auto keys = c10::impl::tls_local_dispatch_key_set();
-    const bool inference = c10::AutogradState::get_tls_state().get_inference_mode();
-    auto included = c10::default_included_set | c10::DispatchKeySet(kTracerKey);
-    auto excluded = c10::default_excluded_set - c10::autocast_dispatch_keyset;
-    if (inference) {
-      included = included.remove(c10::DispatchKey::ADInplaceOrView);
-      excluded = excluded | c10::autograd_dispatch_keyset;
-    }
-    if (keys.included_ != included || (keys.excluded_ - c10::autocast_dispatch_keyset) != excluded) {
-      // torch.tensor and its kin build their result below autograd, and fill it by hand.
-      const bool builds = info.traits.fills_nothing || info.full_name == "aten::lift_fresh";
-      break_off(builds ? GraphBreak::invisible_fill : GraphBreak::dispatch_keys, info.full_name);
-    }
+    check_dispatch_keys(info);
   }
   return !broken();
 }
@@ -338,7 +366,10 @@ bool GraphRecorder::convert_tensor(const c10::IValue& value, bool written, Call&
       return true;
     }
   }
-  break_off(GraphBreak::unknown_tensor, call.info->full_name);
+  // A kind of tensor we never record is the better explanation, when that is what it is.
+  if (is_recordable(value.toTensor(), call.info->full_name.c_str())) {
+    break_off(GraphBreak::unknown_tensor, call.info->full_name);
+  }
   return false;
 }
 
@@ -411,7 +442,9 @@ bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<
   if (state_reader_.changed()) state_ = graph_.intern_state(state_reader_.state());
   call.node.op = info.op;
   call.node.state = state_;
-  call.dynamic |= info.traits.dynamic_shape;
+  // Indexing has a shape that depends on data only when an index is a mask.
+  const bool index = info.full_name == "aten::index.Tensor";
+  call.dynamic |= info.traits.dynamic_shape && (!index || has_mask(arguments[1]));
   return true;
 }
 
@@ -439,14 +472,16 @@ void GraphRecorder::settle_mutations(Call& call, int32_t node) {
 }
 
 void GraphRecorder::add_output_tensor(const at::Tensor& tensor, Call& call, int32_t node) {
+  const auto known = tensor.defined() ? table_.find(tensor.unsafeGetTensorImpl()) : IdentityTable::kNone;
+  if (tensor.defined() && known == IdentityTable::kNone && !is_recordable(tensor, call.info->full_name.c_str())) {
+    return;
+  }
   ir::Value value;
   value.node = node;
   if (tensor.defined()) value.meta = ir::meta_of(tensor);
   const ir::ValueId id = add_value(std::move(value), call.dynamic);
   if (!tensor.defined()) return;
-  const auto known = table_.find(tensor.unsafeGetTensorImpl());
   if (known == IdentityTable::kNone) {
-    if (!is_recordable(tensor, call.info->full_name.c_str())) return;
     call.returned_own_argument = false;
     table_.add(tensor, id);
     return;
@@ -502,7 +537,8 @@ void GraphRecorder::record(const c10::OperatorHandle& op, c10::DispatchKeySet ke
     try {
       step();
     } catch (const std::exception& error) {
-      break_off(GraphBreak::internal_error, error.what());
+      const std::string_view text = error.what();
+      break_off(GraphBreak::internal_error, std::string(text.substr(0, text.find('\n'))));
       ++counters().internal_errors;
     }
   };

@@ -114,6 +114,7 @@ class GraphRecorder final : public TracerSink {
   struct Call;
 
   const OpInfo& info_of(const c10::OperatorHandle& op);
+  void check_dispatch_keys(const OpInfo& info);
   bool ambient_is_plain(const OpInfo& info);
   bool is_number_store(const OpInfo& info, const std::vector<c10::IValue>& stack);
   bool begin_call(const c10::OperatorHandle& op, const std::vector<c10::IValue>& stack, Call& call);

@@ -3,6 +3,7 @@
 // Elements get sources of their own when a container is read as a whole, so provenance passes through
 // every fresh container they are copied to. A container this recording wrote to is treated as write.cpp
 // says: either its entry contents were guarded then (nothing more to learn), or the read ends the recording.
+#include "py/frame.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
@@ -339,7 +340,8 @@ void Recorder::read_identity(PyObject* a, PyObject* b) {
   if (is_primitive(a) && is_primitive(b)) {
     const bool singleton = a == Py_None || b == Py_None || PyBool_Check(a) || PyBool_Check(b) || a == Py_Ellipsis ||
                            b == Py_Ellipsis;
-    if (!singleton && primitives_equal(a, b)) end(Break::k_identity_value, "'is' between equal values");
+    const bool memo = frame_ != nullptr && rules().uses_identity_as_memo(reinterpret_cast<PyObject*>(py::frame_code(frame_->frame)));
+    if (!singleton && !memo && primitives_equal(a, b)) end(Break::k_identity_value, "'is' between equal values");
     return;
   }
   if (a == b) return;

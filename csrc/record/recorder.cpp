@@ -27,6 +27,11 @@ constexpr size_t kMaxNodes = 400'000;
 
 }  // namespace
 
+std::string graph_break_text(const GraphRecorder& graph) {
+  return std::string(break_name(graph.break_reason())) + ": " + break_text(graph.break_reason()) + " (" +
+         graph.break_detail() + ")";
+}
+
 const char* break_name(Break b) { return kBreaks[static_cast<int>(b)].name; }
 const char* break_message(Break b) { return kBreaks[static_cast<int>(b)].message; }
 const char* break_hint(Break b) { return kBreaks[static_cast<int>(b)].hint; }
@@ -323,7 +328,7 @@ Tag Recorder::after(EvalFrame& frame, const Operands& o, Pending pending, PyObje
   frame_ = &frame;
   if (ended_) return 0;
   if (graph_.broken()) {
-    end(Break::k_graph, graph_.break_detail());
+    end(Break::k_graph, graph_break_text(graph_));
     return 0;
   }
   switch (o.event) {

@@ -12,9 +12,6 @@ namespace flashpoint {
 
 namespace {
 
-// What after_call has to do; kept in Pending::word.
-enum After : uint32_t { kAfterPlain = 0, kAfterTorchTensor, kAfterContextSet, kAfterFresh, kAfterTorch };
-
 Py_ssize_t total(Py_ssize_t n, PyObject* kwnames) {
   return n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
 }
@@ -159,7 +156,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       return;
     case Rule::kId: {
       PyCodeObject* code = py::frame_code(frame.frame);
-      if (!is_deepcopy_code(reinterpret_cast<PyObject*>(code))) r.end(Break::k_identity_value, "id()");
+      if (!uses_identity_as_memo(reinterpret_cast<PyObject*>(code))) r.end(Break::k_identity_value, "id()");
       return;
     }
     case Rule::kHash:
@@ -322,7 +319,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
           return r.end(Break::k_denied_function, "torch.tensor of something that is not literal data");
         }
       }
-      pending.word = kAfterTorchTensor;
+      pending.word = Recorder::kPendingLiteral;
       return;
     case Rule::kTorch:
       return r.call_torch(row.name, argv, n, kwnames);
@@ -344,7 +341,8 @@ bool Rules::holds_tensor(PyObject* o) const {
 
 void Rules::after_call(Recorder& r, const Operands& o, Pending pending, PyObject* result) const {
   if (result == nullptr) return;
-  if (pending.word == kAfterTorchTensor && is_tensor(result)) {
+  if (pending.word == Recorder::kPendingLiteral && is_tensor(result)) {
+    if (TensorMeta::of(result).requires_grad) return r.end(Break::k_denied_function, "torch.tensor(requires_grad=True)");
     r.graph_.register_constant(unpack_tensor(result));
     return;
   }

@@ -67,7 +67,8 @@ class Rules {
   bool is_lru_cache(PyObject* object) const { return Py_IS_TYPE(object, lru_cache_); }
   bool is_defaultdict(PyObject* object) const { return PyObject_TypeCheck(object, defaultdict_); }
   bool is_enum_member(PyObject* object) const;
-  bool is_deepcopy_code(PyObject* code) const;
+  // Library functions that use id() and `is` only to find again what they have seen before.
+  bool uses_identity_as_memo(PyObject* code) const;
   bool attribute_is_constant(PyTypeObject* type, PyObject* name) const;
   TensorAttribute tensor_attribute(PyObject* name) const;
   bool contains_list(PyObject* index) const;
@@ -99,7 +100,7 @@ class Rules {
   std::unordered_map<PyMethodDef*, PyObject*> tracing_queries_c_;
   std::unordered_set<PyObject*> graph_breaks_;
   std::unordered_set<PyTypeObject*> singleton_types_, value_types_, known_descriptors_;
-  std::unordered_set<PyObject*> deepcopy_code_;
+  std::unordered_set<PyObject*> memo_code_;
   PyTypeObject* deque_ = nullptr;
   PyTypeObject* partial_ = nullptr;
   PyTypeObject* lru_cache_ = nullptr;
