@@ -1,11 +1,10 @@
 #include "eval/events.h"
 
-#include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <vector>
 
-#include "base/check.h"
 #include "base/counters.h"
 #include "eval/evaluate.h"
 
@@ -41,7 +40,7 @@ EventPair begin_event(ThreadContext& context, EvalFrame& frame, const Operands& 
   try {
     pair.pending = observer->before(frame, operands);
     pair.observer = observer;
-  } catch (const InternalError&) {
+  } catch (const std::exception&) {
     drop_observer(context);
   }
   return pair;
@@ -52,7 +51,7 @@ Tag end_event(ThreadContext& context, EvalFrame& frame, const Operands& operands
   if (context.observer != pair.observer) return 0;
   try {
     return pair.observer->after(frame, operands, pair.pending, result);
-  } catch (const InternalError&) {
+  } catch (const std::exception&) {
     drop_observer(context);
     return 0;
   }
@@ -61,7 +60,7 @@ Tag end_event(ThreadContext& context, EvalFrame& frame, const Operands& operands
 PyObject* begin_frame(ThreadContext& context, EvalFrame& frame) {
   try {
     return context.observer->enter_frame(frame);
-  } catch (const InternalError&) {
+  } catch (const std::exception&) {
     drop_observer(context);
     return nullptr;
   }
@@ -71,7 +70,7 @@ void end_frame(ThreadContext& context, EvalFrame& frame, Observer* observer, PyO
   if (observer == nullptr || context.observer != observer) return;
   try {
     observer->leave_frame(frame, result);
-  } catch (const InternalError&) {
+  } catch (const std::exception&) {
     drop_observer(context);
   }
 }

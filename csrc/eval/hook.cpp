@@ -71,6 +71,7 @@ __attribute__((noinline)) PyObject* run_without_hook(PyThreadState* tstate, _PyI
 PyObject* hook(PyThreadState* tstate, _PyInterpreterFrame* frame, int throwflag) {
   if (near_stack_end()) [[unlikely]] {
     if (context.armed) report_unsupported(context, frame, RESUME);
+    counters().frames_passed += context.armed;
     return run_without_hook(tstate, frame, throwflag);
   }
   ThreadContext& here = context;
@@ -81,7 +82,11 @@ PyObject* hook(PyThreadState* tstate, _PyInterpreterFrame* frame, int throwflag)
     }
     here.armed = here.evaluate_unobserved = true;
   }
-  if (tstate->cframe->use_tracing) return pass_on(tstate, frame, throwflag);
+  if (tstate->cframe->use_tracing) {
+    report_unsupported(here, frame, RESUME);
+    counters().frames_passed++;
+    return pass_on(tstate, frame, throwflag);
+  }
   if (here.observer != nullptr) return evaluate_observed(here, tstate, frame, throwflag);
   if (here.evaluate_unobserved) return evaluate_plain(here, tstate, frame, throwflag);
   return pass_on(tstate, frame, throwflag);
@@ -118,6 +123,8 @@ void hook_release() {
   if (state.acquired > 0) state.acquired--;
   if (!wanted()) uninstall(PyInterpreterState_Get());
 }
+
+bool hook_installed() { return _PyInterpreterState_GetEvalFrameFunc(PyInterpreterState_Get()) == hook; }
 
 void evaluate_everywhere(bool on) {
   prepare_once();
