@@ -39,7 +39,7 @@ void CountingObserver::check_tags(const EvalFrame& frame) {
 Pending CountingObserver::before(EvalFrame& frame, const Operands& operands) {
   events_[static_cast<int>(operands.event)]++;
   check_tags(frame);
-  if (PyErr_Occurred() && operands.event != Event::kGlobal) problem("before with an error set");
+  if (PyErr_Occurred()) problem("before with an error set");
   // A frame that starts near the end of the C stack is reported without ever being entered.
   const bool entered = !open_frames_.empty() && open_frames_.back() == &frame;
   if (!entered && operands.event != Event::kUnsupported) problem("event of a frame that is not innermost");
@@ -72,6 +72,7 @@ Tag CountingObserver::after(EvalFrame& frame, const Operands& operands, Pending 
 
 PyObject* CountingObserver::enter_frame(EvalFrame& frame) {
   frames_++;
+  if (PyErr_Occurred()) problem("enter with an error set");
   if (!open_frames_.empty() && frame.caller != open_frames_.back()) problem("wrong caller");
   open_frames_.push_back(&frame);
   return nullptr;

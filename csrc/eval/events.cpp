@@ -58,12 +58,16 @@ Tag end_event(ThreadContext& context, EvalFrame& frame, const Operands& operands
 }
 
 PyObject* begin_frame(ThreadContext& context, EvalFrame& frame) {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyObject* answer = nullptr;
   try {
-    return context.observer->enter_frame(frame);
+    answer = context.observer->enter_frame(frame);
   } catch (const std::exception&) {
     drop_observer(context);
-    return nullptr;
   }
+  PyErr_Restore(type, value, traceback);
+  return answer;
 }
 
 void end_frame(ThreadContext& context, EvalFrame& frame, Observer* observer, PyObject* result) {

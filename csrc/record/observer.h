@@ -102,7 +102,8 @@ class Observer {
   virtual ~Observer() = default;
   virtual Pending before(EvalFrame& frame, const Operands& operands) = 0;
   virtual Tag after(EvalFrame& frame, const Operands& operands, Pending pending, PyObject* result) = 0;
-  // A frame starts (its arguments are in place, no instruction has run; a generator's resume included).
+  // A frame starts (its arguments are in place, no instruction has run; a generator's resume included, also
+  // one that raises at once because of throw()). No Python error is set.
   // A non-null answer (new reference) becomes the frame's return value and its code does not run.
   virtual PyObject* enter_frame(EvalFrame& frame) = 0;
   // A frame ends: result is its return or yielded value, null when it raises.

@@ -54,7 +54,8 @@ def _cold_code(code: types.CodeType) -> types.CodeType:
 
 def cold(function: Callable[[], Any]) -> Callable[[], Any]:
     """A copy of the function whose code (nested code too) has never run, hence is not specialized."""
-    return types.FunctionType(_cold_code(function.__code__), function.__globals__, function.__name__)
+    code = _cold_code(function.__code__)
+    return types.FunctionType(code, function.__globals__, function.__name__, None, function.__closure__)
 
 
 def specialized(function: Callable[[], Any]) -> Callable[[], Any]:
