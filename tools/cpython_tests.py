@@ -55,8 +55,14 @@ test_unary test_unicode test_unittest test_unpack test_unpack_ex test_userdict t
 test_weakset test_with test_yield_from test_zipfile
 """.split()
 
-# Tests whose outcome is allowed to differ: name -> why.
-KNOWN_DIFFERENCES: dict[str, str] = {}
+# Tests whose outcome is allowed to differ: (module, part of the test's name) -> why.
+_SPECIALIZES = "asserts that running code rewrites it; the evaluator specializes nothing"
+KNOWN_DIFFERENCES = {
+    ("test_dis", "specialize"): _SPECIALIZES,
+    ("test_dis", "test_loop_quicken"): _SPECIALIZES,
+    ("test_dis", "test_show_caches"): _SPECIALIZES,
+    ("test_dis", "test_super_instructions"): _SPECIALIZES,
+}
 
 TIMEOUT_SECONDS = 600
 
@@ -181,6 +187,10 @@ def compare(modules: list[str]) -> list[Comparison]:
     return [compare_one(module, default[module], mine[module]) for module in modules]
 
 
+def known_difference(module: str, test: str) -> bool:
+    return any(module == where and part in test for where, part in KNOWN_DIFFERENCES)
+
+
 def compare_one(module: str, default: dict, mine: dict) -> Comparison:
     result = Comparison(module)
     if "failed" in default:
@@ -193,7 +203,7 @@ def compare_one(module: str, default: dict, mine: dict) -> Comparison:
     for test in sorted(default["outcomes"].keys() | mine["outcomes"].keys()):
         expected = default["outcomes"].get(test, "absent")
         got = mine["outcomes"].get(test, "absent")
-        if expected != got and test not in KNOWN_DIFFERENCES:
+        if expected != got and not known_difference(module, test):
             result.differences.append(f"{test}: {expected} -> {got}\n{mine['texts'].get(test, '')}")
     counters = mine["counters"]
     result.instructions = counters["instructions"]
