@@ -215,7 +215,7 @@ def compare_one(module: str, default: dict, mine: dict) -> Comparison:
 
 
 def available() -> bool:
-    return importlib.util.find_spec("test.support") is not None
+    return importlib.util.find_spec("test.test_grammar") is not None
 
 
 def main() -> int:
