@@ -11,12 +11,12 @@ ARGS ?=
 # the `pythonpath` setting of pyproject.toml puts the tree there.
 PYTEST := $(PYTHON) -P -m pytest
 FAST := -m "not sweep and not slow" --ignore=tests/models
-CPP := $(shell git ls-files -co --exclude-standard 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.c' 'tests/*.cpp' 'tests/*.h' 2>/dev/null)
+CPP = $(shell git ls-files -co --exclude-standard 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.c' 'tests/*.cpp' 'tests/*.h' 2>/dev/null)
 
 .PHONY: help setup build debug asan check test sweep demo bench format lint wheel clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## system packages if missing, .venv with the pinned requirements
 	@tools/setup.sh

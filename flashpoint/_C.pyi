@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any, TypedDict
 
 class Break(TypedDict, total=False):
-    reason: str  # a row of the table of break reasons
-    message: str  # what exactly was met
-    hint: str
-    file: str
-    line: int
+    reason: str  # name of a row of the table of break reasons
+    message: str  # the row's text
+    hint: str  # the row's hint
+    detail: str  # what exactly was met
+    location: str  # "file:line" of the innermost frame
+    function: str  # name of its function
 
 class Entry(TypedDict, total=False):
     graph: str  # text of the recorded graph
@@ -18,7 +19,7 @@ class Entry(TypedDict, total=False):
 
 class Report(TypedDict, total=False):
     kept: bool  # whether the last capture became an entry
-    dropped: str  # why not
+    dropped: str  # why not, if it was for another reason than its break
     breaks: list[Break]
 
 class CompiledFunction:

@@ -17,18 +17,24 @@ from flashpoint.optimized_module import OptimizedModule
 class Break:
     """Why a recording ended before the function did.
 
-    `file` and `line` are those of the instruction that was met, as a traceback would name them; `line` is 0
-    and `file` empty where the core knows no source line.
+    reason: name of the kind of break. message: what that kind is. detail: what exactly was met. hint: what to
+    do about it. file, line, function: the instruction that was met, as a traceback would name it (empty and 0
+    where it has no source line).
     """
 
     reason: str
+    message: str = ""
+    detail: str = ""
+    hint: str = ""
     file: str = ""
     line: int = 0
-    hint: str = ""
+    function: str = ""
 
     def __str__(self) -> str:
+        text = f"{self.message or self.reason}" + (f": {self.detail}" if self.detail else "")
         where = f"{self.file}:{self.line}: " if self.file else ""
-        return f"{where}{self.reason}" + (f"\n  hint: {self.hint}" if self.hint else "")
+        inside = f" (in {self.function})" if self.function else ""
+        return f"{where}{text}{inside} [{self.reason}]" + (f"\n  hint: {self.hint}" if self.hint else "")
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class Explanation:
     entries: what is kept and can be replayed, oldest first.
     breaks: where the last capture broke.
     dropped: why the last capture was not kept; None if it was kept.
+    result: what the explained call returned.
     """
 
     name: str
@@ -131,11 +138,15 @@ def inspect_compiled(compiled: Any, result: Any = None) -> Explanation:
     """
     core = core_of(compiled)
     report: Mapping[str, Any] = core.last_report() or {}
+    breaks = tuple(_break(found) for found in report.get("breaks") or ())
+    dropped = report.get("dropped") or None
+    if dropped is None and not report.get("kept", True):
+        dropped = breaks[0].reason if breaks else "unknown"
     return Explanation(
         name=_name(compiled),
         entries=tuple(_entry(entry) for entry in core.entries()),
-        breaks=tuple(_break(found) for found in report.get("breaks") or ()),
-        dropped=report.get("dropped") or None,
+        breaks=breaks,
+        dropped=dropped,
         result=result,
     )
 
@@ -150,13 +161,9 @@ def _entry(entry: Mapping[str, Any]) -> Entry:
 
 
 def _break(found: Mapping[str, Any]) -> Break:
-    message = found.get("message")
-    return Break(
-        reason=f"{found['reason']}: {message}" if message else str(found["reason"]),
-        file=str(found.get("file") or ""),
-        line=int(found.get("line") or 0),
-        hint=str(found.get("hint") or ""),
-    )
+    file, _, line = str(found.get("location") or "").rpartition(":")
+    texts = {key: str(found.get(key) or "") for key in ("message", "detail", "hint", "function")}
+    return Break(reason=str(found["reason"]), file=file, line=int(line or 0), **texts)
 
 
 def _name(compiled: Any) -> str:
