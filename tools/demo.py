@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-if __package__ in (None, ""):  # run as a file: the tree, not tools/, is where imports start
-    sys.path[0] = str(ROOT)
+if __package__ in (None, ""):  # run as a file: the tree is not on the path yet
+    sys.path.append(str(ROOT))
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
