@@ -3,23 +3,23 @@
 from collections.abc import Callable
 from typing import Any, TypedDict
 
-class Break(TypedDict, total=False):
+class Break(TypedDict):
     reason: str  # name of a row of the table of break reasons
-    message: str  # the row's text
-    hint: str  # the row's hint
-    detail: str  # what exactly was met
-    location: str  # "file:line" of the innermost frame
-    function: str  # name of its function
+    message: str  # the row's text, with what exactly was met
+    hint: str
+    file: str
+    line: int
 
-class Entry(TypedDict, total=False):
+class Entry(TypedDict):
     graph: str  # text of the recorded graph
     nodes: int
     guards: list[str]  # text of each guard
+    effects: int
     hits: int
 
-class Report(TypedDict, total=False):
+class Report(TypedDict):
     kept: bool  # whether the last capture became an entry
-    dropped: str  # why not, if it was for another reason than its break
+    dropped: str  # why not; empty if it was kept
     breaks: list[Break]
 
 class CompiledFunction:

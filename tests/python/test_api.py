@@ -509,6 +509,7 @@ def test_config_values() -> None:
         "recompile_limit": 8,
         "tracing_state_queries": True,
         "verify": False,
+        "poison_empty": False,
     }
     flashpoint.config.recompile_limit = 2
     assert flashpoint.config.recompile_limit == 2
@@ -588,14 +589,14 @@ def test_explain_a_break() -> None:
 
 
 def test_explanation_text() -> None:
-    made = Break("io", "input or output", "print", "move it out", "model.py", 12, "forward")
+    made = Break("io", "input or output (print)", "move it out", "model.py", 12)
     entry = Entry("graph f() {\n}", 3, ("x is 1",), hits=2)
-    told = Explanation("f", (entry,), (made,), "io")
+    told = Explanation("f", (entry,), (made,), "input or output")
     assert str(told) == (
         "f: 1 graph, 3 operators, 1 guard, 1 break\n"
-        "not kept: io\n"
+        "not kept: input or output\n"
         "break 1:\n"
-        "  model.py:12: input or output: print (in forward) [io]\n"
+        "  model.py:12: input or output (print) [io]\n"
         "    hint: move it out\n"
         "entry 1, used 2 times:\n"
         "  graph f() {\n"

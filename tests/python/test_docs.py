@@ -123,3 +123,36 @@ def test_targets_have_help() -> None:
 def test_ci_runs_the_readmes_command() -> None:
     assert "make test" in (ROOT / "README.md").read_text()
     assert re.search(r"^\{? ?make .*\btest\b", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+
+
+PROGRAM = """
+import torch, flashpoint
+f = flashpoint.compile(lambda x: x + 1)
+g = flashpoint.compile(lambda x: print(end="") or x + 1)
+f(torch.ones(2)), f(torch.ones(3)), g(torch.ones(2))
+"""
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "shown"),
+    [
+        ("FLASHPOINT_LOG", "capture", ["capture <lambda>"]),
+        ("FLASHPOINT_LOG", "break", ["break in <lambda>"]),
+        ("FLASHPOINT_LOG", "miss", ["miss in <lambda>"]),
+        ("FLASHPOINT_LOG", "all", ["capture <lambda>", "break in <lambda>", "miss in <lambda>"]),
+        ("FLASHPOINT_DUMP", "graph", ["aten.add"]),
+        ("FLASHPOINT_DUMP", "guards", ["L['x']"]),
+        ("FLASHPOINT_DUMP", "graph,guards", ["aten.add", "L['x']"]),
+    ],
+)
+def test_log_and_dump(run_python, variable: str, value: str, shown: list[str]) -> None:
+    assert f"`{value.split(',')[0]}`" in (ROOT / "docs/guide/environment.md").read_text()
+    everything = ["capture <lambda>", "break in <lambda>", "miss in <lambda>", "aten.add", "L['x']"]
+    done = run_python("-c", PROGRAM, **{variable: value})
+    assert done.returncode == 0, done.stderr
+    assert [text for text in everything if text in done.stderr] == shown
+
+
+def test_silent_without_variables(run_python) -> None:
+    done = run_python("-c", PROGRAM)
+    assert done.returncode == 0 and done.stdout == "" and done.stderr == ""
