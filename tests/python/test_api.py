@@ -139,9 +139,19 @@ def test_callable_object() -> None:
     check(compiled, adder, (torch.randn(3),))
 
 
-@pytest.mark.parametrize("fn", [functools.partial(add, y=2.0), torch.sin, torch.ones(2).mul])
+@pytest.mark.parametrize("fn", [functools.partial(add, y=2.0), torch.sin])
 def test_callable_without_a_python_frame(fn) -> None:
     check(flashpoint.compile(fn), fn, (torch.randn(2),))
+
+
+@pytest.mark.parametrize(
+    "fn", [torch.ones(2).mul, functools.partial(torch.add, torch.ones(2)), torch.Tensor.neg]
+)
+def test_callable_of_c(fn) -> None:
+    compiled = flashpoint.compile(fn)
+    for _ in range(3):
+        x = torch.randn(2)
+        torch.testing.assert_close(compiled(x), fn(x), rtol=0, atol=0)
 
 
 def test_compiling_twice_compiles_once() -> None:
