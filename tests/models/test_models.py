@@ -23,7 +23,8 @@ def test_equals_eager(name: str) -> None:
         for seed in range(4):  # recorded at the first, replayed on new inputs at the others
             expected = eager(**make_inputs(seed))
             flashpoint.reset_counters()
-            assert differences(expected, compiled(**make_inputs(seed))) == []
+            actual = compiled(**make_inputs(seed))
+            assert differences(expected, actual, atol=ARCHITECTURES[name].atol) == []
             if seed > 0 and name in ONE_GRAPH:
                 counters = flashpoint.counters()
                 assert counters["hits"] == 1 and counters["captures_started"] == 0, counters

@@ -142,13 +142,13 @@ f(torch.ones(2)), f(torch.ones(3)), g(torch.ones(2))
         ("FLASHPOINT_LOG", "miss", ["miss in <lambda>"]),
         ("FLASHPOINT_LOG", "all", ["capture <lambda>", "break in <lambda>", "miss in <lambda>"]),
         ("FLASHPOINT_DUMP", "graph", ["aten.add"]),
-        ("FLASHPOINT_DUMP", "guards", ["arg0: "]),
-        ("FLASHPOINT_DUMP", "graph,guards", ["aten.add", "arg0: "]),
+        ("FLASHPOINT_DUMP", "guards", ["arg0: type is"]),
+        ("FLASHPOINT_DUMP", "graph,guards", ["aten.add", "arg0: type is"]),
     ],
 )
 def test_log_and_dump(run_python, variable: str, value: str, shown: list[str]) -> None:
     assert f"`{value.split(',')[0]}`" in (ROOT / "docs/guide/environment.md").read_text()
-    everything = ["capture <lambda>", "break in <lambda>", "miss in <lambda>", "aten.add", "arg0: "]
+    everything = ["capture <lambda>", "break in <lambda>", "miss in <lambda>", "aten.add", "arg0: type is"]
     done = run_python("-c", PROGRAM, **{variable: value})
     assert done.returncode == 0, done.stderr
     assert [text for text in everything if text in done.stderr] == shown
