@@ -49,8 +49,10 @@ def type_name(kind: type) -> str:
 
 
 def tensor_bits(tensor: torch.Tensor) -> str:
-    """A digest of the elements in logical order, with the elements themselves when they are few."""
-    with torch._C.DisableTorchFunction(), torch.no_grad():
+    """A digest of the elements in logical order, with the elements themselves when they are few.
+
+    To be called with torch functions disabled, as everything here that touches tensors."""
+    with torch.no_grad():
         plain = tensor.detach()
         if type(plain) is not torch.Tensor:
             plain = plain.as_subclass(torch.Tensor)
@@ -121,8 +123,7 @@ class _Walker:
 
     def storage(self, path: str, tensor: torch.Tensor) -> None:
         try:
-            with torch._C.DisableTorchFunction():
-                storage = tensor.untyped_storage()
+            storage = tensor.untyped_storage()
         except (RuntimeError, NotImplementedError):
             return
         self._alive.append(storage)
@@ -137,27 +138,30 @@ class _Walker:
 
 def _tensor(w: _Walker, path: str, t: torch.Tensor) -> None:
     with torch._C.DisableTorchFunction():
-        facts = [type_name(type(t)), str(t.dtype), str(tuple(t.shape)), str(t.device)]
-        facts += [name for name, on in (
-            ("requires_grad", t.requires_grad), ("leaf", t.is_leaf), ("conj", t.is_conj()), ("neg", t.is_neg()),
-            ("inference", t.is_inference()), ("retains_grad", t.retains_grad)) if on]
-        if t.layout != torch.strided:
-            facts.append(str(t.layout))
-        hooks = t._backward_hooks
-        grad = t.grad if t.is_leaf else None
-        extra = {k: v for k, v in t.__dict__.items() if k != "_backward_hooks"}
-    if hooks:
-        facts.append(f"hooks={len(hooks)}")
-    if t.device.type != "meta" and not hasattr(type(t), "__tensor_flatten__"):
+        _tensor_itself(w, path, t)
+
+
+def _tensor_itself(w: _Walker, path: str, t: torch.Tensor) -> None:
+    facts = [type_name(type(t)), str(t.dtype), str(tuple(t.shape)), str(t.device)]
+    facts += [name for name, on in (
+        ("requires_grad", t.requires_grad), ("leaf", t.is_leaf), ("conj", t.is_conj()), ("neg", t.is_neg()),
+        ("inference", t.is_inference()), ("retains_grad", t.retains_grad)) if on]
+    if t.layout != torch.strided:
+        facts.append(str(t.layout))
+    if t._backward_hooks:
+        facts.append(f"hooks={len(t._backward_hooks)}")
+    nested = hasattr(type(t), "__tensor_flatten__")
+    if t.device.type != "meta" and not nested:
         facts.append(tensor_bits(t))
     w.emit(path, " ".join(facts))
-    if hasattr(type(t), "__tensor_flatten__"):
+    if nested:
         for name in t.__tensor_flatten__()[0]:
             w.walk(f"{path}.{name}", getattr(t, name))
     elif t.layout == torch.strided:
         w.storage(path, t)
-    if grad is not None:
-        w.walk(f"{path}.grad", grad)
+    if t.is_leaf and t.grad is not None:
+        w.walk(f"{path}.grad", t.grad)
+    extra = {k: v for k, v in t.__dict__.items() if k != "_backward_hooks"}
     if extra:
         w.mapping(path, extra)
 

@@ -12,6 +12,8 @@ import pytest
 from _pytest.reports import TestReport
 from _pytest.runner import runtestprotocol
 
+from tests.world import Call, run
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--isolate", action="store_true", help="run each test in a forked child")
@@ -49,6 +51,12 @@ def _collect(pid: int, read: int, limit: float) -> tuple[bytes, str | None]:
     if status != 0:
         return b"", f"ended with status {os.waitstatus_to_exitcode(status)}"
     return b"".join(chunks), None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What every child would import and initialize is done once, before the first fork."""
+    if session.config.getoption("--isolate"):
+        run("def fn(x):\n  with torch.no_grad(): return torch.rand(2) + x[0, :2]", [Call("x")])
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,8 +1,9 @@
 """Runs a program and a sequence of calls in a world of its own, and records everything a user could notice.
 
-A program is Python source that defines `fn`. A world is a fresh module made from it, so nothing (code objects,
-globals, classes, models) is shared between the eager run and the compiled run. Random state, the working
-environment and the outputs are the same at the start of each world and are put back at its end.
+A program is Python source that defines `fn`, and may define `done`, which is called at the end. A world is a
+fresh module made from it, so nothing (code objects, globals, classes, models) is shared between the eager run and
+the compiled run. Random state, the working environment and the outputs are the same at the start of each world
+and are put back at its end.
 """
 
 from __future__ import annotations
@@ -160,11 +161,12 @@ class _World:
     def visible(self) -> list[tuple[str, Any]]:
         return [(name, value) for name, value in list(self.globals.items()) if not name.startswith("__")]
 
-    def step(self, call: Call, target: Callable, counters: Callable[[], dict[str, int]]) -> tuple[Outcome, list]:
+    def step(self, call: Call, target: Callable, counters: Callable[[], dict]) -> tuple[Outcome, list]:
         """Runs one call; returns its outcome, without the world's state, and the roots to describe."""
         if call.pre:
             exec(compile(call.pre, _CHUNK, "exec"), self.globals)
-        args, kwargs = eval(compile(f"__pack__({call.args})", _CHUNK, "eval"), self.globals, {"__pack__": _pack})
+        code = compile(f"__pack__({call.args})", _CHUNK, "eval")
+        args, kwargs = eval(code, self.globals, {"__pack__": _pack})
         roots: list[tuple[str, Any]] = [("args", list(args)), ("kwargs", kwargs)]
         lines: list[Line] = []
         before = counters()
@@ -214,6 +216,7 @@ def _run(source: str, calls: Sequence[Call], wrap: Callable[[Callable], Callable
         stack.callback(sys.modules.pop, "program", None)
         world = _World(source)
         target = wrap(world.globals["fn"]) if wrap else world.globals["fn"]
+        stack.callback(world.globals.get("done", int))
         kept: list[tuple[str, Any]] = []
         for index, call in enumerate(calls):
             stdout.seek(0), stdout.truncate()

@@ -16,7 +16,7 @@ VALUES = [
     Case("bool value", "def fn(x, b): return x + 1 if b else x - 1", "x, True", "x, False", hit="h"),
     Case("bool in arithmetic", _MUL, "x.bool(), True", "x.bool(), 1"),
     Case("zero and minus zero", "def fn(x, v): return torch.copysign(x, v), v", "x, 0.0", "x, -0.0"),
-    Case("division by zeros", "def fn(x, v): return 1.0 / (x * 0 + v)", "x, 0.0", "x, -0.0"),
+    Case("division by zeros", "def fn(x, v): return 1.0 / (torch.ones(2) * v)", "x, 0.0", "x, -0.0"),
     Case("nan and number", "def fn(x, v): return x + v if v == v else x", "x, float('nan')", "x, 1.0", hit="H"),
     Case("nan and inf", _MUL, "x, float('nan')", "x, float('inf')", hit="."),
     Case("int beyond 64 bits", _SEE, "x, 2 ** 63", "x, 2 ** 63 + 1"),
@@ -37,7 +37,7 @@ VALUES = [
          "x, a", "x, b"),
     Case("str subclass", "class S(str): pass\n" + _SEE, "x, 'a'", "x, S('a')"),
     Case("float subclass", "class D(float): pass\n" + _SEE, "x, 2.0", "x, D(2.0)"),
-    Case("bool of numpy", _SEE, "x, np.bool_(True)", "x, np.bool_(False)"),
+    Case("bool of numpy", "def fn(x, v): return x + 1 if v else x - 1", "x, np.bool_(True)", "x, np.bool_(False)"),
     Case("numpy scalar value", _MUL, "x, np.float32(2)", "x, np.float32(3)"),
     Case("numpy scalar type", _SEE, "x, np.float32(2)", "x, np.float64(2)"),
     Case("enum member", "class E(enum.Enum):\n  A = 2\n  B = 3\ndef fn(x, e): return x * e.value", "x, E.A", "x, E.B"),
@@ -168,7 +168,7 @@ ITERATORS = [
          "def fn(x, it):\n  for v in it: x = x * v\n  return x", "x, It(2)", "x, It(3)"),
     Case("user sequence protocol", "class S:\n  def __init__(self, l): self.l = l\n  def __getitem__(self, i): return self.l[i]\n"
          "def fn(x, s):\n  for v in s: x = x * v + 1\n  return x", "x, S([1, 2])", "x, S([1, 2, 3])"),
-    Case("exhausted iterator", "def fn(x, it): return x * sum(it), sum(it)", "x, iter([1, 2])", "x, iter([3])"),
+    Case("exhausted iterator", "def fn(x, it): return x * sum(it), sum(it)", "x, iter([1, 2])", "x, iter([4])"),
 ]
 
 SIGNATURES = [
