@@ -98,14 +98,12 @@ class _Walker:
             self._walk_new(path, value, kind)
 
     def _walk_new(self, path: str, value: object, kind: type) -> None:
-        if isinstance(value, torch.Tensor):
-            _tensor(self, path, value)
-            return
-        for base, walker in _WALKERS:
-            if isinstance(value, base):
-                walker(self, path, value)
-                return
-        _instance(self, path, value)
+        walker = _walker_of.get(kind)
+        if walker is None:
+            walker = next((walker for base, walker in _WALKERS if issubclass(kind, base)), _instance)
+            if kind.__module__ != "program":  # its classes would be kept alive
+                _walker_of[kind] = walker
+        walker(self, path, value)
 
     def items(self, path: str, values: Iterable[object]) -> None:
         for index, value in enumerate(values):
@@ -376,7 +374,9 @@ def _instance(w: _Walker, path: str, value: object) -> None:
         _attributes(w, path, value)
 
 
+_walker_of: dict[type, Callable] = {}
 _WALKERS: list[tuple[type | tuple[type, ...], Callable]] = [
+    (torch.Tensor, _tensor),
     (torch.Size, _plain(tuple)),
     ((tuple, list), _sequence),
     (dict, _dict),

@@ -15,6 +15,7 @@ import linecache
 import logging
 import os
 import random
+import re
 import sys
 import types
 import warnings
@@ -38,6 +39,7 @@ from torch import nn
 x = torch.arange(6.0).reshape(2, 3)
 y = torch.full((2, 3), 2.0)
 """
+_IMPORTED = frozenset(re.findall(r"\w+", PRELUDE.partition("x =")[0])) - {"import", "as", "from"}
 FILENAME = "<program>"
 _CHUNK = "<step>"
 
@@ -159,7 +161,9 @@ class _World:
         self.results: list[Any] = []
 
     def visible(self) -> list[tuple[str, Any]]:
-        return [(name, value) for name, value in list(self.globals.items()) if not name.startswith("__")]
+        """The program's globals, less the modules it imported."""
+        return [(name, value) for name, value in list(self.globals.items())
+                if not name.startswith("__") and not (type(value) is types.ModuleType and name in _IMPORTED)]
 
     def step(self, call: Call, target: Callable, counters: Callable[[], dict]) -> tuple[Outcome, list]:
         """Runs one call; returns its outcome, without the world's state, and the roots to describe."""
