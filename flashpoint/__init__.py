@@ -1,5 +1,27 @@
-"""Flashpoint: a graph-capture JIT for PyTorch."""
+"""Flashpoint: a graph-capture JIT for PyTorch.
 
-import torch  # noqa: F401  (loads the libraries that _C links against)
+`flashpoint.compile(fn_or_module)` is used as `torch.compile` is. The first call runs the program for real
+while it is recorded; later calls replay the recording when its guards hold.
+"""
 
-from flashpoint import _C  # noqa: F401
+from flashpoint import _versions
+
+_versions.check()
+
+from flashpoint.compiling import compile  # noqa: E402
+from flashpoint.configuration import config  # noqa: E402
+from flashpoint.explaining import Explanation, explain  # noqa: E402
+from flashpoint.optimized_module import OptimizedModule  # noqa: E402
+from flashpoint.state import counters, reset, reset_counters  # noqa: E402
+
+__version__ = "0.1.0"
+__all__ = [
+    "Explanation",
+    "OptimizedModule",
+    "compile",
+    "config",
+    "counters",
+    "explain",
+    "reset",
+    "reset_counters",
+]

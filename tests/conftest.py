@@ -1,23 +1,63 @@
-"""Shared by all tests: strict mode, one thread, a clean start for each test."""
+"""What all tests share: strict mode, one thread, counters that start at zero, a process of one's own."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
-os.environ.setdefault("FLASHPOINT_STRICT", "1")
+# Read once by the core, so it comes before the first import: a failed internal check aborts the run.
+os.environ["FLASHPOINT_STRICT"] = "1"
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-pytest_plugins = ["tests.isolate"]
+import flashpoint  # noqa: E402
+
 torch.set_num_threads(1)
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
-def _fresh_flashpoint() -> Iterator[None]:
-    from tests.support import flashpoint
-
+def fresh_state() -> Iterator[None]:
+    """Nothing compiled, counters at zero, default settings, the same random numbers in every test."""
+    defaults = flashpoint.config.to_dict()
     flashpoint.reset()
+    flashpoint.reset_counters()
+    torch.manual_seed(0)
     yield
-    flashpoint.reset()
+    for name, value in defaults.items():
+        setattr(flashpoint.config, name, value)
+
+
+@pytest.fixture
+def root() -> Path:
+    """The source tree."""
+    return ROOT
+
+
+@pytest.fixture
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs Python with the arguments given, importing the same flashpoint as this process does."""
+
+    def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
+        home = str(Path(flashpoint.__file__).parents[1])
+        return subprocess.run(
+            [sys.executable, *args],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([home, os.environ.get("PYTHONPATH", "")]),
+                **env,
+            },
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+
+    return run

@@ -1,4 +1,5 @@
-"""pytest --isolate: each test in a forked child, so that a crash is one failed test and not the end of the run."""
+"""pytest -p tests.isolate: each test in a forked child, so that a crash is one failed test and not the end of the
+run. To be used with `python -m pytest`, which puts the tree on the path."""
 
 from __future__ import annotations
 
@@ -16,7 +17,6 @@ from tests.world import Call, run
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--isolate", action="store_true", help="run each test in a forked child")
     parser.addoption("--isolate-limit", type=float, default=120.0, help="seconds a child may take")
 
 
@@ -55,14 +55,11 @@ def _collect(pid: int, read: int, limit: float) -> tuple[bytes, str | None]:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What every child would import and initialize is done once, before the first fork."""
-    if session.config.getoption("--isolate"):
-        run("def fn(x):\n  with torch.no_grad(): return torch.rand(2) + x[0, :2]", [Call("x")])
+    run("def fn(x):\n  with torch.no_grad(): return torch.rand(2) + x[0, :2]", [Call("x")])
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    if not item.config.getoption("--isolate"):
-        return None
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     read, write = os.pipe()
     pid = os.fork()

@@ -2,6 +2,7 @@
 //
 // The PEP 523 hook is interpreter-wide; a thread whose context is not armed gets the previous hook.
 // The fields are plain thread-locals: read on every Python call while the hook is installed.
+// A fork clears the child's context; scopes that were open at the fork then do nothing when they close.
 #pragma once
 
 #include "record/observer.h"
@@ -15,11 +16,13 @@ struct ThreadContext {
   // When a recording ends (observer cleared) while frames are still running, the evaluator hands them to
   // CPython at the next instruction boundary. Tests set this to keep evaluating without an observer.
   bool evaluate_unobserved = false;
+  uint64_t instructions = 0;                // run by the evaluator on this thread; not saved by scopes
+  uint64_t hand_over_at = ~uint64_t{0};     // tests: hand over the frame that reaches this count
 };
 
 ThreadContext& thread_context();
 
-// Arms this thread for the lifetime of the guard; installs the hook on first use in the process. Nests.
+// Arms this thread for the lifetime of the guard; the hook is installed while any thread is armed. Nests.
 class ArmedScope {
  public:
   explicit ArmedScope(Observer* observer);
@@ -29,6 +32,7 @@ class ArmedScope {
 
  private:
   ThreadContext saved_;
+  uint64_t fork_count_;
 };
 
 // Stops evaluation of frames on this thread for the lifetime of the guard (internal work that runs Python).
@@ -40,7 +44,15 @@ class DisarmedScope {
   DisarmedScope& operator=(const DisarmedScope&) = delete;
 
  private:
-  ThreadContext saved_;
+  bool was_armed_;
+  uint64_t fork_count_;
 };
+
+// Counts the times the hook was taken out because some thread came near the end of its C stack. A
+// recording during which this changed may have missed frames and must be dropped.
+uint64_t hook_suspensions();
+
+// Tests and tools: evaluate the frames of every thread, unobserved, without an ArmedScope.
+void evaluate_everywhere(bool on);
 
 }  // namespace flashpoint

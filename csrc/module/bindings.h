@@ -8,4 +8,8 @@
 
 namespace flashpoint {
 
+int bind_eval(PyObject* module);
+int bind_graph(PyObject* module);
+int bind_driver(PyObject* module);
+
 }  // namespace flashpoint

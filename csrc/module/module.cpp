@@ -4,7 +4,7 @@ namespace flashpoint {
 namespace {
 
 using Binder = int (*)(PyObject*);
-constexpr Binder kBinders[] = {nullptr};
+constexpr Binder kBinders[] = {bind_eval, bind_graph, bind_driver};
 
 PyModuleDef module_def = {
     PyModuleDef_HEAD_INIT, "flashpoint._C", "Native core of flashpoint.", -1, nullptr,
@@ -18,7 +18,7 @@ PyMODINIT_FUNC PyInit__C() {
   PyObject* module = PyModule_Create(&module_def);
   if (module == nullptr) return nullptr;
   for (Binder bind : kBinders) {
-    if (bind != nullptr && bind(module) < 0) {
+    if (bind(module) < 0) {
       Py_DECREF(module);
       return nullptr;
     }

@@ -4,6 +4,7 @@ Types are letters: m (n, 3) tensor, r (3,) tensor, s scalar tensor, i int, f flo
 T list of m tensors, D dict of ints, O object of a class of the program, F function from m to m.
 To add an expression: add an alternative to the method of its type.
 """
+# fmt: off
 
 from __future__ import annotations
 

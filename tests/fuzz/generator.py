@@ -5,6 +5,7 @@ tests.fuzz.expressions. Each uses a random part of the kinds of statements (so t
 called several times with the same, new and changed inputs. Eager may raise: exceptions are compared too.
 To add a statement: add a method and its row to `KINDS`.
 """
+# fmt: off
 
 from __future__ import annotations
 

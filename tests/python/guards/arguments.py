@@ -1,4 +1,5 @@
 """Plain values, containers and callables as arguments."""
+# fmt: off
 
 from tests.python.guards.case import Case
 

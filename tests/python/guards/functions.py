@@ -1,4 +1,5 @@
 """What a function is made of and what it finds by name: code, defaults, cells, globals, builtins, caches, imports."""
+# fmt: off
 
 from tests.python.guards.case import Case
 

@@ -1,4 +1,5 @@
 """Global and thread state: grad mode, autocast, default dtype and device, determinism, modes, random state."""
+# fmt: off
 
 from tests.python.guards.case import Case
 

@@ -1,4 +1,5 @@
 """Instances, classes, descriptors, protocols and torch modules."""
+# fmt: off
 
 from tests.python.guards.case import Case
 

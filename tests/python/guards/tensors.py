@@ -1,4 +1,5 @@
 """Tensor arguments: metadata, kind, aliasing."""
+# fmt: off
 
 from tests.python.guards.case import Case
 

@@ -1,4 +1,5 @@
 """Rows of the soundness table about effects: stores to what existed before, and what a call returns."""
+# fmt: off
 
 from tests.python.soundness.row import Row
 from tests.support import Call

@@ -1,5 +1,6 @@
 """Rows of the soundness table about reads that the evaluator does not see: C code reading objects, caches hiding
 Python."""
+# fmt: off
 
 from tests.python.soundness.row import Row
 from tests.support import Call

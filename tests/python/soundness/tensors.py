@@ -1,5 +1,6 @@
 """Rows of the soundness table about tensors: changes outside the dispatcher, values that leave or enter tensors,
 aliases, metadata changed before the first read, the autograd engine, compilers inside the region."""
+# fmt: off
 
 from tests.python.soundness.row import Row
 from tests.support import Call

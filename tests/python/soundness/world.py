@@ -1,4 +1,5 @@
 """Rows of the soundness table about exceptions, the outside world, and consumed state."""
+# fmt: off
 
 from tests.python.soundness.row import Row
 from tests.support import Call

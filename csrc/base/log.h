@@ -1,0 +1,14 @@
+// One-line logging to stderr, chosen by FLASHPOINT_LOG: a comma-separated list of capture, break, miss, hit
+// or all. FLASHPOINT_DUMP=graph,guards prints what a recording produced. Read once per process.
+#pragma once
+
+#include <string>
+
+namespace flashpoint {
+
+enum class LogKind { kCapture, kBreak, kMiss, kHit, kDumpGraph, kDumpGuards };
+
+bool log_enabled(LogKind kind);
+void log_line(const std::string& text);
+
+}  // namespace flashpoint

@@ -1,0 +1,28 @@
+// flashpoint._C.CompiledFunction: the native callable that flashpoint.compile returns.
+//
+// A call looks for an entry whose guards hold (most recently used first) and replays it; a miss runs the
+// function once while recording. It owns its entries: when it dies or is reset, everything they hold goes.
+// A call made while this thread records another function is inlined into that recording.
+//
+// Threads: entries are shared by all threads under the GIL; a running entry is kept alive by its call.
+#pragma once
+
+#include <Python.h>
+
+namespace flashpoint {
+
+// Adds the type to the module. 0, or -1 with a Python error set.
+int add_compiled_function_type(PyObject* module);
+
+// Forgets the entries of every compiled function of the process.
+void reset_all_compiled_functions();
+
+struct DriverConfig {
+  bool tracing_state_queries = true;
+  bool verify = false;
+  bool poison_empty = false;
+  int recompile_limit = 8;
+};
+DriverConfig& driver_config();
+
+}  // namespace flashpoint

@@ -1,0 +1,162 @@
+#include "driver/entry.h"
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+
+#include "base/counters.h"
+#include "ir/schema.h"
+#include "py/layout.h"
+#include "py/torch_bridge.h"
+
+namespace flashpoint {
+
+namespace {
+
+void visit_recipe(const RecipeValue& v, std::vector<NodeId>& nodes) {
+  if (v.kind == RecipeValue::Kind::kNode) nodes.push_back(v.index);
+}
+
+}  // namespace
+
+Entry::Entry(GuardTree tree, GlobalState state, std::unique_ptr<ir::Graph> graph, eager::Program program,
+             std::vector<MadeObject> recipes, std::vector<PlannedEffect> effects, RecipeValue result)
+    : tree_(std::move(tree)),
+      state_(state),
+      graph_(std::move(graph)),
+      program_(std::move(program)),
+      recipes_(std::move(recipes)),
+      effects_(std::move(effects)),
+      result_(std::move(result)) {
+  collect_kept_nodes();
+  for (const ir::Op& op : graph_->ops) draws_random_ = draws_random_ || ir::traits_of(op).rng;
+}
+
+void Entry::collect_kept_nodes() {
+  visit_recipe(result_, kept_nodes_);
+  for (const PlannedEffect& e : effects_) {
+    if (e.owner != kNoNode) kept_nodes_.push_back(e.owner);
+    for (const RecipeValue& v : e.items) visit_recipe(v, kept_nodes_);
+  }
+  for (const MadeObject& m : recipes_) {
+    for (const RecipeValue& v : m.items) visit_recipe(v, kept_nodes_);
+    for (const auto& [name, v] : m.attributes) visit_recipe(v, kept_nodes_);
+    for (const auto& [slot, v] : m.slots) visit_recipe(v, kept_nodes_);
+  }
+  for (const ir::Input& input : graph_->inputs) kept_nodes_.push_back(input.source);
+  std::sort(kept_nodes_.begin(), kept_nodes_.end());
+  kept_nodes_.erase(std::unique(kept_nodes_.begin(), kept_nodes_.end()), kept_nodes_.end());
+}
+
+bool Entry::overlaps() const {
+  const auto& values = tree_.values();
+  for (NodeId mutated : mutated_nodes) {
+    for (NodeId other : tensor_nodes) {
+      if (other != mutated && values[other] != values[mutated] && tensors_overlap(values[mutated], values[other])) {
+        return true;
+      }
+      if (other != mutated && values[other] == values[mutated]) return true;
+    }
+  }
+  return false;
+}
+
+Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const GlobalState& now, PyObject** result) {
+  *result = nullptr;
+  const size_t total = nargs + (names == nullptr ? 0 : PyTuple_GET_SIZE(names));
+  auto miss = [&](const char* why) {
+    last_miss_ = why;
+    return Outcome::kMiss;
+  };
+  if (nargs != positional) return miss("number of positional arguments");
+  if (names != kwnames.get()) {
+    if (names == nullptr || !kwnames || PyObject_RichCompareBool(names, kwnames.get(), Py_EQ) != 1) {
+      PyErr_Clear();
+      return miss("names of keyword arguments");
+    }
+  }
+  if (!(now == state_)) return miss("global state");
+  if (abc_token != 0 && abc_token != flashpoint::abc_token()) return miss("abstract base class registrations");
+  if (!tree_.evaluate(args, total)) {
+    last_miss_.clear();  // explained on demand from the tree
+    return Outcome::kMiss;
+  }
+  if (!mutated_nodes.empty() && overlaps()) return miss("overlapping memory of mutated tensors");
+
+  // Nothing of what replay refers to may die while effects are committed.
+  std::vector<Ref> kept;
+  kept.reserve(kept_nodes_.size());
+  std::vector<PyObject*> nodes;
+  const bool needs_nodes = !effects_.empty() || !recipes_.empty() || result_.kind == RecipeValue::Kind::kNode;
+  for (NodeId node : kept_nodes_) kept.push_back(Ref::share(tree_.values()[node]));
+  if (needs_nodes) nodes = tree_.values();
+  std::vector<at::Tensor> inputs;
+  inputs.reserve(graph_->inputs.size());
+  for (const ir::Input& input : graph_->inputs) inputs.push_back(unpack_tensor(tree_.values()[input.source]));
+
+  at::Tensor random_state;
+  if (draws_random_) random_state = at::detail::getDefaultCPUGenerator().get_state();
+  std::vector<at::Tensor> outputs;
+  eager::RunStatus status;
+  try {
+    PyThreadState* saved = PyEval_SaveThread();
+    try {
+      outputs = program_.run(inputs, &status);
+    } catch (...) {
+      PyEval_RestoreThread(saved);
+      throw;
+    }
+    PyEval_RestoreThread(saved);
+  } catch (...) {
+    if (!status.visible_mutation) {
+      if (draws_random_) at::Generator(at::detail::getDefaultCPUGenerator()).set_state(random_state);
+      ++counters().restarts;
+      return Outcome::kRestart;
+    }
+    set_python_error(std::current_exception());
+    return Outcome::kDone;
+  }
+  inputs.clear();
+  counters().ops_replayed += program_.node_count();
+  std::vector<Ref> tensors;
+  tensors.reserve(outputs.size());
+  for (const at::Tensor& t : outputs) tensors.push_back(Ref::steal(wrap_tensor(t)));
+  outputs.clear();
+  BuildContext context{nodes, tensors, recipes_, {}};
+  if (!commit(context, effects_)) return Outcome::kDone;
+  *result = build(context, result_);
+  if (grad_mode_after >= 0) c10::GradMode::set_enabled(grad_mode_after != 0);
+  return Outcome::kDone;
+}
+
+int Entry::traverse(visitproc visit, void* arg) const {
+  if (const int r = tree_.traverse(visit, arg)) return r;
+  Py_VISIT(kwnames.get());
+  auto value = [&](const RecipeValue& v) -> int {
+    Py_VISIT(v.constant.get());
+    return 0;
+  };
+  if (const int r = value(result_)) return r;
+  for (const PlannedEffect& e : effects_) {
+    Py_VISIT(e.key.get());
+    for (const RecipeValue& v : e.items) {
+      if (const int r = value(v)) return r;
+    }
+  }
+  for (const MadeObject& m : recipes_) {
+    Py_VISIT(m.type.get());
+    for (const RecipeValue& v : m.items) {
+      if (const int r = value(v)) return r;
+    }
+    for (const auto* list : {&m.attributes, &m.slots}) {
+      for (const auto& [name, v] : *list) {
+        if (const int r = value(v)) return r;
+      }
+    }
+  }
+  return 0;
+}
+
+}  // namespace flashpoint

@@ -1,0 +1,66 @@
+// One compiled specialization of a callable: guards, graph, program, recipes, effects.
+//
+// An entry answers a call in three steps: the guards fetch its inputs, the program runs on them, and then
+// the effects are committed and the result is built. Nothing is visible to the program before the graph
+// has run, except writes of the graph itself to tensors that existed before.
+//
+// Ownership: owned by the CompiledFunction. GIL: required.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/eager/program.h"
+#include "guard/global_state.h"
+#include "guard/guard_tree.h"
+#include "ir/graph.h"
+#include "replay/recipe.h"
+
+namespace flashpoint {
+
+enum class Outcome : uint8_t {
+  kMiss,     // the guards do not hold
+  kDone,     // result is the call's result, or null with the Python error set
+  kRestart,  // the program failed before anything was visible: run eagerly
+};
+
+class Entry {
+ public:
+  Entry(GuardTree tree, GlobalState state, std::unique_ptr<ir::Graph> graph, eager::Program program,
+        std::vector<MadeObject> recipes, std::vector<PlannedEffect> effects, RecipeValue result);
+
+  Outcome call(PyObject* const* args, size_t nargs, PyObject* kwnames, const GlobalState& now, PyObject** result);
+
+  // The names of keyword arguments of the call (tuple or null) and how many positional ones there were.
+  Ref kwnames;
+  size_t positional = 0;
+  uint64_t abc_token = 0;  // 0: no abstract base class was asked
+  int8_t grad_mode_after = -1;
+  std::vector<NodeId> tensor_nodes;   // all guarded tensors, for overlap guards
+  std::vector<NodeId> mutated_nodes;  // those the graph writes to
+
+  const GuardTree& guards() const { return tree_; }
+  const ir::Graph& graph() const { return *graph_; }
+  const GlobalState& state() const { return state_; }
+  size_t effect_count() const { return effects_.size(); }
+  const std::string& last_miss() const { return last_miss_; }
+  int traverse(visitproc visit, void* arg) const;
+
+ private:
+  bool overlaps() const;
+  void collect_kept_nodes();
+
+  GuardTree tree_;
+  GlobalState state_;
+  std::unique_ptr<ir::Graph> graph_;
+  eager::Program program_;
+  std::vector<MadeObject> recipes_;
+  std::vector<PlannedEffect> effects_;
+  RecipeValue result_;
+  std::vector<NodeId> kept_nodes_;  // nodes that recipes and effects refer to
+  bool draws_random_ = false;
+  std::string last_miss_;
+};
+
+}  // namespace flashpoint

@@ -1,0 +1,3 @@
+#define FP_OBSERVED 0
+#define FP_EVALUATE evaluate_plain
+#include "eval/dispatch.inc"

@@ -1,0 +1,119 @@
+// Textual form of guards, and why the last evaluation failed.
+#include <string>
+
+#include "guard/guard_tree.h"
+
+namespace flashpoint {
+
+namespace {
+
+struct Row {
+  const char* name;
+  const char* text;
+};
+constexpr Row kSteps[] = {
+#define X(name, text) {#name, text},
+#include "guard/steps.def"
+#undef X
+};
+constexpr Row kChecks[] = {
+#define X(name, tagged, text) {#name, text},
+#include "guard/checks.def"
+#undef X
+};
+
+std::string show(PyObject* o) {
+  if (o == nullptr) return "";
+  if (PyType_Check(o)) return reinterpret_cast<PyTypeObject*>(o)->tp_name;
+  if (PyTuple_CheckExact(o)) {
+    std::string out = "(";
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); ++i) {
+      if (i > 0) out += ", ";
+      out += show(PyTuple_GET_ITEM(o, i));
+    }
+    return out + ")";
+  }
+  if (PyModule_Check(o)) {
+    const char* name = PyModule_GetName(o);
+    if (name == nullptr) PyErr_Clear();
+    return std::string("module ") + (name == nullptr ? "?" : name);
+  }
+  if (PyFunction_Check(o)) return "function " + show(reinterpret_cast<PyFunctionObject*>(o)->func_qualname);
+  if (PyCode_Check(o)) return "code " + show(reinterpret_cast<PyCodeObject*>(o)->co_qualname);
+  if (PyCFunction_Check(o)) return std::string("builtin ") + reinterpret_cast<PyCFunctionObject*>(o)->m_ml->ml_name;
+  if (!is_primitive(o) && !PyFrozenSet_CheckExact(o)) return std::string("a ") + Py_TYPE(o)->tp_name;
+  Ref repr = Ref::steal(PyObject_Repr(o));
+  const char* utf8 = repr ? PyUnicode_AsUTF8(repr.get()) : nullptr;
+  if (utf8 == nullptr) {
+    PyErr_Clear();
+    return "?";
+  }
+  std::string text = utf8;
+  if (text.size() > 80) text = text.substr(0, 77) + "...";
+  return text;
+}
+
+void substitute(std::string& text, const std::string& slot, const std::string& value) {
+  for (size_t at = text.find(slot); at != std::string::npos; at = text.find(slot, at + value.size())) {
+    text.replace(at, slot.size(), value);
+  }
+}
+
+}  // namespace
+
+std::string GuardTree::path(NodeId id) const {
+  const Node& n = nodes_[id];
+  std::string text = kSteps[static_cast<int>(n.step)].text;
+  if (n.step == Step::kConst && PyDict_Check(n.key.get())) {
+    PyObject* name = PyDict_GetItemString(n.key.get(), "__name__");
+    return "G(" + (name == nullptr ? std::string("?") : show(name)) + ")";
+  }
+  if (n.parent != kNoNode) substitute(text, "{}", path(n.parent));
+  const std::string key = n.key ? show(n.key.get()) : std::to_string(n.index);
+  substitute(text, "[]", key);
+  return text;
+}
+
+std::string GuardTree::text() const {
+  std::string out;
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    const Node& n = nodes_[i];
+    for (const auto* list : {&n.checks, &n.tagged_checks}) {
+      for (const Check& c : *list) {
+        std::string line = kChecks[static_cast<int>(c.kind)].text;
+        std::string operand;
+        if (c.kind == CheckKind::kTensor) {
+          operand = metas_[c.number].text();
+        } else if (c.kind >= CheckKind::kSameAs && c.kind <= CheckKind::kNoOverlap) {
+          operand = path(c.number);
+        } else {
+          operand = c.operand ? show(c.operand.get()) : std::to_string(c.number);
+        }
+        substitute(line, "[]", operand);
+        out += path(static_cast<NodeId>(i)) + ": " + line + "\n";
+      }
+    }
+  }
+  return out;
+}
+
+std::string GuardTree::explain_failure() const {
+  if (failed_node_ == kNoNode) return "";
+  const Node& n = nodes_[failed_node_];
+  std::string out = path(failed_node_) + ": ";
+  if (failed_check_ < 0) return out + "not there";
+  const Check& c = (failed_tagged_ ? n.tagged_checks : n.checks)[failed_check_];
+  std::string line = kChecks[static_cast<int>(c.kind)].text;
+  std::string operand;
+  if (c.kind == CheckKind::kTensor) {
+    operand = metas_[c.number].text();
+  } else if (c.kind >= CheckKind::kSameAs && c.kind <= CheckKind::kNoOverlap) {
+    operand = path(c.number);
+  } else {
+    operand = c.operand ? show(c.operand.get()) : std::to_string(c.number);
+  }
+  substitute(line, "[]", operand);
+  return out + "expected " + line;
+}
+
+}  // namespace flashpoint

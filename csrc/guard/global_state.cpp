@@ -1,0 +1,69 @@
+#include "guard/global_state.h"
+
+#include <Python.h>
+
+#include <ATen/Context.h>
+#include <ATen/PythonTorchFunctionTLS.h>
+#include <ATen/autocast_mode.h>
+#include <c10/core/DefaultDtype.h>
+#include <c10/core/GradMode.h>
+#include <c10/core/InferenceMode.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
+#include <c10/core/impl/TorchDispatchModeTLS.h>
+
+#include "ir/node_state.h"
+#include "py/ref.h"
+
+namespace flashpoint {
+
+GlobalState GlobalState::now() {
+  GlobalState s;
+  s.grad_mode = c10::GradMode::is_enabled();
+  s.inference_mode = c10::InferenceMode::is_enabled();
+  s.torch_function_enabled =
+      at::impl::PythonTorchFunctionTLS::get_disabled_state() == at::impl::TorchFunctionDisabledState::ENABLED;
+  s.autocast_cache = at::autocast::is_autocast_cache_enabled();
+  s.default_dtype = static_cast<int16_t>(c10::get_default_dtype_as_scalartype());
+  s.autocast_dtype_cpu = static_cast<int16_t>(at::autocast::get_autocast_dtype(at::kCPU));
+  s.autocast_dtype_cuda = static_cast<int16_t>(at::autocast::get_autocast_dtype(at::kCUDA));
+  const auto tls = c10::impl::tls_local_dispatch_key_set();
+  const auto tracer = c10::DispatchKeySet(c10::DispatchKey::TESTING_ONLY_GenericMode);
+  s.tls_included = (tls.included_ - tracer).raw_repr();
+  s.tls_excluded = (tls.excluded_ - tracer).raw_repr();
+  s.flags = ir::global_flags();
+  return s;
+}
+
+bool GlobalState::differs_only_in_grad_mode(const GlobalState& other) const {
+  GlobalState copy = *this;
+  copy.grad_mode = other.grad_mode;
+  return copy == other;
+}
+
+std::string GlobalState::text() const {
+  return std::string("grad ") + (grad_mode ? "on" : "off") + (inference_mode ? ", inference mode" : "") +
+         ", default dtype " + c10::toString(static_cast<c10::ScalarType>(default_dtype)) + ", dispatch keys +" +
+         std::to_string(tls_included) + " -" + std::to_string(tls_excluded);
+}
+
+bool global_state_supported() {
+  return at::impl::PythonTorchFunctionTLS::stack_len() == 0 && c10::impl::TorchDispatchModeTLS::stack_len() == 0 &&
+         !c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::FuncTorchDynamicLayerFrontMode);
+}
+
+uint64_t abc_token() {
+  static PyObject* function = [] {
+    Ref module = Ref::steal(PyImport_ImportModule("_abc"));
+    return module ? PyObject_GetAttrString(module.get(), "get_cache_token") : nullptr;
+  }();
+  if (function == nullptr) {
+    PyErr_Clear();
+    return 0;
+  }
+  Ref token = Ref::steal(PyObject_CallNoArgs(function));
+  const uint64_t value = token ? PyLong_AsUnsignedLongLong(token.get()) : 0;
+  PyErr_Clear();
+  return value;
+}
+
+}  // namespace flashpoint

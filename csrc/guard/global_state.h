@@ -1,0 +1,37 @@
+// The global state of torch that decides what a recorded operation means, as one comparable value.
+//
+// Taken when a recording starts, compared before an entry is used, and compared again when a recording
+// ends (a recording must leave it as it found it; the grad mode alone may differ and is then an effect).
+// GIL: required for abc_token only.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace flashpoint {
+
+struct GlobalState {
+  bool grad_mode = true;
+  bool inference_mode = false;
+  bool torch_function_enabled = true;
+  bool autocast_cache = true;
+  int16_t default_dtype = 0;
+  int16_t autocast_dtype_cpu = 0;
+  int16_t autocast_dtype_cuda = 0;
+  uint64_t tls_included = 0;  // dispatch keys: autocast, functorch, Python modes
+  uint64_t tls_excluded = 0;
+  uint64_t flags = 0;         // deterministic algorithms, backends' switches
+
+  static GlobalState now();
+  bool operator==(const GlobalState&) const = default;
+  bool differs_only_in_grad_mode(const GlobalState& other) const;
+  std::string text() const;
+};
+
+// False while torch-function or dispatch modes or functorch transforms are active: calls then run eagerly.
+bool global_state_supported();
+
+// Counts registrations with abstract base classes; equal tokens mean equal isinstance() results.
+uint64_t abc_token();
+
+}  // namespace flashpoint

@@ -1,0 +1,425 @@
+#include "guard/guard_tree.h"
+
+#include <cstring>
+
+#include "base/check.h"
+#include "base/counters.h"
+#include "py/layout.h"
+
+namespace flashpoint {
+
+namespace {
+
+constexpr bool kTagged[] = {
+#define X(name, tagged, text) tagged,
+#include "guard/checks.def"
+#undef X
+};
+
+PyObject* dict_get(PyObject* dict, PyObject* key) {
+  PyObject* value = PyDict_GetItemWithError(dict, key);
+  if (value == nullptr) PyErr_Clear();
+  return value;
+}
+
+}  // namespace
+
+bool is_primitive(PyObject* o) {
+  return o == Py_None || PyBool_Check(o) || PyLong_CheckExact(o) || PyFloat_CheckExact(o) ||
+         PyUnicode_CheckExact(o) || PyBytes_CheckExact(o) || PyComplex_CheckExact(o) || o == Py_Ellipsis ||
+         o == Py_NotImplemented;
+}
+
+bool primitives_equal(PyObject* a, PyObject* b) {
+  if (a == b) return true;
+  if (Py_TYPE(a) != Py_TYPE(b)) return false;
+  if (PyFloat_CheckExact(a)) {
+    const double x = PyFloat_AS_DOUBLE(a), y = PyFloat_AS_DOUBLE(b);
+    return std::memcmp(&x, &y, sizeof x) == 0;
+  }
+  if (PyComplex_CheckExact(a)) {
+    const Py_complex x = PyComplex_AsCComplex(a), y = PyComplex_AsCComplex(b);
+    return std::memcmp(&x, &y, sizeof x) == 0;
+  }
+  if (!PyLong_CheckExact(a) && !PyUnicode_CheckExact(a) && !PyBytes_CheckExact(a)) return false;
+  const int equal = PyObject_RichCompareBool(a, b, Py_EQ);
+  if (equal < 0) PyErr_Clear();
+  return equal == 1;
+}
+
+NodeId GuardTree::find_child(NodeId parent, Step step, PyObject* key, int32_t index) const {
+  auto it = index_.find(Key{parent, step, index, key});
+  return it == index_.end() ? kNoNode : it->second;
+}
+
+NodeId GuardTree::child(NodeId parent, Step step, PyObject* key, int32_t index) {
+  const Key k{parent, step, index, key};
+  auto it = index_.find(k);
+  if (it != index_.end()) return it->second;
+  const NodeId id = static_cast<NodeId>(nodes_.size());
+  nodes_.push_back(Node{step, parent, index, Ref::share(key), {}, {}, nullptr, 0});
+  index_.emplace(k, id);
+  return id;
+}
+
+void GuardTree::check(NodeId id, CheckKind kind, PyObject* operand, int32_t number) {
+  Node& n = nodes_[id];
+  auto& list = kTagged[static_cast<int>(kind)] ? n.tagged_checks : n.checks;
+  for (const Check& c : list) {
+    if (c.kind == kind && c.number == number && c.operand.get() == operand) return;
+  }
+  list.push_back(Check{kind, number, Ref::share(operand)});
+}
+
+void GuardTree::check_tensor(NodeId id, TensorMeta meta) {
+  for (const Check& c : nodes_[id].checks) {
+    if (c.kind == CheckKind::kTensor) return;
+  }
+  nodes_[id].checks.push_back(Check{CheckKind::kTensor, static_cast<int32_t>(metas_.size()), Ref()});
+  metas_.push_back(std::move(meta));
+}
+
+size_t GuardTree::check_count() const {
+  size_t total = 0;
+  for (const Node& n : nodes_) total += n.checks.size() + n.tagged_checks.size();
+  return total;
+}
+
+PyObject* GuardTree::fetch(const Node& n, PyObject* const* args, size_t nargs) {
+  PyObject* p = n.parent == kNoNode ? nullptr : values_[n.parent];
+  PyObject* key = n.key.get();
+  switch (n.step) {
+    case Step::kArg:
+      return static_cast<size_t>(n.index) < nargs ? args[n.index] : nullptr;
+    case Step::kConst:
+    case Step::kTypeRoot:
+      return key;
+    case Step::kDictValue:
+      return PyDict_Check(p) ? dict_get(p, key) : nullptr;
+    case Step::kInstanceDict:
+      return py::instance_dict(p);
+    case Step::kListItem:
+      return PyList_Check(p) && n.index < PyList_GET_SIZE(p) ? PyList_GET_ITEM(p, n.index) : nullptr;
+    case Step::kTupleItem:
+      return PyTuple_Check(p) && n.index < PyTuple_GET_SIZE(p) ? PyTuple_GET_ITEM(p, n.index) : nullptr;
+    case Step::kDequeItem: {
+      PyObject* item = PySequence_GetItem(p, n.index);
+      if (item == nullptr) PyErr_Clear();
+      temporaries_.push_back(Ref::steal(item));
+      return item;
+    }
+    case Step::kTypeLookup:
+      return _PyType_Lookup(reinterpret_cast<PyTypeObject*>(p), key);
+    case Step::kSuperLookup:
+      return py::super_lookup(reinterpret_cast<PyTypeObject*>(p),
+                              reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(key, 0)), PyTuple_GET_ITEM(key, 1));
+    case Step::kTypeOf:
+      return reinterpret_cast<PyObject*>(Py_TYPE(p));
+    case Step::kCellContents:
+      return PyCell_Check(p) ? PyCell_GET(p) : nullptr;
+    case Step::kFuncClosure: {
+      PyObject* closure = PyFunction_Check(p) ? PyFunction_GET_CLOSURE(p) : nullptr;
+      return closure != nullptr && n.index < PyTuple_GET_SIZE(closure) ? PyTuple_GET_ITEM(closure, n.index)
+                                                                      : nullptr;
+    }
+    case Step::kFuncDefault: {
+      PyObject* defaults = PyFunction_Check(p) ? PyFunction_GET_DEFAULTS(p) : nullptr;
+      return defaults != nullptr && n.index < PyTuple_GET_SIZE(defaults) ? PyTuple_GET_ITEM(defaults, n.index)
+                                                                        : nullptr;
+    }
+    case Step::kFuncKwDefaults:
+      return PyFunction_Check(p) ? PyFunction_GET_KW_DEFAULTS(p) : nullptr;
+    case Step::kFuncGlobals:
+      return PyFunction_Check(p) ? PyFunction_GET_GLOBALS(p) : nullptr;
+    case Step::kMethodFunc:
+      return PyMethod_Check(p) ? PyMethod_GET_FUNCTION(p) : nullptr;
+    case Step::kMethodSelf:
+      return PyMethod_Check(p) ? PyMethod_GET_SELF(p)
+                               : (PyCFunction_Check(p) ? PyCFunction_GET_SELF(p) : nullptr);
+    case Step::kSlot: {
+      PyObject** slot = py::object_slot(p, key);
+      return slot == nullptr ? nullptr : *slot;
+    }
+    case Step::kProxyDict:
+      return Py_IS_TYPE(p, &PyDictProxy_Type) ? py::proxied_mapping(p)
+                                              : (PyDictViewSet_Check(p) || PyDictValues_Check(p) ? py::view_dict(p)
+                                                                                                 : nullptr);
+    case Step::kPropertyGet:
+      return PyObject_TypeCheck(p, &PyProperty_Type) ? py::property_getter(p) : nullptr;
+    case Step::kDescrFunc:
+      return py::held_callable(p);
+    case Step::kPartialFunc:
+      return reinterpret_cast<py::PartialLayout*>(p)->function;
+    case Step::kPartialArgs:
+      return reinterpret_cast<py::PartialLayout*>(p)->args;
+    case Step::kPartialKeywords:
+      return reinterpret_cast<py::PartialLayout*>(p)->keywords;
+    case Step::kTensorGrad: {
+      PyObject* grad = PyObject_GetAttrString(p, "grad");
+      if (grad == nullptr) PyErr_Clear();
+      temporaries_.push_back(Ref::steal(grad));
+      return grad;
+    }
+    case Step::kContextValue: {
+      PyObject* value = nullptr;
+      if (!PyContextVar_CheckExact(p) || PyContextVar_Get(p, nullptr, &value) < 0) PyErr_Clear();
+      temporaries_.push_back(Ref::steal(value));
+      return value;
+    }
+  }
+  return nullptr;
+}
+
+bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
+  PyObject* operand = c.operand.get();
+  auto item = [&](int i) { return PyTuple_GET_ITEM(operand, i); };
+  switch (c.kind) {
+    case CheckKind::kTypeIs:
+      return reinterpret_cast<PyObject*>(Py_TYPE(v)) == operand;
+    case CheckKind::kIs:
+      return v == operand;
+    case CheckKind::kValue:
+      return primitives_equal(v, operand);
+    case CheckKind::kEquals: {
+      if (Py_TYPE(v) != Py_TYPE(operand)) return false;
+      const int equal = PyObject_RichCompareBool(v, operand, Py_EQ);
+      if (equal < 0) PyErr_Clear();
+      return equal == 1;
+    }
+    case CheckKind::kLen:
+      if (PyList_Check(v)) return PyList_GET_SIZE(v) == c.number;
+      if (PyTuple_Check(v)) return PyTuple_GET_SIZE(v) == c.number;
+      if (PyAnySet_Check(v)) return PySet_GET_SIZE(v) == c.number;
+      if (PyDict_Check(v)) return PyDict_GET_SIZE(v) == c.number;
+      {
+        const Py_ssize_t n = PyObject_Size(v);  // deque: C code
+        if (n < 0) PyErr_Clear();
+        return n == c.number;
+      }
+    case CheckKind::kNonEmpty: {
+      Py_ssize_t n = PyObject_Size(v);  // builtin containers only
+      if (n < 0) PyErr_Clear();
+      return (n > 0) == (c.number != 0);
+    }
+    case CheckKind::kListItemValue: {
+      const Py_ssize_t i = PyLong_AsSsize_t(item(0));
+      return PyList_Check(v) && i < PyList_GET_SIZE(v) && primitives_equal(PyList_GET_ITEM(v, i), item(1));
+    }
+    case CheckKind::kTupleItemValue: {
+      const Py_ssize_t i = PyLong_AsSsize_t(item(0));
+      return PyTuple_Check(v) && i < PyTuple_GET_SIZE(v) && primitives_equal(PyTuple_GET_ITEM(v, i), item(1));
+    }
+    case CheckKind::kSetOrder: {
+      if (!PyAnySet_Check(v) || PySet_GET_SIZE(v) != PyTuple_GET_SIZE(operand)) return false;
+      PyObject* key;
+      Py_hash_t hash;
+      Py_ssize_t pos = 0;
+      int i = 0;
+      while (_PySet_NextEntry(v, &pos, &key, &hash)) {
+        PyObject* expected = item(i++);
+        if (key != expected && !primitives_equal(key, expected)) return false;
+      }
+      return true;
+    }
+    case CheckKind::kSetContains: {
+      if (!PyAnySet_Check(v)) return false;
+      const int found = PySet_Contains(v, item(0));
+      if (found < 0) PyErr_Clear();
+      return found == (item(1) == Py_True ? 1 : 0);
+    }
+    case CheckKind::kSlotValue: {
+      PyObject** slot = py::object_slot(v, item(0));
+      if (slot == nullptr) return false;
+      return *slot == nullptr ? item(1) == Py_Ellipsis : primitives_equal(*slot, item(1));
+    }
+    case CheckKind::kFuncState: {
+      if (!PyFunction_Check(v) || PyFunction_GET_CODE(v) != item(0)) return false;
+      PyObject* defaults = PyFunction_GET_DEFAULTS(v);
+      const Py_ssize_t n = defaults == nullptr ? 0 : PyTuple_GET_SIZE(defaults);
+      PyObject* kw = PyFunction_GET_KW_DEFAULTS(v);
+      return n == PyLong_AsSsize_t(item(1)) && (kw != nullptr && PyDict_GET_SIZE(kw) > 0) == (item(2) == Py_True) &&
+             PyFunction_GET_GLOBALS(v) == item(3);
+    }
+    case CheckKind::kCellValue:
+      return PyCell_Check(v) && PyCell_GET(v) != nullptr && primitives_equal(PyCell_GET(v), operand);
+    case CheckKind::kCellEmpty:
+      return PyCell_Check(v) && PyCell_GET(v) == nullptr;
+    case CheckKind::kOrderedKeys:
+    case CheckKind::kKeys: {
+      if (!PyDict_Check(v) || PyDict_GET_SIZE(v) != PyTuple_GET_SIZE(operand)) return false;
+      if (PyODict_Check(v)) {
+        Ref it = Ref::steal(PyODict_Type.tp_iter(v));
+        Py_ssize_t i = 0;
+        while (it) {
+          Ref key = Ref::steal(Py_TYPE(it.get())->tp_iternext(it.get()));
+          if (!key) break;
+          PyObject* expected = i < PyTuple_GET_SIZE(operand) ? item(static_cast<int>(i)) : nullptr;
+          if (expected == nullptr || (key.get() != expected && !primitives_equal(key.get(), expected))) return false;
+          ++i;
+        }
+        PyErr_Clear();
+        return i == PyTuple_GET_SIZE(operand);
+      }
+      PyObject *key, *value;
+      Py_ssize_t pos = 0, i = 0;
+      while (PyDict_Next(v, &pos, &key, &value)) {
+        PyObject* expected = item(static_cast<int>(i++));
+        if (key != expected && !primitives_equal(key, expected)) return false;
+      }
+      return true;
+    }
+    case CheckKind::kTensor:
+      return metas_[c.number].matches(v);
+    case CheckKind::kNoDict:
+      return py::instance_dict(v) == nullptr;
+    case CheckKind::kNoGrad: {
+      Ref grad = Ref::steal(PyObject_GetAttrString(v, "grad"));
+      if (!grad) PyErr_Clear();
+      return grad.get() == Py_None;
+    }
+    case CheckKind::kDefaultValue: {
+      PyObject* defaults = PyFunction_Check(v) ? PyFunction_GET_DEFAULTS(v) : nullptr;
+      const Py_ssize_t i = PyLong_AsSsize_t(item(0));
+      return defaults != nullptr && i < PyTuple_GET_SIZE(defaults) &&
+             primitives_equal(PyTuple_GET_ITEM(defaults, i), item(1));
+    }
+    case CheckKind::kContextUnset:
+    case CheckKind::kContextIs: {
+      PyObject* value = nullptr;
+      if (!PyContextVar_CheckExact(v) || PyContextVar_Get(v, nullptr, &value) < 0) {
+        PyErr_Clear();
+        return false;
+      }
+      Ref owned = Ref::steal(value);
+      if (c.kind == CheckKind::kContextUnset) return value == nullptr;
+      return value != nullptr && primitives_equal(value, operand);
+    }
+    case CheckKind::kSameAs:
+      return v == values_[c.number];
+    case CheckKind::kNotSameAs:
+      return v != values_[c.number];
+    case CheckKind::kNoOverlap:
+      return !tensors_overlap(v, values_[c.number]);
+    case CheckKind::kCacheTag:
+      return PyDict_Check(v) && py::dict_tag(v) == PyLong_AsUnsignedLongLong(operand);
+    case CheckKind::kDictLen:
+      return PyDict_Check(v) && PyDict_GET_SIZE(v) == c.number;
+    case CheckKind::kDictNonEmpty:
+      return PyDict_Check(v) && (PyDict_GET_SIZE(v) > 0) == (c.number != 0);
+    case CheckKind::kKeyAbsent:
+      return PyDict_Check(v) && dict_get(v, operand) == nullptr;
+    case CheckKind::kKeyPresent:
+      return PyDict_Check(v) && dict_get(v, operand) != nullptr;
+    case CheckKind::kItemValue: {
+      PyObject* found = PyDict_Check(v) ? dict_get(v, item(0)) : nullptr;
+      return found != nullptr && primitives_equal(found, item(1));
+    }
+    case CheckKind::kLookupValue: {
+      PyObject* found = _PyType_Lookup(reinterpret_cast<PyTypeObject*>(v), item(0));
+      return found != nullptr && primitives_equal(found, item(1));
+    }
+    case CheckKind::kLookupAbsent:
+      return _PyType_Lookup(reinterpret_cast<PyTypeObject*>(v), operand) == nullptr;
+    case CheckKind::kSuperAbsent:
+      return py::super_lookup(reinterpret_cast<PyTypeObject*>(v), reinterpret_cast<PyTypeObject*>(item(0)),
+                              item(1)) == nullptr;
+  }
+  return false;
+}
+
+bool GuardTree::run(PyObject* const* args, size_t nargs, bool use_tags, const std::vector<bool>* skip) {
+  const size_t n = nodes_.size();
+  values_.assign(n, nullptr);
+  temporaries_.clear();
+  pass_.assign(n, PassState{});
+  failed_node_ = kNoNode;
+  for (size_t i = 0; i < n; ++i) {
+    Node& node = nodes_[i];
+    if (skip != nullptr && ((*skip)[i] || (node.parent != kNoNode && (*skip)[node.parent] ))) continue;
+    PassState& state = pass_[i];
+    const bool parent_clean = node.parent != kNoNode && pass_[node.parent].clean;
+    PyObject* v;
+    if (parent_clean && (node.step == Step::kDictValue || node.step == Step::kTypeLookup ||
+                         node.step == Step::kTupleItem || node.step == Step::kSuperLookup)) {
+      v = node.seen;
+    } else {
+      v = fetch(node, args, nargs);
+    }
+    if (v == nullptr) {
+      failed_node_ = static_cast<NodeId>(i);
+      failed_check_ = -1;
+      return false;
+    }
+    values_[i] = v;
+    for (size_t c = 0; c < node.checks.size(); ++c) {
+      if (skip != nullptr && node.checks[c].kind >= CheckKind::kSameAs &&
+          node.checks[c].kind <= CheckKind::kNoOverlap && values_[node.checks[c].number] == nullptr) {
+        continue;
+      }
+      if (!holds(node, node.checks[c], v)) {
+        failed_node_ = static_cast<NodeId>(i);
+        failed_check_ = static_cast<int>(c);
+        failed_tagged_ = false;
+        return false;
+      }
+    }
+    uint64_t tag = 0;
+    if (node.step == Step::kTypeRoot) {
+      tag = py::type_tag(reinterpret_cast<PyTypeObject*>(v));
+    } else if (PyDict_Check(v)) {
+      tag = py::dict_tag(v);
+    } else if (parent_clean && v == node.seen && PyTuple_CheckExact(v)) {
+      state.clean = true;  // immutable, and the same one as last time
+    }
+    if (use_tags && tag != 0 && v == node.seen && tag == node.seen_tag) {
+      state.clean = true;
+      continue;
+    }
+    for (size_t c = 0; c < node.tagged_checks.size(); ++c) {
+      if (!holds(node, node.tagged_checks[c], v)) {
+        failed_node_ = static_cast<NodeId>(i);
+        failed_check_ = static_cast<int>(c);
+        failed_tagged_ = true;
+        return false;
+      }
+    }
+    state.pending = true;
+    // A lookup may have assigned the type's tag just now.
+    state.tag = node.step == Step::kTypeRoot ? py::type_tag(reinterpret_cast<PyTypeObject*>(v)) : tag;
+  }
+  return true;
+}
+
+bool GuardTree::evaluate(PyObject* const* args, size_t nargs) {
+  if (!run(args, nargs, true, nullptr)) return false;
+  bool slow = false;
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    if (pass_[i].clean && !pass_[i].pending) continue;
+    nodes_[i].seen = values_[i];
+    nodes_[i].seen_tag = pass_[i].tag;
+    slow = slow || pass_[i].tag != 0;
+  }
+  if (slow) ++counters().guards_checked_slow;
+  return true;
+}
+
+bool GuardTree::audit(PyObject* const* args, size_t nargs, const std::vector<bool>& skip_node) {
+  std::vector<bool> skip = skip_node;
+  skip.resize(nodes_.size());
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    const NodeId parent = nodes_[i].parent;
+    if (parent != kNoNode && skip[parent]) skip[i] = true;
+  }
+  return run(args, nargs, false, &skip);
+}
+
+int GuardTree::traverse(visitproc visit, void* arg) const {
+  for (const Node& n : nodes_) {
+    Py_VISIT(n.key.get());
+    for (const Check& c : n.checks) Py_VISIT(c.operand.get());
+    for (const Check& c : n.tagged_checks) Py_VISIT(c.operand.get());
+  }
+  return 0;
+}
+
+}  // namespace flashpoint

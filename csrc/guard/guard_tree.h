@@ -1,0 +1,132 @@
+// The guards of one entry: a flat tree of the objects a recording read, with checks on each.
+//
+// A node says how an object is reached (a step from its parent) and what must hold of it. Parents come
+// before children, so one pass over the array evaluates everything; values()[i] is the object node i
+// reached, which replay uses as inputs. Nothing in evaluation runs Python code.
+//
+// Version tags. After a successful evaluation each dict (and type) node remembers the object and its
+// version tag. While both are unchanged, checks marked `tagged` hold and children fetched through it are
+// the same objects, so neither is looked at again. Dict tags are unique in the process and never reused:
+// an equal tag read through a live pointer proves that it is the same dict in the same state, which is
+// also what keeps the remembered children alive. Remembered pointers are therefore never owned, and never
+// followed unless the parent was proven unchanged in the same pass. Remembered state is committed only
+// when the whole evaluation succeeded.
+//
+// Ownership: keys and operands are owned (types, code objects, names, primitives, module dicts); objects
+// the user passes in are not.
+// GIL: required throughout.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "guard/tensor_meta.h"
+#include "py/ref.h"
+
+namespace flashpoint {
+
+using NodeId = int32_t;
+constexpr NodeId kNoNode = -1;
+
+enum class Step : uint8_t {
+#define X(name, text) k##name,
+#include "guard/steps.def"
+#undef X
+};
+
+enum class CheckKind : uint8_t {
+#define X(name, tagged, text) k##name,
+#include "guard/checks.def"
+#undef X
+};
+
+struct Check {
+  CheckKind kind;
+  int32_t number = 0;  // length, truth, other node, or index of tensor metadata
+  Ref operand;
+};
+
+struct Node {
+  Step step;
+  NodeId parent = kNoNode;
+  int32_t index = 0;
+  Ref key;
+  std::vector<Check> checks;         // every time
+  std::vector<Check> tagged_checks;  // only when the version tag changed
+  // What the last successful evaluation saw; see the header comment.
+  PyObject* seen = nullptr;
+  uint64_t seen_tag = 0;
+};
+
+class GuardTree {
+ public:
+  // The node reached from parent by (step, key, index); made on first use.
+  NodeId child(NodeId parent, Step step, PyObject* key = nullptr, int32_t index = 0);
+  NodeId find_child(NodeId parent, Step step, PyObject* key, int32_t index) const;
+
+  // Adds a check unless the same one is there already. Operands are shared.
+  void check(NodeId node, CheckKind kind, PyObject* operand = nullptr, int32_t number = 0);
+  void check_tensor(NodeId node, TensorMeta meta);
+
+  // True when every guard holds for these arguments. On false, failed_node/failed_check say which.
+  bool evaluate(PyObject* const* args, size_t nargs);
+  // Evaluates without version tags, leaving out the marked nodes and their checks (closing audit).
+  bool audit(PyObject* const* args, size_t nargs, const std::vector<bool>& skip_node);
+
+  const std::vector<PyObject*>& values() const { return values_; }
+  const Node& node(NodeId id) const { return nodes_[id]; }
+  size_t size() const { return nodes_.size(); }
+  size_t check_count() const;
+  // Evaluates one check on a given object (used when a check is about to be added: it must hold).
+  bool holds(const Node& node, const Check& check, PyObject* value) const;
+
+  std::string path(NodeId id) const;
+  std::string text() const;
+  std::string explain_failure() const;
+
+  int traverse(visitproc visit, void* arg) const;
+
+ private:
+  struct Key {
+    NodeId parent;
+    Step step;
+    int32_t index;
+    PyObject* key;  // interned by nodes_ (kept alive there)
+    bool operator==(const Key&) const = default;
+  };
+  struct KeyHash {
+    size_t operator()(const Key& k) const {
+      size_t h = static_cast<size_t>(k.parent) * 0x9E3779B97F4A7C15ull;
+      h ^= (static_cast<size_t>(k.step) << 56) ^ (static_cast<size_t>(static_cast<uint32_t>(k.index)) << 24);
+      return h ^ (reinterpret_cast<size_t>(k.key) >> 4);
+    }
+  };
+  struct PassState {
+    bool clean = false;
+    bool pending = false;
+    uint64_t tag = 0;
+  };
+
+  PyObject* fetch(const Node& node, PyObject* const* args, size_t nargs);
+  bool run(PyObject* const* args, size_t nargs, bool use_tags, const std::vector<bool>* skip);
+
+  std::vector<Node> nodes_;
+  std::unordered_map<Key, NodeId, KeyHash> index_;
+  std::vector<TensorMeta> metas_;
+  std::vector<PyObject*> values_;  // borrowed from the objects reached; valid right after evaluate()
+  std::vector<Ref> temporaries_;   // keep-alive for the few steps that make a new object
+  std::vector<PassState> pass_;
+  NodeId failed_node_ = kNoNode;
+  int failed_check_ = -1;
+  bool failed_tagged_ = false;
+};
+
+// A primitive's value is all there is to it: None, bool, int, float, complex, str, bytes, Ellipsis,
+// NotImplemented (exact types).
+bool is_primitive(PyObject* object);
+// Same type and same value; floats by their bits, so that 0.0 and -0.0 differ and a NaN equals itself.
+bool primitives_equal(PyObject* a, PyObject* b);
+
+}  // namespace flashpoint

@@ -1,0 +1,68 @@
+#include "ir/dead_code.h"
+
+#include "ir/schema.h"
+
+namespace flashpoint::ir {
+
+Graph without_dead_code(Graph graph, const std::vector<bool>& keep_impure) {
+  std::vector<bool> pure(graph.ops.size());
+  for (size_t i = 0; i < graph.ops.size(); ++i) pure[i] = traits_of(graph.ops[i]).pure;
+
+  std::vector<bool> used(graph.values.size(), false);
+  std::vector<bool> live(graph.nodes.size(), false);
+  const auto mark = [&](ValueId id) { used[static_cast<size_t>(id)] = true; };
+  for (ValueId id : graph.outputs) mark(id);
+  for (size_t i = graph.nodes.size(); i-- > 0;) {
+    const Node& node = graph.nodes[i];
+    bool needed = !pure[node.op] && (keep_impure.empty() || keep_impure[i]);
+    for (const Output& output : node.outputs) {
+      for (int32_t k = 0; k < output.count; ++k) needed |= used[static_cast<size_t>(output.first + k)];
+    }
+    if (!needed) continue;
+    live[i] = true;
+    for (const Arg& arg : node.args) for_each_value(arg, [&](ValueId id) { mark(id); });
+  }
+
+  std::vector<ValueId> renamed(graph.values.size(), kNoValue);
+  std::vector<Value> values;
+  const auto move_value = [&](ValueId id, int32_t node) {
+    renamed[static_cast<size_t>(id)] = static_cast<ValueId>(values.size());
+    values.push_back(std::move(graph.values[static_cast<size_t>(id)]));
+    values.back().node = node;
+  };
+  std::vector<Input> inputs;
+  for (Input input : graph.inputs) {
+    if (!used[static_cast<size_t>(input.value)]) continue;
+    move_value(input.value, kNoNode);
+    input.value = renamed[static_cast<size_t>(input.value)];
+    inputs.push_back(input);
+  }
+  std::vector<Node> nodes;
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    if (!live[i]) continue;
+    Node node = std::move(graph.nodes[i]);
+    for (Arg& arg : node.args) {
+      for_each_value(arg, [&](ValueId& id) { id = renamed[static_cast<size_t>(id)]; });
+    }
+    for (Output& output : node.outputs) {
+      const ValueId first = static_cast<ValueId>(values.size());
+      for (int32_t k = 0; k < output.count; ++k)
+        move_value(output.first + k, static_cast<int32_t>(nodes.size()));
+      output.first = first;
+    }
+    // An input that shares memory with what is written, but is itself unused, is no input any more.
+    c10::SmallVector<ValueId, 1> mutates;
+    for (ValueId id : node.mutates) {
+      if (renamed[static_cast<size_t>(id)] != kNoValue) mutates.push_back(renamed[static_cast<size_t>(id)]);
+    }
+    node.mutates = std::move(mutates);
+    nodes.push_back(std::move(node));
+  }
+  for (ValueId& id : graph.outputs) id = renamed[static_cast<size_t>(id)];
+  graph.values = std::move(values);
+  graph.inputs = std::move(inputs);
+  graph.nodes = std::move(nodes);
+  return graph;
+}
+
+}  // namespace flashpoint::ir

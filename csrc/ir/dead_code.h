@@ -1,0 +1,20 @@
+// Drops what a graph does not need, and renumbers values into print order.
+//
+// Roots are the outputs and every node that may do more than compute its results: it writes to a tensor,
+// draws random numbers, may raise because of values, returns nothing, or is not torch's own operator.
+// Graph inputs that nothing uses any more go as well.
+//
+// Threads: pure function; no GIL needed.
+#pragma once
+
+#include <vector>
+
+#include "ir/graph.h"
+
+namespace flashpoint::ir {
+
+// `keep[i]` false marks node i as known to be without effect; an empty vector means nothing is known.
+// The values of a graph under construction may be in any order.
+Graph without_dead_code(Graph graph, const std::vector<bool>& keep_impure = {});
+
+}  // namespace flashpoint::ir

@@ -1,0 +1,136 @@
+#include "ir/node_state.h"
+
+#include <ATen/Context.h>
+#include <ATen/autocast_mode.h>
+#include <c10/core/DefaultDtype.h>
+
+namespace flashpoint::ir {
+namespace {
+
+uint8_t mode_bits(const c10::AutogradState& state) {
+  return static_cast<uint8_t>((state.get_grad_mode() ? 1 : 0) | (state.get_inference_mode() ? 2 : 0));
+}
+
+uint64_t excluded_autocast() {
+  return (c10::impl::tls_local_dispatch_key_set().excluded_ & c10::autocast_dispatch_keyset).raw_repr();
+}
+
+bool any_autocast(uint64_t excluded) { return excluded != c10::autocast_dispatch_keyset.raw_repr(); }
+
+void read_autocast(NodeState& state) {
+  state.autocast.clear();
+  for (auto device : at::autocast::_AUTOCAST_SUPPORTED_DEVICES) {
+    if (at::autocast::is_autocast_enabled(device)) {
+      state.autocast.push_back({device, at::autocast::get_autocast_dtype(device)});
+    }
+  }
+  // The flag exists outside autocast regions too, but then decides nothing.
+  state.autocast_cache = state.autocast.empty() || at::autocast::is_autocast_cache_enabled();
+}
+
+}  // namespace
+
+NodeState current_state() {
+  NodeState state;
+  const auto& autograd = c10::AutogradState::get_tls_state();
+  state.grad = autograd.get_grad_mode();
+  state.inference = autograd.get_inference_mode();
+  if (any_autocast(excluded_autocast())) read_autocast(state);
+  return state;
+}
+
+uint64_t global_flags() {
+  const auto& context = at::globalContext();
+  uint64_t word = static_cast<uint64_t>(c10::get_default_dtype_as_scalartype());
+  const bool flags[] = {context.deterministicAlgorithms(),
+                        context.deterministicAlgorithmsWarnOnly(),
+                        context.deterministicFillUninitializedMemory(),
+                        context.userEnabledFlashSDP(),
+                        context.userEnabledMemEfficientSDP(),
+                        context.userEnabledMathSDP(),
+                        context.userEnabledCuDNNSDP(),
+                        context.userEnabledMkldnn(),
+                        context.userEnabledCuDNN(),
+                        context.benchmarkCuDNN()};
+  for (bool flag : flags) word = (word << 1) | (flag ? 1u : 0u);
+  return word;
+}
+
+bool StateReader::changed() {
+  const uint8_t modes = mode_bits(c10::AutogradState::get_tls_state());
+  const uint64_t excluded = excluded_autocast();
+  if (modes == modes_ && excluded == excluded_ && !any_autocast(excluded)) [[likely]]
+    return false;
+  modes_ = modes;
+  excluded_ = excluded;
+  // Inside an autocast region dtype and cache flag may change without a key changing: read them each time.
+  state_ = current_state();
+  return true;
+}
+
+StateSwitcher::StateSwitcher()
+    : saved_autograd_(c10::AutogradState::get_tls_state()),
+      saved_keys_(c10::impl::tls_local_dispatch_key_set()),
+      current_(current_state()),
+      entry_(current_) {}
+
+void StateSwitcher::apply(const NodeState& state) {
+  if (state == current_) return;
+  if (state.inference != current_.inference) {
+    // The same key moves as entering or leaving inference mode makes.
+    auto keys = c10::impl::tls_local_dispatch_key_set();
+    if (state.inference) {
+      keys.included_ = keys.included_.remove(c10::DispatchKey::ADInplaceOrView);
+      keys.excluded_ = keys.excluded_ | c10::autograd_dispatch_keyset;
+    } else {
+      keys.included_ = keys.included_.add(c10::DispatchKey::ADInplaceOrView);
+      keys.excluded_ = keys.excluded_ - c10::autograd_dispatch_keyset;
+    }
+    c10::impl::_force_tls_local_dispatch_key_set(keys);
+    auto& autograd = c10::AutogradState::get_tls_state();
+    autograd.set_inference_mode(state.inference);
+    autograd.set_fw_grad_mode(!state.inference);
+    autograd.set_multithreading_enabled(!state.inference);
+  }
+  c10::AutogradState::get_tls_state().set_grad_mode(state.grad);
+  if (state.autocast != current_.autocast || state.autocast_cache != current_.autocast_cache) {
+    apply_autocast(state);
+  }
+  current_ = state;
+}
+
+void StateSwitcher::apply_autocast(const NodeState& state) {
+  if (!nested_ && !state.autocast.empty()) {
+    at::autocast::increment_nesting();
+    nested_ = true;
+  }
+  for (const auto& old : current_.autocast) at::autocast::set_autocast_enabled(old.device, false);
+  for (const auto& wanted : state.autocast) {
+    bool saved = false;
+    for (const auto& seen : saved_dtypes_) saved |= seen.device == wanted.device;
+    if (!saved) saved_dtypes_.push_back({wanted.device, at::autocast::get_autocast_dtype(wanted.device)});
+    at::autocast::set_autocast_enabled(wanted.device, true);
+    at::autocast::set_autocast_dtype(wanted.device, wanted.dtype);
+  }
+  if (!state.autocast.empty()) {
+    if (!cache_touched_) saved_cache_ = at::autocast::is_autocast_cache_enabled();
+    cache_touched_ = true;
+    at::autocast::set_autocast_cache_enabled(state.autocast_cache);
+  }
+  // Leaving the outermost region drops the casts cached in it, as it does in eager mode.
+  if (state.autocast.empty() && nested_) {
+    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+    nested_ = false;
+  }
+}
+
+StateSwitcher::~StateSwitcher() {
+  if (current_ == entry_ && !nested_ && !cache_touched_ && saved_dtypes_.empty()) return;
+  for (const auto& dtype : saved_dtypes_) at::autocast::set_autocast_dtype(dtype.device, dtype.dtype);
+  if (cache_touched_) at::autocast::set_autocast_cache_enabled(saved_cache_);
+  if (nested_ && at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+  c10::AutogradState::set_tls_state(saved_autograd_);
+  c10::impl::_force_tls_local_dispatch_key_set(saved_keys_);
+}
+
+}  // namespace flashpoint::ir

@@ -1,0 +1,157 @@
+#include "ir/schema.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/csrc/jit/frontend/function_schema_parser.h>
+
+#include <array>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+
+namespace flashpoint::ir {
+namespace {
+
+struct PseudoRow {
+  Op op;
+  c10::FunctionSchema schema;
+};
+
+const std::vector<PseudoRow>& pseudo_rows() {
+  static const std::vector<PseudoRow> rows = [] {
+    std::vector<PseudoRow> result;
+#define X(name, schema, text) \
+  result.push_back({Op{"flashpoint::" #name, ""}, torch::jit::parseSchema(schema)});
+#include "ir/pseudo_ops.def"
+#undef X
+    return result;
+  }();
+  return rows;
+}
+
+using NameSet = std::unordered_set<std::string_view>;
+
+const NameSet& rng_names() {
+  static const NameSet names{
+#define FP_RNG(name) name,
+#include "ir/op_traits.def"
+  };
+  return names;
+}
+
+const NameSet& dynamic_shape_names() {
+  static const NameSet names{
+#define FP_DYNAMIC_SHAPE(name) name,
+#include "ir/op_traits.def"
+  };
+  return names;
+}
+
+const NameSet& empty_names() {
+  static const NameSet names{
+#define FP_EMPTY(name) name,
+#include "ir/op_traits.def"
+  };
+  return names;
+}
+
+struct HiddenWrite {
+  uint64_t mask;
+  int8_t condition;
+};
+
+const std::unordered_map<std::string_view, HiddenWrite>& hidden_writes() {
+  static const std::unordered_map<std::string_view, HiddenWrite> rows{
+#define FP_HIDDEN_WRITE(name, mask, condition) {name, {mask, condition}},
+#include "ir/op_traits.def"
+  };
+  return rows;
+}
+
+bool raises_on_values(const std::string& name) {
+  static constexpr std::string_view prefixes[] = {
+#define FP_RAISES(prefix) prefix,
+#include "ir/op_traits.def"
+  };
+  for (auto prefix : prefixes) {
+    if (name.compare(0, prefix.size(), prefix) == 0) return true;
+  }
+  return false;
+}
+
+bool is_generator(const c10::Type& type) {
+  if (auto* optional = type.castRaw<c10::OptionalType>()) return is_generator(*optional->getElementType());
+  return type.kind() == c10::TypeKind::GeneratorType;
+}
+
+bool in_torch_namespace(std::string_view name) {
+  return name.starts_with("aten::") || name.starts_with("prims::") || name.starts_with("flashpoint::");
+}
+
+OpTraits traits_from(const std::string& name, const std::string& full_name,
+                     const c10::FunctionSchema& schema) {
+  OpTraits traits;
+  const auto& arguments = schema.arguments();
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const auto* alias = arguments[i].alias_info();
+    if (alias != nullptr && alias->isWrite()) traits.writes |= uint64_t{1} << (i < 63 ? i : 63);
+    if (is_generator(*arguments[i].real_type())) traits.rng = true;
+  }
+  if (rng_names().count(name) != 0) traits.rng = true;
+  if (const auto row = hidden_writes().find(name); row != hidden_writes().end()) {
+    traits.hidden_writes = row->second.mask;
+    traits.hidden_writes_if = row->second.condition;
+  }
+  traits.dynamic_shape = dynamic_shape_names().count(name) != 0;
+  traits.fills_nothing = empty_names().count(name) != 0;
+  traits.raises_on_values = raises_on_values(full_name);
+  traits.pure = traits.writes == 0 && traits.hidden_writes == 0 && !traits.rng && !traits.raises_on_values &&
+                !schema.returns().empty() && in_torch_namespace(name);
+  return traits;
+}
+
+}  // namespace
+
+std::optional<PseudoOp> pseudo_op(const Op& op) {
+  if (!op.name.starts_with("flashpoint::")) return std::nullopt;
+  const auto& rows = pseudo_rows();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (rows[i].op == op) return static_cast<PseudoOp>(i);
+  }
+  return std::nullopt;
+}
+
+Op op_of(PseudoOp pseudo) { return pseudo_rows()[static_cast<size_t>(pseudo)].op; }
+
+std::optional<c10::OperatorHandle> find_operator(const Op& op) {
+  return c10::Dispatcher::singleton().findSchema({op.name, op.overload});
+}
+
+const c10::FunctionSchema* find_schema(const Op& op) {
+  if (const auto pseudo = pseudo_op(op)) return &pseudo_rows()[static_cast<size_t>(*pseudo)].schema;
+  const auto handle = find_operator(op);
+  return handle ? &handle->schema() : nullptr;
+}
+
+OpTraits traits_of(const c10::OperatorHandle& op) {
+  const auto& name = op.operator_name();
+  const std::string full = name.overload_name.empty() ? name.name : name.name + "." + name.overload_name;
+  OpTraits traits = traits_from(name.name, full, op.schema());
+  if (op.hasTag(at::Tag::nondeterministic_seeded)) {
+    traits.rng = true;
+    traits.pure = false;
+  }
+  if (op.hasTag(at::Tag::dynamic_output_shape) || op.hasTag(at::Tag::data_dependent_output)) {
+    traits.dynamic_shape = true;
+  }
+  return traits;
+}
+
+OpTraits traits_of(const Op& op) {
+  if (const auto pseudo = pseudo_op(op)) {
+    return traits_from(op.name, op.name, pseudo_rows()[static_cast<size_t>(*pseudo)].schema);
+  }
+  const auto handle = find_operator(op);
+  return handle ? traits_of(*handle) : OpTraits{};
+}
+
+}  // namespace flashpoint::ir

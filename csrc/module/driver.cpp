@@ -1,0 +1,71 @@
+// Bindings of the driver: CompiledFunction, counters, configuration.
+#include <cstring>
+
+#include "base/counters.h"
+#include "driver/compiled_function.h"
+#include "module/bindings.h"
+#include "py/ref.h"
+
+namespace flashpoint {
+namespace {
+
+PyObject* get_counters(PyObject*, PyObject*) {
+  Ref dict = Ref::steal(PyDict_New());
+#define X(name, text)                                                                       \
+  {                                                                                         \
+    Ref value = Ref::steal(PyLong_FromUnsignedLongLong(counters().name));                   \
+    if (!value || PyDict_SetItemString(dict.get(), #name, value.get()) < 0) return nullptr; \
+  }
+#include "base/counters.def"
+#undef X
+  return dict.release();
+}
+
+PyObject* reset_counters(PyObject*, PyObject*) {
+  counters() = Counters{};
+  Py_RETURN_NONE;
+}
+
+PyObject* reset_all(PyObject*, PyObject*) {
+  reset_all_compiled_functions();
+  Py_RETURN_NONE;
+}
+
+PyObject* set_config(PyObject*, PyObject* args) {
+  const char* name;
+  PyObject* value;
+  if (!PyArg_ParseTuple(args, "sO", &name, &value)) return nullptr;
+  DriverConfig& config = driver_config();
+  const long number = PyLong_Check(value) ? PyLong_AsLong(value) : 0;
+  if (PyErr_Occurred()) return nullptr;
+  if (std::strcmp(name, "recompile_limit") == 0) {
+    config.recompile_limit = static_cast<int>(number);
+  } else if (std::strcmp(name, "tracing_state_queries") == 0) {
+    config.tracing_state_queries = number != 0;
+  } else if (std::strcmp(name, "verify") == 0) {
+    config.verify = number != 0;
+  } else if (std::strcmp(name, "poison_empty") == 0) {
+    config.poison_empty = number != 0;
+  } else {
+    PyErr_Format(PyExc_ValueError, "[flashpoint.config] unknown setting %s", name);
+    return nullptr;
+  }
+  Py_RETURN_NONE;
+}
+
+PyMethodDef functions[] = {
+    {"counters", get_counters, METH_NOARGS, "All counters by name."},
+    {"reset_counters", reset_counters, METH_NOARGS, "Sets all counters to zero."},
+    {"reset_all", reset_all, METH_NOARGS, "Forgets the recordings of every compiled function."},
+    {"set_config", set_config, METH_VARARGS, "Sets one setting of the core."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace
+
+int bind_driver(PyObject* module) {
+  if (add_compiled_function_type(module) < 0) return -1;
+  return PyModule_AddFunctions(module, functions);
+}
+
+}  // namespace flashpoint

@@ -1,0 +1,89 @@
+// Reads of CPython objects whose layout is not public, for CPython 3.11.
+//
+// Everything here is a plain read: no Python code runs, no reference counts change, no errors are set.
+// Results are borrowed from the object that was read. This header and csrc/eval/opcodes are the places
+// that know a CPython version.
+// GIL: required.
+#pragma once
+
+#include <Python.h>
+
+#include <cstdint>
+
+namespace flashpoint::py {
+
+#if PY_VERSION_HEX < 0x030B0000 || PY_VERSION_HEX >= 0x030C0000
+#error "flashpoint supports CPython 3.11"
+#endif
+
+inline uint64_t dict_tag(PyObject* dict) { return reinterpret_cast<PyDictObject*>(dict)->ma_version_tag; }
+
+// 0 when the type has no valid version tag (it then has to be looked at each time).
+inline uint64_t type_tag(PyTypeObject* type) {
+  return PyType_HasFeature(type, Py_TPFLAGS_VALID_VERSION_TAG) ? type->tp_version_tag : 0;
+}
+
+// The object's instance dict, or null. Inline values of an object are moved into a dict of its own first
+// (not visible to the program), so that there is a version tag to look at.
+inline PyObject* instance_dict(PyObject* object) {
+  PyObject** slot = _PyObject_GetDictPtr(object);
+  return slot == nullptr ? nullptr : *slot;
+}
+
+struct MappingProxyLayout {
+  PyObject_HEAD PyObject* mapping;
+};
+struct DictViewLayout {
+  PyObject_HEAD PyObject* dict;
+};
+struct SuperLayout {
+  PyObject_HEAD PyTypeObject* type;
+  PyObject* object;
+  PyTypeObject* object_type;
+};
+struct PropertyLayout {
+  PyObject_HEAD PyObject* getter;
+  PyObject* setter;
+  PyObject* deleter;
+};
+struct MethodHolderLayout {  // staticmethod, classmethod
+  PyObject_HEAD PyObject* callable;
+};
+struct MethodWrapperLayout {  // a slot wrapper bound to an object
+  PyObject_HEAD PyWrapperDescrObject* descriptor;
+  PyObject* self;
+};
+struct PartialLayout {
+  PyObject_HEAD PyObject* function;
+  PyObject* args;
+  PyObject* keywords;
+};
+
+struct CompiledFunctionLayout {
+  PyObject_HEAD PyObject* function;
+};
+
+inline PyTypeObject*& compiled_function_type() {
+  static PyTypeObject* type = nullptr;
+  return type;
+}
+inline bool is_compiled_function(PyObject* object) { return Py_IS_TYPE(object, compiled_function_type()); }
+
+inline PyObject* proxied_mapping(PyObject* proxy) {
+  return reinterpret_cast<MappingProxyLayout*>(proxy)->mapping;
+}
+inline PyObject* view_dict(PyObject* view) { return reinterpret_cast<DictViewLayout*>(view)->dict; }
+inline PyObject* property_getter(PyObject* property) {
+  return reinterpret_cast<PropertyLayout*>(property)->getter;
+}
+inline PyObject* held_callable(PyObject* holder) {
+  return reinterpret_cast<MethodHolderLayout*>(holder)->callable;
+}
+
+// The slot a __slots__ member names, or null when the descriptor is not a plain object member.
+PyObject** object_slot(PyObject* object, PyObject* member_descriptor);
+
+// What super(after, object) finds under name for an object of type `type`; null if nothing.
+PyObject* super_lookup(PyTypeObject* type, PyTypeObject* after, PyObject* name);
+
+}  // namespace flashpoint::py

@@ -1,0 +1,57 @@
+#include "py/torch_bridge.h"
+
+#include <torch/csrc/Exceptions.h>
+#include <torch/csrc/autograd/python_variable.h>
+#include <torch/csrc/autograd/variable.h>
+#include <torch/csrc/jit/python/pybind_utils.h>
+
+namespace flashpoint {
+
+bool is_tensor(PyObject* object) { return THPVariable_Check(object); }
+
+bool is_plain_tensor(PyObject* object) { return THPVariable_CheckExact(object); }
+
+const at::Tensor& unpack_tensor(PyObject* object) { return THPVariable_Unpack(object); }
+
+bool is_parameter(PyObject* object) { return Py_TYPE(object) == reinterpret_cast<PyTypeObject*>(ParameterClass); }
+
+c10::TensorImpl* tensor_impl(PyObject* tensor) { return THPVariable_Unpack(tensor).unsafeGetTensorImpl(); }
+
+bool tensor_is_leaf(PyObject* tensor) { return THPVariable_Unpack(tensor).is_leaf(); }
+
+bool tensor_has_hooks(PyObject* tensor) {
+  const auto* variable = reinterpret_cast<THPVariable*>(tensor);
+  return variable->backward_hooks != nullptr || variable->post_accumulate_grad_hooks != nullptr ||
+         (variable->cdata.unsafeGetTensorImpl()->autograd_meta() != nullptr &&
+          !torch::autograd::impl::hooks(variable->cdata).empty());
+}
+
+PyObject* wrap_tensor(at::Tensor tensor) {
+  try {
+    return THPVariable_Wrap(std::move(tensor));
+  } catch (...) {
+    set_python_error(std::current_exception());
+    return nullptr;
+  }
+}
+
+PyObject* to_python(c10::IValue value) {
+  try {
+    return torch::jit::toPyObject(std::move(value)).release().ptr();
+  } catch (...) {
+    set_python_error(std::current_exception());
+    return nullptr;
+  }
+}
+
+void set_python_error(std::exception_ptr error) {
+  try {
+    std::rethrow_exception(std::move(error));
+  } catch (pybind11::error_already_set& raised) {
+    raised.restore();
+  } catch (...) {
+    torch::translate_exception_to_python(std::current_exception());
+  }
+}
+
+}  // namespace flashpoint

@@ -1,0 +1,45 @@
+// The border between Python objects and torch's C++ values: the only place that includes torch's Python
+// headers, which cost half a minute of compile time each. This header is light on purpose.
+//
+// Ownership: unpack_tensor borrows from the Python object; wrap_tensor and to_python return new
+// references, null with a Python error set. No C++ exception leaves these functions except where noted.
+//
+// GIL: required for everything here.
+#pragma once
+
+#include <Python.h>
+
+#include <exception>
+
+namespace at {
+class Tensor;
+}
+namespace c10 {
+struct IValue;
+struct TensorImpl;
+}  // namespace c10
+
+namespace flashpoint {
+
+// A torch.Tensor, subclasses included.
+bool is_tensor(PyObject* object);
+// Exactly torch.Tensor or torch.nn.Parameter: no subclass that could answer for itself.
+bool is_plain_tensor(PyObject* object);
+
+bool is_parameter(PyObject* object);
+
+// The tensor inside; alive as long as `object` is. Only after is_tensor.
+const at::Tensor& unpack_tensor(PyObject* object);
+c10::TensorImpl* tensor_impl(PyObject* tensor);  // borrowed likewise
+bool tensor_is_leaf(PyObject* tensor);
+bool tensor_has_hooks(PyObject* tensor);
+
+// The Python object of a tensor: the one it already has, or a new one. None for an undefined tensor.
+PyObject* wrap_tensor(at::Tensor tensor);
+
+PyObject* to_python(c10::IValue value);
+
+// Turns a caught exception into the Python error torch itself would raise.
+void set_python_error(std::exception_ptr error);
+
+}  // namespace flashpoint

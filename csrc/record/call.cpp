@@ -1,0 +1,268 @@
+// Calls: which kind of callable it is, and so whether its frame will come through the hook or a rule decides.
+#include <string>
+
+#include "py/frame.h"
+#include "py/layout.h"
+#include "py/torch_bridge.h"
+#include "record/graph_recorder.h"
+#include "record/recorder.h"
+#include "record/rules/rules.h"
+
+namespace flashpoint {
+
+namespace {
+
+bool is_heap(PyTypeObject* type) { return PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE); }
+
+std::string c_name(PyObject* f) {
+  Ref name = Ref::steal(PyObject_GetAttrString(f, "__qualname__"));
+  Ref module = Ref::steal(PyObject_GetAttrString(f, "__module__"));
+  PyErr_Clear();
+  std::string text = module && PyUnicode_Check(module.get()) ? std::string(PyUnicode_AsUTF8(module.get())) + "." : "";
+  return text + (name && PyUnicode_Check(name.get()) ? PyUnicode_AsUTF8(name.get()) : Py_TYPE(f)->tp_name);
+}
+
+// The dict in which functools.lru_cache keeps results: the last dict it owns besides its attributes.
+PyObject* cache_of(PyObject* wrapper) {
+  struct Found {
+    PyObject* attributes;
+    PyObject* cache;
+  } found{py::instance_dict(wrapper), nullptr};
+  Py_TYPE(wrapper)->tp_traverse(
+      wrapper,
+      [](PyObject* referent, void* arg) {
+        auto* f = static_cast<Found*>(arg);
+        if (PyDict_CheckExact(referent) && referent != f->attributes) f->cache = referent;
+        return 0;
+      },
+      &found);
+  return found.cache;
+}
+
+}  // namespace
+
+Pending Recorder::call(EvalFrame& frame, const Operands& o) {
+  Pending pending;
+  resolve_call(frame, o.a, o.args, o.nargs, o.kwnames, pending, 0);
+  return pending;
+}
+
+void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
+                            Pending& pending, int depth) {
+  if (ended_) return;
+  if (depth > 16) return end(Break::k_unknown_c_function, "a deep chain of callables");
+  if (PyFunction_Check(f)) return;  // its frame comes through the hook
+  const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
+  auto with_receiver = [&](PyObject* self) {
+    std::vector<PyObject*> argv{self};
+    argv.insert(argv.end(), args, args + total);
+    return argv;
+  };
+  if (PyMethod_Check(f)) {
+    PyObject* function = PyMethod_GET_FUNCTION(f);
+    PyObject* self = PyMethod_GET_SELF(f);
+    const NodeId node = node_of(f);
+    if (node != kNoNode) {
+      observe(tree_.child(node, Step::kMethodFunc), function);
+      if (is_primitive(self)) return end(Break::k_unsupported_argument, "a method of a primitive");
+      observe(tree_.child(node, Step::kMethodSelf), self);
+    }
+    if (PyFunction_Check(function)) return;
+    const auto argv = with_receiver(self);
+    return resolve_call(frame, function, argv.data(), n + 1, kwnames, pending, depth + 1);
+  }
+  if (PyCFunction_Check(f)) {
+    auto* c = reinterpret_cast<PyCFunctionObject*>(f);
+    if (answers_tracing_queries) {
+      if (PyObject* answer = rules().tracing_query_c(c->m_ml)) {
+        pending.answer = Py_NewRef(answer);
+        return;
+      }
+    }
+    const RuleRow row = rules().function(c->m_ml);
+    if (row.rule == Rule::kNone) return end(Break::k_unknown_c_function, c_name(f));
+    PyObject* self = PyCFunction_GET_SELF(f);
+    const NodeId node = node_of(f);
+    const bool receiver = self != nullptr && !PyModule_Check(self) && !(c->m_ml->ml_flags & METH_STATIC) &&
+                          !Py_IS_TYPE(self, &PyCapsule_Type);
+    if (receiver && node != kNoNode && !PyType_Check(self)) {
+      return end(Break::k_unsupported_argument, "a bound C method that existed before the call");
+    }
+    if (receiver && (!PyType_Check(self) || row.rule == Rule::kObjectNew || row.rule == Rule::kReduce)) {
+      if (row.rule == Rule::kObjectNew) return rules().call(*this, frame, row, args, n, kwnames, pending);
+      const auto argv = with_receiver(self);
+      return rules().call(*this, frame, row, argv.data(), n + 1, kwnames, pending);
+    }
+    return rules().call(*this, frame, row, args, n, kwnames, pending);
+  }
+  PyTypeObject* type = Py_TYPE(f);
+  if (type == &PyMethodDescr_Type || type == &PyClassMethodDescr_Type) {
+    const RuleRow row = rules().function(reinterpret_cast<PyMethodDescrObject*>(f)->d_method);
+    if (row.rule == Rule::kNone) return end(Break::k_unknown_c_function, c_name(f));
+    return rules().call(*this, frame, row, args, n, kwnames, pending);
+  }
+  if (type == &PyWrapperDescr_Type) {
+    const RuleRow row = rules().slot(reinterpret_cast<PyWrapperDescrObject*>(f));
+    if (row.rule == Rule::kNone) return end(Break::k_unknown_c_function, c_name(f));
+    return rules().call(*this, frame, row, args, n, kwnames, pending);
+  }
+  if (type == &_PyMethodWrapper_Type) {
+    auto* w = reinterpret_cast<py::MethodWrapperLayout*>(f);
+    // A bound slot of a function object is a call of that function.
+    if (PyFunction_Check(w->self) && type->tp_call != nullptr &&
+        std::string_view(w->descriptor->d_base->name) == "__call__") {
+      return;
+    }
+    const RuleRow row = rules().slot(w->descriptor);
+    if (row.rule == Rule::kNone || node_of(f) != kNoNode) return end(Break::k_unknown_c_function, c_name(f));
+    const auto argv = with_receiver(w->self);
+    return rules().call(*this, frame, row, argv.data(), n + 1, kwnames, pending);
+  }
+  if (PyType_Check(f)) return call_type(reinterpret_cast<PyTypeObject*>(f), args, n, kwnames, &frame, &pending);
+  if (rules().is_partial(f)) {
+    auto* p = reinterpret_cast<py::PartialLayout*>(f);
+    const NodeId node = node_of(f);
+    if (node != kNoNode) {
+      if (!PyType_Check(p->function) || true) observe(tree_.child(node, Step::kPartialFunc), p->function);
+      watch(p->args, tree_.child(node, Step::kPartialArgs));
+      watch(p->keywords, tree_.child(node, Step::kPartialKeywords));
+    }
+    read_elements(p->args);
+    read_elements(p->keywords);
+    std::vector<PyObject*> argv;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(p->args); ++i) argv.push_back(PyTuple_GET_ITEM(p->args, i));
+    const Py_ssize_t positional = static_cast<Py_ssize_t>(argv.size()) + n;
+    argv.insert(argv.end(), args, args + total);
+    PyObject *key, *value;
+    Py_ssize_t pos = 0;
+    std::vector<PyObject*> names;
+    for (Py_ssize_t i = 0; kwnames != nullptr && i < PyTuple_GET_SIZE(kwnames); ++i) names.push_back(PyTuple_GET_ITEM(kwnames, i));
+    while (PyDict_Next(p->keywords, &pos, &key, &value)) {
+      argv.push_back(value);
+      names.push_back(key);
+    }
+    Ref merged = Ref::steal(PyTuple_New(static_cast<Py_ssize_t>(names.size())));
+    for (size_t i = 0; i < names.size(); ++i) PyTuple_SET_ITEM(merged.get(), i, Py_NewRef(names[i]));
+    return resolve_call(frame, p->function, argv.data(), positional, names.empty() ? nullptr : merged.get(), pending,
+                        depth + 1);
+  }
+  if (rules().is_lru_cache(f)) {
+    // A hit hands out what an earlier call made; a miss runs the wrapped function, which is then recorded.
+    Ref wrapped = Ref::steal(PyObject_GetAttrString(f, "__wrapped__"));
+    if (!wrapped) {
+      PyErr_Clear();
+      return end(Break::k_cached_call, c_name(f));
+    }
+    const NodeId node = tree_.child(kNoNode, Step::kConst, wrapped.get());
+    observe(node, wrapped.get());
+    pending.word = kPendingCached;
+    pending.data = reinterpret_cast<void*>(frames_entered_);
+    return;
+  }
+  if (py::is_compiled_function(f)) {
+    // Inlined: its call runs the function it was made from.
+    PyObject* inner = reinterpret_cast<py::CompiledFunctionLayout*>(f)->function;
+    if (node_of(f) != kNoNode) tree_.check(node_of(f), CheckKind::kIs, f);
+    observe(tree_.child(kNoNode, Step::kConst, inner), inner);
+    return resolve_call(frame, inner, args, n, kwnames, pending, depth + 1);
+  }
+  if (is_heap(type)) {
+    PyObject* method = type_lookup(type, "__call__");
+    if (method == nullptr || PyFunction_Check(method)) return;
+  }
+  end(Break::k_unknown_c_function, c_name(f));
+}
+
+void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n, PyObject* kwnames, EvalFrame* frame,
+                         Pending* pending) {
+  if (!is_heap(type)) {
+    const RuleRow row = rules().type(type);
+    if (row.rule == Rule::kNone) {
+      if (PyType_IsSubtype(type, reinterpret_cast<PyTypeObject*>(PyExc_BaseException))) return;
+      return end(Break::k_unknown_c_function, type->tp_name);
+    }
+    Pending local;
+    return rules().call(*this, *(frame == nullptr ? frame_ : frame), row, args, n, kwnames,
+                        pending == nullptr ? local : *pending);
+  }
+  PyTypeObject* meta = Py_TYPE(type);
+  PyObject* type_as_object = reinterpret_cast<PyObject*>(type);
+  if (meta != &PyType_Type) {
+    PyObject* call = type_lookup(meta, "__call__");
+    if (call != nullptr && PyFunction_Check(call) && frame != nullptr) return;
+  }
+  if (node_of(type_as_object) == kNoNode) watch(type_as_object, tree_.child(kNoNode, Step::kTypeRoot, type_as_object));
+  PyObject* make = type_lookup(type, "__new__");
+  PyObject* init = type_lookup(type, "__init__");
+  if (make != nullptr && PyCFunction_Check(make)) {
+    // A C constructor under a Python class: known ones only.
+    PyObject* owner = PyCFunction_GET_SELF(make);
+    auto* base = owner != nullptr && PyType_Check(owner) ? reinterpret_cast<PyTypeObject*>(owner) : nullptr;
+    const RuleRow row = base == nullptr ? RuleRow{} : rules().type(base);
+    const bool exception = base != nullptr && PyType_IsSubtype(base, reinterpret_cast<PyTypeObject*>(PyExc_BaseException));
+    if (row.rule == Rule::kNone && !exception) return end(Break::k_unknown_c_function, std::string("constructor of ") + type->tp_name);
+    if (base != &PyBaseObject_Type && !exception) {
+      const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
+      for (Py_ssize_t i = 0; i < total; ++i) read_iterable_if_container(args[i]);
+      if (PyType_IsSubtype(base, &PyTuple_Type) || PyType_IsSubtype(base, &PyLong_Type) ||
+          PyType_IsSubtype(base, &PyFloat_Type) || PyType_IsSubtype(base, &PyUnicode_Type)) {
+        for (Py_ssize_t i = 0; i < total; ++i) {
+          if (!read_deep(args[i]) && !PyType_IsSubtype(base, &PyTuple_Type)) {
+            return end(Break::k_unknown_c_function, type->tp_name);
+          }
+        }
+      }
+    }
+  }
+  if (init != nullptr && Py_IS_TYPE(init, &PyWrapperDescr_Type)) {
+    PyTypeObject* owner = PyDescr_TYPE(init);
+    const bool exception = PyType_IsSubtype(owner, reinterpret_cast<PyTypeObject*>(PyExc_BaseException));
+    if (owner != &PyBaseObject_Type && rules().type(owner).rule == Rule::kNone && !exception) {
+      end(Break::k_unknown_c_function, std::string("constructor of ") + type->tp_name);
+    }
+    const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
+    for (Py_ssize_t i = 0; !exception && i < total; ++i) read_iterable_if_container(args[i]);
+  }
+}
+
+void Recorder::call_torch(const char* name, PyObject* const* args, Py_ssize_t n, PyObject* kwnames) {
+  const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
+  for (Py_ssize_t i = 0; i < total && !ended_; ++i) {
+    PyObject* a = args[i];
+    if (is_tensor(a)) {
+      if (!is_plain_tensor(a)) end(Break::k_unsupported_argument, std::string("tensor subclass ") + Py_TYPE(a)->tp_name);
+      continue;
+    }
+    if (rules().is_enum_member(a)) continue;
+    if (!read_deep(a) && !PyRange_Check(a)) {
+      if (i == 0 && PyType_Check(a)) continue;
+      return end(Break::k_unknown_c_function, std::string(name) + " with an argument of type " + Py_TYPE(a)->tp_name);
+    }
+  }
+  static const char* const kDynamicReads[] = {"size", "stride", "dim", "ndimension", "numel", "nelement", "__len__",
+                                              "is_contiguous", "element_size", "is_floating_point", "is_complex"};
+  if (total > 0 && is_tensor(args[0]) && node_of(args[0]) == kNoNode) {
+    for (const char* read : kDynamicReads) {
+      if (std::string_view(name) == read && graph_.has_dynamic_shape(graph_.value_of(unpack_tensor(args[0])))) {
+        return end(Break::k_tensor_data_as_python, "size of a tensor whose shape depends on data");
+      }
+    }
+  }
+}
+
+void Recorder::after_call(const Operands& o, Pending pending, PyObject* result) {
+  if (pending.word == kPendingCached && result != nullptr) {
+    // Afterwards the cache holds the result. While nothing is added to it or cleared, the next call gets
+    // this very object from it.
+    const bool missed = frames_entered_ != reinterpret_cast<size_t>(pending.data);
+    PyObject* cache = cache_of(o.a);
+    if (cache == nullptr || (missed && !is_primitive(result))) return end(Break::k_cached_call, c_name(o.a));
+    Ref tag = Ref::steal(PyLong_FromUnsignedLongLong(py::dict_tag(cache)));
+    tree_.check(tree_.child(kNoNode, Step::kConst, cache), CheckKind::kCacheTag, tag.get());
+    if (!is_primitive(result)) observe(tree_.child(kNoNode, Step::kConst, result), result);
+    return;
+  }
+  rules().after_call(*this, o, pending, result);
+}
+
+}  // namespace flashpoint

@@ -1,0 +1,152 @@
+// Builds an ir::Graph from the operators one thread runs while a TracerScope on the recorder is alive.
+//
+// The program runs for real; the recorder watches. Tensors that come from outside are declared with
+// register_input (or, for literals built without operators, register_constant); every operator whose
+// tensors are all known becomes a node. Whatever a graph could not repeat ends the recording with an
+// enumerated reason: from then on operators just run, and finish() returns null.
+//
+// Invariants
+//  - Never changes what the program does, keeps no tensor alive, and lets no exception of its own out.
+//  - A value is used only while its tensor matches its seal (record/seal.h).
+//  - Value ids given out while recording are the recorder's own; finish() renumbers. Outputs and inputs are
+//    found again by position: outputs in the order marked, inputs by Input::source.
+//
+// Callers: the capture driver (register, mark, finish) and, through TracerScope, the dispatcher.
+// Threads and GIL: all calls on the thread that made it. record() runs with the GIL released; nothing
+// here touches Python.
+#pragma once
+
+#include <ATen/core/TensorBase.h>
+#include <c10/util/ArrayRef.h>
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <unordered_map>
+
+#include "ir/graph.h"
+#include "ir/schema.h"
+#include "record/graph_breaks.h"
+#include "record/identity_table.h"
+#include "record/tracer_mode.h"
+
+namespace at {
+class Tensor;
+}
+
+namespace flashpoint {
+
+// Where in the program an operator was called; opaque to the recorder.
+struct ProgramPosition {
+  const void* code = nullptr;
+  int32_t instruction = 0;
+  bool operator==(const ProgramPosition&) const = default;
+};
+
+class PositionSource {
+ public:
+  virtual ~PositionSource() = default;
+  virtual ProgramPosition current() noexcept = 0;                     // per node; GIL released
+  virtual std::string describe(const ProgramPosition& position) = 0;  // "model.py:12"; in finish()
+};
+
+class GraphRecorder final : public TracerSink {
+ public:
+  struct Options {
+    int32_t max_nodes = 200'000;
+    int64_t max_constant_bytes = int64_t{1} << 20;
+    PositionSource* positions = nullptr;  // outlives the recorder
+  };
+
+  GraphRecorder();
+  explicit GraphRecorder(const Options& options);
+  ~GraphRecorder() override;
+
+  // Declares a tensor from outside. The first registration of a tensor keeps its source; metadata is
+  // taken now. A tensor the graph already knows is left as it is. False when it cannot be recorded.
+  bool register_input(const at::Tensor& tensor, int source);
+
+  // Declares a tensor whose data is a literal: it becomes a `flashpoint.constant` node with a copy of the
+  // data, at this point of the graph. Build it under NoTracerDispatchMode. Returns the value, -1 on break.
+  ir::ValueId register_constant(const at::Tensor& tensor);
+
+  // While on, `x[i] = 5.0` is being run: the 0-dim tensor its number becomes is a literal. Only for a store
+  // whose value is a Python number, since nothing tells that tensor from data of unknown origin.
+  void set_number_store(bool on) { number_store_ = on; }
+
+  // The newest value that names the tensor; -1 when it is unknown.
+  ir::ValueId value_of(const at::Tensor& tensor) const;
+  bool is_known(const at::Tensor& tensor) const { return value_of(tensor) >= 0; }
+  // The source of a registered input, -1 for anything else.
+  int source_of(const at::Tensor& tensor) const;
+  // Whether the value's shape depends on data: then it must not be taken for a constant.
+  bool has_dynamic_shape(ir::ValueId value) const;
+
+  // Compares a known tensor with its seal, at an escape; breaks when they differ.
+  bool check_seal(const at::Tensor& tensor);
+  // The tensor leaves the graph here. Returns its output position, -1 on break.
+  int mark_output(const at::Tensor& tensor);
+
+  int32_t node_count() const { return static_cast<int32_t>(graph_.nodes.size()); }
+  // Names the torch-level callable of which node `index` is the only operator.
+  void label_node(int32_t index, std::string_view callable);
+  // The operator's traits, for callers that decide on effects; null for pseudo-operators.
+  const ir::OpTraits* traits_of_node(int32_t index) const;
+
+  bool broken() const { return break_ != GraphBreak::none; }
+  GraphBreak break_reason() const { return break_; }
+  const std::string& break_detail() const { return break_detail_; }  // operator and argument, for messages
+  ProgramPosition break_position() const { return break_position_; }
+  void break_off(GraphBreak reason, std::string detail);  // the first reason stays
+
+  // Process-wide settings the recording ran under (ir::global_flags); whoever keeps the graph guards them.
+  uint64_t global_flags() const { return global_flags_; }
+
+  // Ends the recording: marks `outputs`, checks every input's seal, drops dead code. Null when broken.
+  // Graph inputs are the used ones; Graph::mutated_inputs() says which are written.
+  std::unique_ptr<ir::Graph> finish(c10::ArrayRef<at::Tensor> outputs = {});
+
+  void record(const c10::OperatorHandle& op, c10::DispatchKeySet keys,
+              std::vector<c10::IValue>* stack) override;
+
+ private:
+  struct OpInfo;
+  struct Call;
+
+  const OpInfo& info_of(const c10::OperatorHandle& op);
+  bool ambient_is_plain(const OpInfo& info);
+  bool is_number_store(const OpInfo& info, const std::vector<c10::IValue>& stack);
+  bool begin_call(const c10::OperatorHandle& op, const std::vector<c10::IValue>& stack, Call& call);
+  bool convert(const c10::IValue& value, bool written, Call& call, ir::Arg& arg);
+  bool convert_tensor(const c10::IValue& value, bool written, Call& call, ir::Arg& arg);
+  void end_call(const std::vector<c10::IValue>& stack, Call& call);
+  void settle_mutations(Call& call, int32_t node);
+  bool add_output(const c10::IValue& value, Call& call, int32_t node, ir::Output& output);
+  void add_output_tensor(const at::Tensor& tensor, Call& call, int32_t node);
+  bool is_recordable(const at::TensorBase& tensor, const char* what);
+  bool seal_holds(IdentityTable::Index index, const char* what);
+  ir::ValueId add_value(ir::Value value, bool dynamic);
+  void describe_positions();
+
+  Options options_;
+  std::thread::id thread_;
+  int graph_task_;
+  ir::Graph graph_;
+  IdentityTable table_;
+  std::vector<bool> dynamic_;      // per value
+  std::vector<bool> keep_impure_;  // per node: false when it proved to be a no-op
+  std::vector<ProgramPosition> node_positions_;
+  std::vector<int32_t> op_infos_;  // Graph::ops index -> infos_ index, -1 for pseudo-operators
+  std::vector<std::unique_ptr<OpInfo>> infos_;
+  std::unordered_map<const void*, int32_t> info_index_;  // by the address of the operator's name
+  ir::StateReader state_reader_;
+  uint32_t state_ = 0;
+  uint64_t global_flags_ = 0;
+  GraphBreak break_ = GraphBreak::none;
+  std::string break_detail_;
+  ProgramPosition break_position_;
+  bool finished_ = false;
+  bool number_store_ = false;
+};
+
+}  // namespace flashpoint

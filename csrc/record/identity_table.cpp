@@ -1,0 +1,39 @@
+#include "record/identity_table.h"
+
+namespace flashpoint {
+
+IdentityTable::Index IdentityTable::add(const at::TensorBase& tensor, ir::ValueId value) {
+  const Index i = static_cast<Index>(entries_.size());
+  Entry entry{WeakImpl(tensor.getIntrusivePtr())};
+  entry.seal = take_seal(*tensor.unsafeGetTensorImpl());
+  entry.value = value;
+  entries_.push_back(std::move(entry));
+  index_[tensor.unsafeGetTensorImpl()] = i;
+  link(i, entries_.back().seal.storage);
+  return i;
+}
+
+void IdentityTable::link(Index i, const void* storage) {
+  (*this)[i].storage = storage;
+  if (storage == nullptr) return;
+  const auto it = heads_.emplace(storage, kNone).first;
+  // Storage addresses are reused: leave out the dead, or a long loop would build a long chain. Inputs
+  // stay, since a living view of theirs may still be written to.
+  Index head = it->second;
+  while (head != kNone && !(*this)[head].alive() && (*this)[head].input < 0)
+    head = (*this)[head].next_sharing;
+  (*this)[i].next_sharing = head;
+  it->second = i;
+}
+
+void IdentityTable::reseal(Index i) {
+  Entry& entry = (*this)[i];
+  entry.seal = take_seal(entry.get());
+  if (entry.seal.storage == entry.storage) return;
+  Index* link_to_us = &heads_[entry.storage];
+  while (*link_to_us != i && *link_to_us != kNone) link_to_us = &(*this)[*link_to_us].next_sharing;
+  if (*link_to_us == i) *link_to_us = entry.next_sharing;
+  link(i, entry.seal.storage);
+}
+
+}  // namespace flashpoint

@@ -1,0 +1,73 @@
+// Which tensors of the running program are which values of the graph under construction.
+//
+// Identity is the TensorImpl. An entry holds it weakly: the address is not reused while the entry lives,
+// and the data is freed exactly when eager execution frees it (only the impl's own ~200 bytes stay). One
+// chain per storage links the entries that share it, so that a mutation reaches every view.
+//
+// Threads: the recording's; no GIL needed.
+#pragma once
+
+#include <ATen/core/TensorBase.h>
+#include <c10/util/flat_hash_map.h>
+
+#include <vector>
+
+#include "ir/graph.h"
+#include "record/seal.h"
+
+namespace flashpoint {
+
+class IdentityTable {
+ public:
+  using Index = int32_t;
+  static constexpr Index kNone = -1;
+
+  using WeakImpl = c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>;
+
+  struct Entry {
+    explicit Entry(WeakImpl weak) : impl(std::move(weak)) {}
+
+    WeakImpl impl;
+    Seal seal;
+    ir::ValueId value = ir::kNoValue;  // the newest value that names the tensor
+    int32_t input = -1;                // Graph::inputs index, when it came from outside
+    Index next_sharing = kNone;        // next entry on the same storage
+    const void* storage = nullptr;     // the chain it is linked into
+    bool ambiguous = false;            // an operator of unknown shape returned its own argument
+
+    bool alive() const { return impl.use_count() > 0; }
+    const c10::TensorImpl& get() const { return *impl._unsafe_get_target(); }
+  };
+
+  Index find(const c10::TensorImpl* impl) const {
+    const auto it = index_.find(impl);
+    return it == index_.end() ? kNone : it->second;
+  }
+  Index add(const at::TensorBase& tensor, ir::ValueId value);
+  Entry& operator[](Index i) { return entries_[static_cast<size_t>(i)]; }
+  size_t size() const { return entries_.size(); }
+
+  // Takes a new seal of every living entry on `storage` and calls `visit` with each entry of an input on
+  // it, alive or not. A null storage has no chain.
+  template <typename Visit>
+  void reseal_sharing(const void* storage, Visit&& visit) {
+    const auto it = heads_.find(storage);
+    if (storage == nullptr || it == heads_.end()) return;
+    for (Index i = it->second; i != kNone; i = (*this)[i].next_sharing) {
+      Entry& entry = (*this)[i];
+      if (entry.alive()) entry.seal = take_seal(entry.get());
+      visit(i, entry);
+    }
+  }
+  // After an operator changed the entry's own storage (resize_, set_): takes a seal, moves the chain link.
+  void reseal(Index i);
+
+ private:
+  void link(Index i, const void* storage);
+
+  ska::flat_hash_map<const c10::TensorImpl*, Index> index_;
+  ska::flat_hash_map<const void*, Index> heads_;
+  std::vector<Entry> entries_;
+};
+
+}  // namespace flashpoint

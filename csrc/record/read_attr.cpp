@@ -1,0 +1,317 @@
+// Attribute reads: repeats CPython's lookup without side effects, to learn which slots decide the result.
+//
+// Where the lookup ends in Python code (a property, __getattr__, a descriptor's __get__) only the way to
+// that code is guarded; its own reads are recorded as it runs. To add an attribute of a C type: see
+// rules/attributes.def.
+#include "py/layout.h"
+#include "py/torch_bridge.h"
+#include "record/graph_recorder.h"
+#include "record/recorder.h"
+#include "record/rules/rules.h"
+
+namespace flashpoint {
+
+namespace {
+
+PyObject* type_object(PyTypeObject* type) { return reinterpret_cast<PyObject*>(type); }
+
+bool immutable_type(PyTypeObject* type) {
+  return !PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || PyType_HasFeature(type, Py_TPFLAGS_IMMUTABLETYPE);
+}
+
+}  // namespace
+
+PyObject* Recorder::type_lookup(PyTypeObject* type, const char* name) {
+  Ref text = Ref::steal(PyUnicode_InternFromString(name));
+  return type_lookup(type, text.get());
+}
+
+PyObject* Recorder::type_lookup(PyTypeObject* type, PyObject* name) {
+  PyObject* found = _PyType_Lookup(type, name);
+  if (immutable_type(type)) return found;
+  if (!once(type_object(type), name, 0)) return found;
+  hold(name);
+  const NodeId root = tree_.child(kNoNode, Step::kTypeRoot, type_object(type));
+  watch(type_object(type), root);
+  if (found == nullptr) {
+    tree_.check(root, CheckKind::kLookupAbsent, name);
+  } else if (is_primitive(found)) {
+    Ref pair = Ref::steal(PyTuple_Pack(2, name, found));
+    tree_.check(root, CheckKind::kLookupValue, pair.get());
+  } else {
+    observe(tree_.child(root, Step::kTypeLookup, name), found);
+  }
+  return found;
+}
+
+NodeId Recorder::instance_dict_node(PyObject* object) {
+  const NodeId owner = node_of(object);
+  if (owner == kNoNode) return kNoNode;
+  PyObject* dict = py::instance_dict(object);
+  if (dict == nullptr) {
+    tree_.check(owner, CheckKind::kNoDict);
+    return kNoNode;
+  }
+  const NodeId node = tree_.child(owner, Step::kInstanceDict);
+  auto it = table_.find(dict);
+  if (it == table_.end()) {
+    watch(dict, node);
+    return node;
+  }
+  if (it->second != node) {
+    tree_.check(std::max(it->second, node), CheckKind::kSameAs, nullptr, std::min(it->second, node));
+  }
+  return it->second;
+}
+
+bool Recorder::read_instance_dict(PyObject* object, PyObject* name) {
+  PyObject** slot = _PyObject_GetDictPtr(object);
+  if (slot == nullptr) return false;
+  PyObject* dict = *slot;
+  if (node_of(object) != kNoNode) {
+    const NodeId node = instance_dict_node(object);
+    if (node == kNoNode) return false;
+    read_dict_key(dict, name);
+  }
+  if (dict == nullptr) return false;
+  const bool found = PyDict_GetItemWithError(dict, name) != nullptr;
+  PyErr_Clear();
+  return found;
+}
+
+// A descriptor found on a type: what runs when it is bound.
+void Recorder::read_descriptor(PyObject* d) {
+  PyTypeObject* type = Py_TYPE(d);
+  if (type == &PyFunction_Type || type == &PyMethodDescr_Type || type == &PyWrapperDescr_Type ||
+      type == &PyClassMethodDescr_Type || type == &PyGetSetDescr_Type || type == &PyMemberDescr_Type) {
+    return;
+  }
+  const NodeId node = node_of(d);
+  if (type == &PyProperty_Type) {
+    PyObject* getter = py::property_getter(d);
+    if (node != kNoNode && getter != nullptr) observe(tree_.child(node, Step::kPropertyGet), getter);
+    if (getter != nullptr && !PyFunction_Check(getter)) rules().check_callback(*this, getter);
+  } else if (type == &PyStaticMethod_Type || type == &PyClassMethod_Type) {
+    PyObject* callable = py::held_callable(d);
+    if (node != kNoNode) observe(tree_.child(node, Step::kDescrFunc), callable);
+  } else if (type->tp_descr_get != nullptr) {
+    if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
+      PyObject* get = type_lookup(type, "__get__");
+      if (PyObject_TypeCheck(d, &PyProperty_Type)) {
+        PyObject* getter = py::property_getter(d);
+        if (node != kNoNode && getter != nullptr) observe(tree_.child(node, Step::kPropertyGet), getter);
+      } else if (get == nullptr || !PyFunction_Check(get)) {
+        end(Break::k_unsupported_attribute, std::string("descriptor ") + type->tp_name);
+      }
+    } else if (!rules().is_known_descriptor(type)) {
+      end(Break::k_unsupported_attribute, std::string("descriptor ") + type->tp_name);
+    }
+  }
+}
+
+void Recorder::read_attr(PyObject* o, PyObject* name) {
+  PyTypeObject* type = Py_TYPE(o);
+  if (is_primitive(o)) return;
+  if (is_tensor(o)) return read_tensor_attr(o, name);
+  if (PyModule_Check(o) && type->tp_getattro == PyModule_Type.tp_getattro) return read_module_attr(o, name);
+  if (PyType_Check(o)) return read_type_attr(o, name);
+  if (type == &PySuper_Type) return read_super_attr(o, name);
+  getattrofunc get = type->tp_getattro;
+  if (get == PyObject_GenericGetAttr) return read_generic_attr(o, type, name, false);
+  if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
+    PyObject* getattribute = type_lookup(type, "__getattribute__");
+    if (getattribute != nullptr && Py_IS_TYPE(getattribute, &PyWrapperDescr_Type)) {
+      if (reinterpret_cast<PyWrapperDescrObject*>(getattribute)->d_wrapped ==
+          reinterpret_cast<void*>(PyObject_GenericGetAttr)) {
+        return read_generic_attr(o, type, name, true);
+      }
+      if (PyModule_Check(o)) return read_module_attr(o, name);
+      end(Break::k_unsupported_attribute, std::string(type->tp_name) + "." + PyUnicode_AsUTF8(name));
+      return;
+    }
+    if (getattribute != nullptr && PyFunction_Check(getattribute)) {
+      type_lookup(type, "__getattr__");
+      return;  // Python code does the lookup; what it reads is recorded there
+    }
+  }
+  if (PyMethod_Check(o)) {
+    PyObject* function = PyMethod_GET_FUNCTION(o);
+    const NodeId node = node_of(o);
+    if (node != kNoNode) {
+      observe(tree_.child(node, Step::kMethodFunc), function);
+      if (!is_primitive(PyMethod_GET_SELF(o))) observe(tree_.child(node, Step::kMethodSelf), PyMethod_GET_SELF(o));
+    }
+    PyObject* own = _PyType_Lookup(type, name);
+    if (own == nullptr && PyFunction_Check(function)) read_attr(function, name);
+    return;
+  }
+  if (rules().attribute_is_constant(type, name)) return;
+  end(Break::k_unsupported_attribute, std::string(type->tp_name) + "." + PyUnicode_AsUTF8(name));
+}
+
+void Recorder::read_generic_attr(PyObject* o, PyTypeObject* type, PyObject* name, bool getattr_hook) {
+  PyObject* d = type_lookup(type, name);
+  if (d != nullptr && Py_TYPE(d)->tp_descr_get != nullptr && Py_TYPE(d)->tp_descr_set != nullptr) {
+    if (Py_IS_TYPE(d, &PyGetSetDescr_Type) || Py_IS_TYPE(d, &PyMemberDescr_Type)) {
+      read_c_attr(o, type, name, d);
+    } else {
+      read_descriptor(d);
+    }
+    if (getattr_hook) type_lookup(type, "__getattr__");
+    return;
+  }
+  if (read_instance_dict(o, name)) return;
+  if (d != nullptr) return read_descriptor(d);
+  if (getattr_hook) type_lookup(type, "__getattr__");
+}
+
+void Recorder::read_c_attr(PyObject* o, PyTypeObject* type, PyObject* name, PyObject* d) {
+  if (Py_IS_TYPE(d, &PyMemberDescr_Type)) {
+    PyObject** slot = py::object_slot(o, d);
+    if (slot != nullptr) {
+      const NodeId node = node_of(o);
+      if (node == kNoNode || overlaid(o, d) || !once(o, d, 6)) return;
+      hold(d);
+      if (*slot == nullptr || is_primitive(*slot)) {
+        Ref pair = Ref::steal(PyTuple_Pack(2, d, *slot == nullptr ? Py_Ellipsis : *slot));
+        tree_.check(node, CheckKind::kSlotValue, pair.get());
+      } else {
+        observe(tree_.child(node, Step::kSlot, d), *slot);
+      }
+      return;
+    }
+  }
+  const char* text = PyUnicode_AsUTF8(name);
+  if (std::string_view(text) == "__dict__") {
+    instance_dict_node(o);
+    return;
+  }
+  if (std::string_view(text) == "__class__") return;
+  if (!rules().attribute_is_constant(PyDescr_TYPE(d), name) && !rules().attribute_is_constant(type, name)) {
+    if (PyFunction_Check(o)) {
+      if (rules().read_function_attribute(*this, o, name)) return;
+    }
+    end(Break::k_unsupported_attribute, std::string(type->tp_name) + "." + text);
+  }
+}
+
+void Recorder::read_module_attr(PyObject* module, PyObject* name) {
+  PyObject* d = type_lookup(Py_TYPE(module), name);
+  if (d != nullptr && Py_TYPE(d)->tp_descr_set != nullptr) {
+    if (Py_IS_TYPE(d, &PyMemberDescr_Type) || Py_IS_TYPE(d, &PyGetSetDescr_Type)) {
+      instance_dict_node(module);
+    } else {
+      read_descriptor(d);
+    }
+    return;
+  }
+  if (node_of(module) == kNoNode) const_node(module);
+  if (read_instance_dict(module, name) || d != nullptr) return;
+  Ref hook = Ref::steal(PyUnicode_InternFromString("__getattr__"));
+  if (!read_instance_dict(module, hook.get())) type_lookup(Py_TYPE(module), hook.get());
+}
+
+void Recorder::read_type_attr(PyObject* o, PyObject* name) {
+  PyTypeObject* type = reinterpret_cast<PyTypeObject*>(o);
+  PyTypeObject* meta = Py_TYPE(o);
+  if (node_of(o) == kNoNode && !immutable_type(type)) watch(o, tree_.child(kNoNode, Step::kTypeRoot, o));
+  PyObject* get = meta->tp_getattro == PyType_Type.tp_getattro ? nullptr : type_lookup(meta, "__getattribute__");
+  if (get != nullptr && PyFunction_Check(get)) return;
+  PyObject* on_meta = type_lookup(meta, name);
+  if (on_meta != nullptr && Py_TYPE(on_meta)->tp_descr_get != nullptr && Py_TYPE(on_meta)->tp_descr_set != nullptr) {
+    if (Py_IS_TYPE(on_meta, &PyGetSetDescr_Type) || Py_IS_TYPE(on_meta, &PyMemberDescr_Type)) {
+      if (!rules().attribute_is_constant(&PyType_Type, name)) {
+        end(Break::k_unsupported_attribute, std::string("type.") + PyUnicode_AsUTF8(name));
+      }
+    } else {
+      read_descriptor(on_meta);
+    }
+    return;
+  }
+  PyObject* own = type_lookup(type, name);
+  if (own != nullptr) {
+    if (!Py_IS_TYPE(own, &PyProperty_Type)) read_descriptor(own);
+    return;
+  }
+  if (on_meta != nullptr) return read_descriptor(on_meta);
+  type_lookup(meta, "__getattr__");
+}
+
+void Recorder::read_super_attr(PyObject* super, PyObject* name) {
+  const auto* s = reinterpret_cast<py::SuperLayout*>(super);
+  PyTypeObject* type = s->object_type;
+  if (type == nullptr || s->object == nullptr) {
+    end(Break::k_unsupported_attribute, "unbound super");
+    return;
+  }
+  PyObject* found = py::super_lookup(type, s->type, name);
+  if (found == nullptr) {
+    if (_PyType_Lookup(&PySuper_Type, name) == nullptr) {
+      Ref pair = Ref::steal(PyTuple_Pack(2, s->type, name));
+      tree_.check(tree_.child(kNoNode, Step::kTypeRoot, type_object(type)), CheckKind::kSuperAbsent, pair.get());
+    } else if (PyUnicode_CompareWithASCIIString(name, "__class__") != 0) {
+      end(Break::k_unsupported_attribute, std::string("super().") + PyUnicode_AsUTF8(name));
+    }
+    return;
+  }
+  // One node per (type of the object, class, name); the class differs within one method resolution order.
+  Ref key = Ref::steal(PyTuple_Pack(2, s->type, name));
+  PyObject*& memo = super_keys_[{type_object(type), type_object(s->type), name}];
+  if (memo == nullptr) {
+    memo = key.get();
+    hold(key.get());
+    hold(name);
+    const NodeId root = tree_.child(kNoNode, Step::kTypeRoot, type_object(type));
+    watch(type_object(type), root);
+    if (is_primitive(found)) {
+      end(Break::k_unsupported_attribute, std::string("super().") + PyUnicode_AsUTF8(name));
+      return;
+    }
+    observe(tree_.child(root, Step::kSuperLookup, key.get()), found);
+    read_descriptor(found);
+  }
+}
+
+void Recorder::read_tensor_attr(PyObject* tensor, PyObject* name) {
+  PyTypeObject* type = Py_TYPE(tensor);
+  if (!is_plain_tensor(tensor)) {
+    end(Break::k_unsupported_argument, std::string("tensor subclass ") + type->tp_name);
+    return;
+  }
+  PyObject* d = type_lookup(type, name);
+  const NodeId node = node_of(tensor);
+  if (d != nullptr && Py_TYPE(d)->tp_descr_set != nullptr) {
+    if (Py_IS_TYPE(d, &PyProperty_Type)) return read_descriptor(d);
+    switch (rules().tensor_attribute(name)) {
+      case TensorAttribute::kMetadata:
+        if (node == kNoNode && graph_.has_dynamic_shape(graph_.value_of(unpack_tensor(tensor)))) {
+          end(Break::k_tensor_data_as_python, std::string("shape of a tensor whose size depends on data: .") +
+                                                  PyUnicode_AsUTF8(name));
+        }
+        return;
+      case TensorAttribute::kOperation:
+        return;
+      case TensorAttribute::kGrad:
+        if (node == kNoNode) {
+          end(Break::k_unsupported_attribute, "Tensor.grad of a tensor made in the call");
+        } else {
+          Ref grad = Ref::steal(PyObject_GetAttr(tensor, name));
+          if (!grad) PyErr_Clear();
+          if (grad.get() == Py_None) {
+            tree_.check(node, CheckKind::kNoGrad);
+          } else if (grad) {
+            observe(tree_.child(node, Step::kTensorGrad), grad.get());
+          }
+        }
+        return;
+      case TensorAttribute::kUnknown:
+        end(Break::k_unsupported_attribute, std::string("Tensor.") + PyUnicode_AsUTF8(name));
+        return;
+    }
+  }
+  if (read_instance_dict(tensor, name)) return;
+  if (d != nullptr) return read_descriptor(d);
+  type_lookup(type, "__getattr__");
+}
+
+}  // namespace flashpoint

@@ -1,0 +1,480 @@
+// Reads of containers and the operators whose result depends on what containers hold.
+//
+// Elements get sources of their own when a container is read as a whole, so provenance passes through
+// every fresh container they are copied to. A container this recording wrote to is treated as write.cpp
+// says: either its entry contents were guarded then (nothing more to learn), or the read ends the recording.
+#include "py/layout.h"
+#include "py/torch_bridge.h"
+#include "record/graph_recorder.h"
+#include "record/recorder.h"
+#include "record/rules/rules.h"
+
+namespace flashpoint {
+
+namespace {
+
+bool is_heap(PyTypeObject* type) { return PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE); }
+
+const char* const kCompareNames[] = {"__lt__", "__le__", "__eq__", "__ne__", "__gt__", "__ge__"};
+
+// NB_ADD .. NB_XOR of CPython's BINARY_OP, then the in-place forms in the same order.
+const char* const kBinaryNames[] = {"add", "and", "floordiv", "lshift", "matmul", "mul",    "mod",
+                                    "or",  "pow", "rshift",   "sub",    "truediv", "xor"};
+constexpr int kInplace = 13;
+
+}  // namespace
+
+bool Recorder::hashable_key(PyObject* key) const {
+  if (is_primitive(key) || PyType_Check(key) || PyFunction_Check(key) || PyCFunction_Check(key) ||
+      PyModule_Check(key) || rules().is_singleton_type(Py_TYPE(key)) || rules().is_value_type(Py_TYPE(key))) {
+    return !PyType_Check(key) || Py_TYPE(key)->tp_hash == PyType_Type.tp_hash;
+  }
+  if (PyTuple_CheckExact(key)) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(key); ++i) {
+      if (!hashable_key(PyTuple_GET_ITEM(key, i))) return false;
+    }
+    return true;
+  }
+  return false;
+}
+
+void Recorder::read_dict_key(PyObject* dict, PyObject* key) {
+  const NodeId node = node_of(dict);
+  if (node == kNoNode || overlaid_whole(dict) || overlaid(dict, key) || !once(dict, key, 1)) return;
+  hold(key);
+  if (!hashable_key(key)) {
+    end(Break::k_unsupported_container, std::string("dict key of type ") + Py_TYPE(key)->tp_name);
+    return;
+  }
+  PyObject* value = PyDict_GetItemWithError(dict, key);
+  PyErr_Clear();
+  if (value == nullptr) {
+    tree_.check(node, CheckKind::kKeyAbsent, key);
+  } else if (is_primitive(value)) {
+    Ref pair = Ref::steal(PyTuple_Pack(2, key, value));
+    tree_.check(node, CheckKind::kItemValue, pair.get());
+  } else {
+    observe(tree_.child(node, Step::kDictValue, key), value);
+  }
+}
+
+void Recorder::read_dict_present(PyObject* dict, PyObject* key) {
+  const NodeId node = node_of(dict);
+  if (node == kNoNode || overlaid_whole(dict) || overlaid(dict, key) || !once(dict, key, 2)) return;
+  hold(key);
+  if (!hashable_key(key)) {
+    end(Break::k_unsupported_container, std::string("dict key of type ") + Py_TYPE(key)->tp_name);
+    return;
+  }
+  const int present = PyDict_Contains(dict, key);
+  if (present < 0) PyErr_Clear();
+  tree_.check(node, present == 1 ? CheckKind::kKeyPresent : CheckKind::kKeyAbsent, key);
+}
+
+void Recorder::read_length(PyObject* c) {
+  const NodeId node = node_of(c);
+  if (node == kNoNode || overlaid_whole(c)) return;
+  if (touched(c)) return end(Break::k_read_after_mutation, Py_TYPE(c)->tp_name);
+  if (!once(c, Py_None, 7)) return;
+  const Py_ssize_t n = PyObject_Size(c);
+  if (n < 0) return PyErr_Clear();
+  tree_.check(node, PyDict_Check(c) ? CheckKind::kDictLen : CheckKind::kLen, nullptr, static_cast<int32_t>(n));
+}
+
+void Recorder::read_keys(PyObject* dict) {
+  const NodeId node = node_of(dict);
+  if (node == kNoNode || overlaid_whole(dict)) return;
+  if (touched(dict)) return end(Break::k_read_after_mutation, "dict");
+  if (!once(dict, Py_True, 7)) return;
+  Ref list = Ref::steal(PyODict_Check(dict) ? PySequence_List(Ref::steal(PyODict_Type.tp_iter(dict)).get())
+                                            : PyDict_Keys(dict));
+  Ref keys = Ref::steal(list ? PyList_AsTuple(list.get()) : nullptr);
+  if (!keys) return PyErr_Clear();
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(keys.get()); ++i) {
+    PyObject* key = PyTuple_GET_ITEM(keys.get(), i);
+    if (!hashable_key(key) || PyTuple_Check(key)) {
+      return end(Break::k_unsupported_container, std::string("dict key of type ") + Py_TYPE(key)->tp_name);
+    }
+  }
+  tree_.check(node, PyODict_Check(dict) ? CheckKind::kOrderedKeys : CheckKind::kKeys, keys.get());
+  hold(keys.get());
+}
+
+void Recorder::read_elements(PyObject* c) {
+  const NodeId node = node_of(c);
+  if (node == kNoNode || overlaid_whole(c) || ended_) return;
+  if (PyDict_Check(c)) {
+    read_keys(c);
+    PyObject *key, *value;
+    Py_ssize_t pos = 0;
+    while (!ended_ && PyDict_Next(c, &pos, &key, &value)) read_dict_key(c, key);
+    return;
+  }
+  if (touched(c)) return end(Break::k_read_after_mutation, Py_TYPE(c)->tp_name);
+  if (!once(c, Py_False, 7)) return;
+  if (PyAnySet_Check(c)) {
+    Ref order = Ref::steal(PySequence_Tuple(Ref::steal(PyObject_GetIter(c)).get()));
+    if (!order) return PyErr_Clear();
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(order.get()); ++i) {
+      PyObject* item = PyTuple_GET_ITEM(order.get(), i);
+      if (!hashable_key(item) || PyTuple_Check(item)) {
+        return end(Break::k_unsupported_container, std::string("set of ") + Py_TYPE(item)->tp_name);
+      }
+    }
+    tree_.check(node, CheckKind::kSetOrder, order.get());
+    return;
+  }
+  const bool list = PyList_Check(c), tuple = PyTuple_Check(c);
+  if (!list && !tuple && !rules().is_deque(c)) {
+    return end(Break::k_unsupported_container, Py_TYPE(c)->tp_name);
+  }
+  read_length(c);
+  const Py_ssize_t n = PySequence_Size(c);
+  for (Py_ssize_t i = 0; i < n && !ended_; ++i) {
+    Ref item = Ref::steal(list    ? Py_NewRef(PyList_GET_ITEM(c, i))
+                          : tuple ? Py_NewRef(PyTuple_GET_ITEM(c, i))
+                                  : PySequence_GetItem(c, i));
+    if (!item) return PyErr_Clear();
+    if (is_primitive(item.get()) && (list || tuple)) {
+      Ref pair = Ref::steal(Py_BuildValue("(nO)", i, item.get()));
+      tree_.check(node, list ? CheckKind::kListItemValue : CheckKind::kTupleItemValue, pair.get());
+    } else if (is_primitive(item.get())) {
+      tree_.check(tree_.child(node, Step::kDequeItem, nullptr, static_cast<int32_t>(i)), CheckKind::kValue,
+                  item.get());
+    } else {
+      observe(tree_.child(node, list ? Step::kListItem : tuple ? Step::kTupleItem : Step::kDequeItem, nullptr,
+                          static_cast<int32_t>(i)),
+              item.get());
+    }
+  }
+}
+
+// Reads everything a C function could find by walking builtin containers. False: something else is in there.
+bool Recorder::read_deep(PyObject* o, int depth) {
+  if (is_primitive(o) || ended_) return true;
+  PyTypeObject* type = Py_TYPE(o);
+  if (is_tensor(o) || PyType_Check(o) || PyFunction_Check(o) || PyCFunction_Check(o) || PyModule_Check(o) ||
+      rules().is_singleton_type(type) || rules().is_value_type(type) || PyRange_Check(o)) {
+    return true;
+  }
+  if (depth > 32) return false;
+  bool plain = true;
+  if (PySlice_Check(o)) {
+    auto* s = reinterpret_cast<PySliceObject*>(o);
+    if (node_of(o) != kNoNode) return false;
+    return read_deep(s->start, depth + 1) && read_deep(s->stop, depth + 1) && read_deep(s->step, depth + 1);
+  }
+  if (PyList_Check(o) || PyTuple_Check(o)) {
+    read_elements(o);
+    for (Py_ssize_t i = 0; i < Py_SIZE(o) && !ended_; ++i) {
+      plain &= read_deep(PyList_Check(o) ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i), depth + 1);
+    }
+    return plain;
+  }
+  if (PyDict_Check(o)) {
+    read_elements(o);
+    PyObject *key, *value;
+    Py_ssize_t pos = 0;
+    while (!ended_ && PyDict_Next(o, &pos, &key, &value)) plain &= read_deep(key, depth + 1) && read_deep(value, depth + 1);
+    return plain;
+  }
+  if (PyAnySet_Check(o) || rules().is_deque(o)) {
+    read_elements(o);
+    return true;
+  }
+  if (PyDictKeys_Check(o) || PyDictValues_Check(o) || PyDictItems_Check(o)) return read_deep(py::view_dict(o), depth + 1);
+  return false;
+}
+
+void Recorder::read_truth(PyObject* o) {
+  if (is_primitive(o)) return;
+  if (is_tensor(o)) return end(Break::k_tensor_data_as_python, "truth of a tensor");
+  PyTypeObject* type = Py_TYPE(o);
+  const bool number = type->tp_as_number != nullptr && type->tp_as_number->nb_bool != nullptr;
+  const bool mapping = type->tp_as_mapping != nullptr && type->tp_as_mapping->mp_length != nullptr;
+  const bool sequence = type->tp_as_sequence != nullptr && type->tp_as_sequence->sq_length != nullptr;
+  if (is_heap(type)) {
+    PyObject* truth = type_lookup(type, "__bool__");
+    PyObject* length = truth == nullptr ? type_lookup(type, "__len__") : nullptr;
+    if (truth != nullptr && !PyFunction_Check(truth)) return end(Break::k_unsupported_container, type->tp_name);
+    if (truth != nullptr || length == nullptr || PyFunction_Check(length)) return;
+  } else if (!number && !mapping && !sequence) {
+    return;
+  }
+  if (node_of(o) == kNoNode) return;
+  if (PyDict_Check(o) || PyList_Check(o) || PyTuple_Check(o) || PyAnySet_Check(o) || rules().is_deque(o)) {
+    if (overlaid_whole(o)) return;
+    if (touched(o)) return end(Break::k_read_after_mutation, type->tp_name);
+    if (!once(o, Py_Ellipsis, 7)) return;
+    const Py_ssize_t n = PyObject_Size(o);
+    tree_.check(node_of(o), PyDict_Check(o) ? CheckKind::kDictNonEmpty : CheckKind::kNonEmpty, nullptr, n > 0);
+  } else if (!rules().is_value_type(type)) {
+    end(Break::k_unsupported_container, std::string("truth of ") + type->tp_name);
+  }
+}
+
+void Recorder::read_iterable(PyObject* o) {
+  PyTypeObject* type = Py_TYPE(o);
+  if (is_primitive(o) || PyRange_Check(o) || rules().is_value_type(type)) return;
+  if (PyDictKeys_Check(o)) return read_keys(py::view_dict(o));
+  if (PyDictValues_Check(o) || PyDictItems_Check(o)) return read_elements(py::view_dict(o));
+  if (Py_IS_TYPE(o, &PyDictProxy_Type)) {
+    PyObject* mapping = py::proxied_mapping(o);
+    if (!PyDict_Check(mapping) || node_of(o) != kNoNode) return end(Break::k_unsupported_container, "mappingproxy");
+    return read_elements(mapping);
+  }
+  const bool container = PyList_Check(o) || PyTuple_Check(o) || PyDict_Check(o) || PyAnySet_Check(o) || rules().is_deque(o);
+  if (is_heap(type)) {
+    PyObject* iter = type_lookup(type, "__iter__");
+    if (iter != nullptr && PyFunction_Check(iter)) return;
+    if (iter == nullptr) {
+      type_lookup(type, "__getitem__");
+      return;
+    }
+  }
+  if (is_tensor(o)) return;
+  if (container) return read_elements(o);
+  if (PyIter_Check(o)) {
+    if (node_of(o) != kNoNode) end(Break::k_iterator_argument, type->tp_name);
+    return;
+  }
+  if (!PyType_Check(o)) end(Break::k_unsupported_container, std::string("iteration of ") + type->tp_name);
+}
+
+void Recorder::read_iterable_if_container(PyObject* o) {
+  if (!is_primitive(o) && Py_TYPE(o)->tp_iter != nullptr && !is_tensor(o)) read_iterable(o);
+}
+
+// The hash of an object that becomes a key: Python code, or its address (then only equality can be seen).
+void Recorder::read_hash(PyObject* o) {
+  if (PyTuple_CheckExact(o)) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); ++i) read_hash(PyTuple_GET_ITEM(o, i));
+    return;
+  }
+  if (hashable_key(o) || !is_heap(Py_TYPE(o))) return;
+  type_lookup(Py_TYPE(o), "__hash__");
+  type_lookup(Py_TYPE(o), "__eq__");
+}
+
+void Recorder::read_subscript(PyObject* c, PyObject* key) {
+  if (is_primitive(c)) return;
+  PyTypeObject* type = Py_TYPE(c);
+  if (is_tensor(c)) {
+    if (!read_deep(key)) end(Break::k_unsupported_container, "tensor index");
+    if (rules().contains_list(key)) end(Break::k_denied_function, "a list as a tensor index");
+    return;
+  }
+  if (is_heap(type)) {
+    PyObject* get = type_lookup(type, "__getitem__");
+    if (get != nullptr && PyFunction_Check(get)) return;
+    if (PyDict_Check(c)) {
+      PyObject* missing = type_lookup(type, "__missing__");
+      if (missing != nullptr && !PyFunction_Check(missing)) return end(Break::k_unsupported_container, type->tp_name);
+    }
+  }
+  if (PyType_Check(c)) {
+    // A generic alias, or Python code of the metaclass.
+    if (node_of(c) == kNoNode) watch(c, tree_.child(kNoNode, Step::kTypeRoot, c));
+    type_lookup(Py_TYPE(c), "__getitem__");
+    PyObject* get = type_lookup(reinterpret_cast<PyTypeObject*>(c), "__class_getitem__");
+    if (get != nullptr) read_descriptor(get);
+    return;
+  }
+  if (PyDict_Check(c)) return read_dict_key(c, key);
+  if (Py_IS_TYPE(c, &PyDictProxy_Type) && PyDict_Check(py::proxied_mapping(c)) && node_of(c) == kNoNode) {
+    return read_dict_key(py::proxied_mapping(c), key);
+  }
+  if (PyList_Check(c) || PyTuple_Check(c) || rules().is_deque(c)) return read_elements(c);
+  if (PyRange_Check(c) || rules().is_value_type(type)) return;
+  end(Break::k_unsupported_container, std::string("subscript of ") + type->tp_name);
+}
+
+void Recorder::read_contains(PyObject* c, PyObject* item) {
+  if (is_primitive(c)) return;
+  PyTypeObject* type = Py_TYPE(c);
+  if (is_tensor(c)) return;  // Tensor.__contains__ is Python code
+  if (is_heap(type)) {
+    PyObject* contains = type_lookup(type, "__contains__");
+    if (contains != nullptr && PyFunction_Check(contains)) return;
+    if (contains == nullptr) return read_iterable(c);
+  }
+  if (PyDictKeys_Check(c)) c = py::view_dict(c);
+  if (Py_IS_TYPE(c, &PyDictProxy_Type) && node_of(c) == kNoNode) c = py::proxied_mapping(c);
+  if (PyDict_Check(c)) return read_dict_present(c, item);
+  if (PyAnySet_Check(c)) {
+    const NodeId node = node_of(c);
+    if (!hashable_key(item)) return end(Break::k_unsupported_container, "set membership");
+    if (node == kNoNode || overlaid_whole(c) || !once(c, item, 2)) return;
+    if (touched(c)) return end(Break::k_read_after_mutation, type->tp_name);
+    hold(item);
+    const int in = PySet_Contains(c, item);
+    if (in < 0) return PyErr_Clear();
+    Ref pair = Ref::steal(PyTuple_Pack(2, item, in ? Py_True : Py_False));
+    tree_.check(node, CheckKind::kSetContains, pair.get());
+    return;
+  }
+  if (PyList_Check(c) || PyTuple_Check(c) || rules().is_deque(c) || PyDictValues_Check(c) || PyDictItems_Check(c)) {
+    if (!read_deep(c)) {
+      // Elements with identity equality or Python equality: guard the way to it.
+      for (Py_ssize_t i = 0; (PyList_Check(c) || PyTuple_Check(c)) && i < Py_SIZE(c) && !ended_; ++i) {
+        read_compare(Py_EQ, PyList_Check(c) ? PyList_GET_ITEM(c, i) : PyTuple_GET_ITEM(c, i), item);
+      }
+      if (!PyList_Check(c) && !PyTuple_Check(c)) end(Break::k_unsupported_container, type->tp_name);
+      return;
+    }
+    if (is_tensor(item)) return end(Break::k_tensor_data_as_python, "tensor in a container");
+    if (!read_deep(item)) read_compare(Py_EQ, item, Py_None);
+    for (Py_ssize_t i = 0; (PyList_Check(c) || PyTuple_Check(c)) && i < Py_SIZE(c); ++i) {
+      if (is_tensor(PyList_Check(c) ? PyList_GET_ITEM(c, i) : PyTuple_GET_ITEM(c, i))) {
+        return end(Break::k_tensor_data_as_python, "membership in a container of tensors");
+      }
+    }
+    return;
+  }
+  if (PyRange_Check(c) || rules().is_value_type(type)) return;
+  end(Break::k_unsupported_container, std::string("membership in ") + type->tp_name);
+}
+
+void Recorder::read_identity(PyObject* a, PyObject* b) {
+  if (is_primitive(a) && is_primitive(b)) {
+    const bool singleton = a == Py_None || b == Py_None || PyBool_Check(a) || PyBool_Check(b) || a == Py_Ellipsis ||
+                           b == Py_Ellipsis;
+    if (!singleton && primitives_equal(a, b)) end(Break::k_identity_value, "'is' between equal values");
+    return;
+  }
+  if (a == b) return;
+  const NodeId na = node_of(a), nb = node_of(b);
+  if (na == kNoNode || nb == kNoNode || na == nb) return;
+  if (Py_TYPE(a) != Py_TYPE(b)) return;  // both types are guarded
+  if (tree_.node(na).step == Step::kConst && tree_.node(nb).step == Step::kConst) return;
+  tree_.check(std::max(na, nb), CheckKind::kNotSameAs, nullptr, std::min(na, nb));
+}
+
+void Recorder::read_compare(int op, PyObject* a, PyObject* b) {
+  if ((is_primitive(a) && is_primitive(b)) || ended_) return;
+  if (is_tensor(a) || is_tensor(b)) {
+    PyObject* other = is_tensor(a) ? b : a;
+    if (!is_primitive(other) && !is_tensor(other) && !read_deep(other)) {
+      end(Break::k_unsupported_container, "comparison with a tensor");
+    }
+    return;
+  }
+  for (PyObject* o : {a, b}) {
+    PyTypeObject* type = Py_TYPE(o);
+    if (is_primitive(o) || PyType_Check(o)) {
+      if (PyType_Check(o) && type != &PyType_Type) type_lookup(type, kCompareNames[op]);
+      continue;
+    }
+    if (is_heap(type)) {
+      PyObject* method = type_lookup(type, kCompareNames[op]);
+      if (op == Py_NE) type_lookup(type, "__eq__");
+      if (method != nullptr && PyFunction_Check(method)) continue;
+      if (method != nullptr && Py_IS_TYPE(method, &PyWrapperDescr_Type) && PyDescr_TYPE(method) == &PyBaseObject_Type) {
+        read_identity(a, b);
+        continue;
+      }
+    }
+    if (!read_deep(o) && node_of(o) != kNoNode) {
+      if (PyMethod_Check(o) || type == &PySuper_Type) {
+        end(Break::k_unsupported_container, std::string("comparison of ") + type->tp_name);
+      } else if (type->tp_richcompare == nullptr || type->tp_richcompare == PyBaseObject_Type.tp_richcompare) {
+        read_identity(a, b);
+      } else {
+        end(Break::k_unsupported_container, std::string("comparison of ") + type->tp_name);
+      }
+    }
+  }
+  if ((PyType_Check(a) && PyType_Check(b)) || (PyFunction_Check(a) && PyFunction_Check(b))) read_identity(a, b);
+}
+
+void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
+  if (is_primitive(a) && is_primitive(b)) return;
+  const bool inplace = op >= kInplace;
+  const char* stem = kBinaryNames[op % kInplace];
+  if (is_tensor(a) || is_tensor(b)) {
+    for (PyObject* o : {a, b}) {
+      if (!is_tensor(o) && !is_primitive(o) && !PyTuple_Check(o)) {
+        if (!is_heap(Py_TYPE(o))) end(Break::k_unsupported_container, std::string("operator on ") + Py_TYPE(o)->tp_name);
+      }
+    }
+    return;
+  }
+  if (PyUnicode_CheckExact(a) && op % kInplace == 6) {
+    if (PyTuple_Check(b)) {
+      read_elements(b);
+      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(b) && !ended_; ++i) read_format(PyTuple_GET_ITEM(b, i), nullptr);
+    } else {
+      read_format(b, nullptr);
+    }
+    return;
+  }
+  for (PyObject* o : {a, b}) {
+    PyTypeObject* type = Py_TYPE(o);
+    if (is_primitive(o) || rules().is_value_type(type)) continue;
+    if (is_heap(type)) {
+      PyObject* direct = type_lookup(type, ("__" + std::string(stem) + "__").c_str());
+      PyObject* reflected = type_lookup(type, ("__r" + std::string(stem) + "__").c_str());
+      PyObject* in = inplace ? type_lookup(type, ("__i" + std::string(stem) + "__").c_str()) : nullptr;
+      if ((direct != nullptr && PyFunction_Check(direct)) || (reflected != nullptr && PyFunction_Check(reflected)) ||
+          (in != nullptr && PyFunction_Check(in))) {
+        continue;
+      }
+    }
+    if (PyType_Check(o)) continue;  // unions of types
+    if (PyDictKeys_Check(o) || PyDictItems_Check(o)) {
+      read_elements(py::view_dict(o));
+    } else if (PyList_Check(o) || PyTuple_Check(o) || PyDict_Check(o) || PyAnySet_Check(o) || rules().is_deque(o)) {
+      read_elements(o);
+      if (PyAnySet_Check(o)) read_deep(o);
+    } else {
+      end(Break::k_unsupported_container, std::string("operator on ") + type->tp_name);
+    }
+  }
+  if (inplace && !ended_ && node_of(a) != kNoNode && (PyList_Check(a) || PyDict_Check(a) || PyAnySet_Check(a))) {
+    if (!PyTuple_Check(a)) write_contents(a);
+  } else if (inplace && rules().is_deque(a) && node_of(a) != kNoNode) {
+    end(Break::k_unsupported_mutation, "deque");
+  }
+  // The right side of list += iterates.
+  if (inplace && PyList_Check(a)) read_iterable(b);
+}
+
+void Recorder::read_format(PyObject* value, PyObject* spec) {
+  if (is_primitive(value) || ended_) return;
+  PyTypeObject* type = Py_TYPE(value);
+  if (is_tensor(value)) return end(Break::k_tensor_data_as_python, "a tensor formatted as text");
+  if (PyType_Check(value) || rules().is_singleton_type(type) || rules().is_value_type(type)) return;
+  if (PyExceptionInstance_Check(value) && node_of(value) == kNoNode) {
+    PyObject* args = reinterpret_cast<PyBaseExceptionObject*>(value)->args;
+    for (Py_ssize_t i = 0; args != nullptr && i < PyTuple_GET_SIZE(args); ++i) read_format(PyTuple_GET_ITEM(args, i), nullptr);
+    return;
+  }
+  if (PyList_CheckExact(value) || PyTuple_CheckExact(value)) {
+    read_elements(value);
+    for (Py_ssize_t i = 0; i < Py_SIZE(value) && !ended_; ++i) {
+      read_format(PyList_Check(value) ? PyList_GET_ITEM(value, i) : PyTuple_GET_ITEM(value, i), nullptr);
+    }
+    return;
+  }
+  if (PyDict_CheckExact(value)) {
+    read_elements(value);
+    PyObject *key, *item;
+    Py_ssize_t pos = 0;
+    while (!ended_ && PyDict_Next(value, &pos, &key, &item)) {
+      read_format(key, nullptr);
+      read_format(item, nullptr);
+    }
+    return;
+  }
+  if (is_heap(type)) {
+    PyObject* format = type_lookup(type, "__format__");
+    PyObject* str = type_lookup(type, "__str__");
+    PyObject* repr = type_lookup(type, "__repr__");
+    for (PyObject* f : {format, str, repr}) {
+      if (f != nullptr && PyFunction_Check(f)) return;
+    }
+  }
+  end(Break::k_format_object, type->tp_name);
+}
+
+}  // namespace flashpoint

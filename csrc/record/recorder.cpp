@@ -1,0 +1,359 @@
+#include "record/recorder.h"
+
+#include "base/check.h"
+#include "base/counters.h"
+#include "py/frame.h"
+#include "py/layout.h"
+#include "py/torch_bridge.h"
+#include "record/graph_recorder.h"
+#include "record/rules/rules.h"
+
+namespace flashpoint {
+
+namespace {
+
+struct BreakRow {
+  const char* name;
+  const char* message;
+  const char* hint;
+};
+constexpr BreakRow kBreaks[] = {
+#define X(name, message, hint) {#name, message, hint},
+#include "record/breaks.def"
+#undef X
+};
+
+constexpr size_t kMaxNodes = 400'000;
+
+}  // namespace
+
+const char* break_name(Break b) { return kBreaks[static_cast<int>(b)].name; }
+const char* break_message(Break b) { return kBreaks[static_cast<int>(b)].message; }
+const char* break_hint(Break b) { return kBreaks[static_cast<int>(b)].hint; }
+
+Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* args, size_t nargs)
+    : graph_(graph) {
+  hold(function);
+  const NodeId f = tree_.child(kNoNode, Step::kConst, function);
+  observe(f, function);
+  for (size_t i = 0; i < nargs && !ended_; ++i) {
+    const NodeId node = tree_.child(kNoNode, Step::kArg, nullptr, static_cast<int32_t>(i));
+    if (is_primitive(args[i])) {
+      tree_.check(node, CheckKind::kValue, args[i]);
+    } else {
+      observe(node, args[i]);
+    }
+  }
+}
+
+Recorder::~Recorder() = default;
+
+void Recorder::end(Break reason, std::string detail) {
+  if (ended_) return;
+  ended_ = true;
+  report_.reason = reason;
+  report_.detail = std::move(detail);
+  report_.location = location();
+  if (frame_ != nullptr) {
+    const char* name = PyUnicode_AsUTF8(py::frame_code(frame_->frame)->co_qualname);
+    report_.function = name == nullptr ? "" : name;
+  }
+  if (on_end != nullptr) on_end();
+}
+
+std::string Recorder::location() const {
+  if (frame_ == nullptr) return "";
+  PyCodeObject* code = py::frame_code(frame_->frame);
+  const char* file = PyUnicode_AsUTF8(code->co_filename);
+  return std::string(file == nullptr ? "?" : file) + ":" + std::to_string(py::frame_line(frame_->frame));
+}
+
+NodeId Recorder::node_of(PyObject* object) const {
+  auto it = table_.find(object);
+  return it == table_.end() ? kNoNode : it->second;
+}
+
+bool Recorder::once(PyObject* a, PyObject* b, int what) { return once_[what].emplace(a, b).second; }
+
+void Recorder::watch(PyObject* object, NodeId node) {
+  if (table_.emplace(object, node).second) hold(object);
+}
+
+NodeId Recorder::const_node(PyObject* object) {
+  auto it = table_.find(object);
+  if (it != table_.end()) return it->second;
+  const NodeId node = tree_.child(kNoNode, Step::kConst, object);
+  watch(object, node);
+  return node;
+}
+
+NodeId Recorder::observe(NodeId node, PyObject* v) {
+  if (tree_.size() > kMaxNodes) end(Break::k_too_large, "guards");
+  auto [it, inserted] = table_.emplace(v, node);
+  if (!inserted) {
+    const NodeId first = it->second;
+    if (first != node) {
+      tree_.check(std::max(first, node), CheckKind::kSameAs, nullptr, std::min(first, node));
+    }
+    return first;
+  }
+  hold(v);
+  PyTypeObject* type = Py_TYPE(v);
+  if (PyType_Check(v) || PyModule_Check(v) || PyCode_Check(v) || type == &PyMethodDescr_Type ||
+      type == &PyWrapperDescr_Type || type == &PyGetSetDescr_Type || type == &PyMemberDescr_Type ||
+      type == &PyClassMethodDescr_Type || rules().is_singleton_type(type)) {
+    tree_.check(node, CheckKind::kIs, v);
+    return node;
+  }
+  if (PyCFunction_Check(v)) {
+    PyObject* self = PyCFunction_GET_SELF(v);
+    if (self == nullptr || PyModule_Check(self) || PyType_Check(self)) {
+      tree_.check(node, CheckKind::kIs, v);
+      return node;
+    }
+  }
+  tree_.check(node, CheckKind::kTypeIs, reinterpret_cast<PyObject*>(type));
+  if (PyFunction_Check(v)) {
+    PyObject* defaults = PyFunction_GET_DEFAULTS(v);
+    PyObject* kw = PyFunction_GET_KW_DEFAULTS(v);
+    Ref state = Ref::steal(Py_BuildValue("(OnOO)", PyFunction_GET_CODE(v),
+                                         defaults == nullptr ? 0 : PyTuple_GET_SIZE(defaults),
+                                         kw != nullptr && PyDict_GET_SIZE(kw) > 0 ? Py_True : Py_False,
+                                         PyFunction_GET_GLOBALS(v)));
+    tree_.check(node, CheckKind::kFuncState, state.get());
+  } else if (is_tensor(v)) {
+    if (!is_plain_tensor(v)) {
+      end(Break::k_unsupported_argument, std::string("tensor subclass ") + type->tp_name);
+      return node;
+    }
+    tree_.check_tensor(node, TensorMeta::of(v));
+    graph_.register_input(unpack_tensor(v), node);
+    tensor_nodes_.push_back(node);
+  } else if (rules().is_value_type(type)) {
+    tree_.check(node, CheckKind::kEquals, v);
+  }
+  return node;
+}
+
+PyObject* Recorder::enter_frame(EvalFrame& frame) {
+  frame_ = &frame;
+  ++frames_entered_;
+  if (ended_) return nullptr;
+  PyCodeObject* code = py::frame_code(frame.frame);
+  if (answers_tracing_queries) {
+    PyObject* answer = rules().tracing_query(reinterpret_cast<PyObject*>(code));
+    if (answer != nullptr) {
+      Py_INCREF(answer);
+      return answer;
+    }
+  }
+  PyObject* function = py::frame_function(frame.frame);
+  if (rules().is_graph_break(reinterpret_cast<PyObject*>(code))) {
+    end(Break::k_disabled);
+    return nullptr;
+  }
+  // Defaults fill missing arguments without any instruction reading them.
+  if (function != nullptr && PyFunction_Check(function)) {
+    const NodeId node = node_of(function);
+    if (node != kNoNode && once(function, nullptr, 3)) {
+      PyObject* defaults = PyFunction_GET_DEFAULTS(function);
+      for (Py_ssize_t i = 0; defaults != nullptr && i < PyTuple_GET_SIZE(defaults); ++i) {
+        PyObject* value = PyTuple_GET_ITEM(defaults, i);
+        if (is_primitive(value)) {
+          Ref pair = Ref::steal(Py_BuildValue("(nO)", i, value));
+          tree_.check(node, CheckKind::kDefaultValue, pair.get());
+        } else {
+          observe(tree_.child(node, Step::kFuncDefault, nullptr, static_cast<int32_t>(i)), value);
+        }
+      }
+      PyObject* kw = PyFunction_GET_KW_DEFAULTS(function);
+      if (kw != nullptr && PyDict_GET_SIZE(kw) > 0) {
+        const NodeId kw_node = tree_.child(node, Step::kFuncKwDefaults);
+        watch(kw, kw_node);
+        read_elements(kw);
+      }
+    }
+  }
+  return nullptr;
+}
+
+void Recorder::leave_frame(EvalFrame& frame, PyObject* result) { frame_ = frame.caller; }
+
+Pending Recorder::before(EvalFrame& frame, const Operands& o) {
+  frame_ = &frame;
+  if (ended_) return {};
+  switch (o.event) {
+    case Event::kGlobal: {
+      PyObject* globals = py::frame_globals(frame.frame);
+      if (o.a == globals) {
+        const_node(globals);
+        read_dict_key(globals, o.name);
+      } else {
+        const_node(globals);
+        read_dict_key(globals, o.name);  // absent there
+        const_node(o.a);
+        read_dict_key(o.a, o.name);
+      }
+      break;
+    }
+    case Event::kName:
+    case Event::kStoreName:
+      end(Break::k_unsupported_instruction, "class body or exec");
+      break;
+    case Event::kStoreGlobal:
+      const_node(o.a);
+      write_dict(o.a, o.name);
+      break;
+    case Event::kCell: {
+      const NodeId node = node_of(o.a);
+      if (node == kNoNode || overlaid(o.a, nullptr) || !once(o.a, nullptr, 4)) break;
+      PyObject* content = PyCell_GET(o.a);
+      if (content == nullptr) {
+        tree_.check(node, CheckKind::kCellEmpty);
+      } else if (is_primitive(content)) {
+        tree_.check(node, CheckKind::kCellValue, content);
+      } else {
+        observe(tree_.child(node, Step::kCellContents), content);
+      }
+      break;
+    }
+    case Event::kStoreCell:
+      if (node_of(o.a) != kNoNode) write_cell(o.a);
+      break;
+    case Event::kClosure: {
+      const NodeId node = node_of(o.a);
+      if (node == kNoNode || !once(o.a, o.b, 5)) break;
+      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o.b); ++i) {
+        PyObject* cell = PyTuple_GET_ITEM(o.b, i);
+        const NodeId c = tree_.child(node, Step::kFuncClosure, nullptr, static_cast<int32_t>(i));
+        observe(c, cell);
+      }
+      break;
+    }
+    case Event::kAttr:
+    case Event::kMethod:
+      read_attr(o.a, o.name);
+      break;
+    case Event::kSpecial:
+      type_lookup(Py_TYPE(o.a), o.name);
+      if (!PyType_HasFeature(Py_TYPE(o.a), Py_TPFLAGS_HEAPTYPE)) {
+        end(Break::k_unknown_c_function, std::string("with ") + Py_TYPE(o.a)->tp_name);
+      }
+      break;
+    case Event::kStoreAttr:
+      write_attr(o.a, o.name, o.b);
+      break;
+    case Event::kSubscr:
+      read_subscript(o.a, o.b);
+      break;
+    case Event::kStoreSubscr:
+      rules().store_subscript(*this, o.a, o.b, o.c);
+      break;
+    case Event::kBinary:
+      read_binary(o.detail, o.a, o.b);
+      break;
+    case Event::kUnary:
+      if (!is_primitive(o.a) && !is_tensor(o.a)) {
+        if (PyType_HasFeature(Py_TYPE(o.a), Py_TPFLAGS_HEAPTYPE)) {
+          rules().read_operator_slots(*this, o.a);
+        } else {
+          end(Break::k_unsupported_container, std::string("unary operator on ") + Py_TYPE(o.a)->tp_name);
+        }
+      }
+      break;
+    case Event::kTruth:
+      read_truth(o.a);
+      break;
+    case Event::kCompare:
+      read_compare(o.detail, o.a, o.b);
+      break;
+    case Event::kContains:
+      read_contains(o.a, o.b);
+      break;
+    case Event::kIs:
+      read_identity(o.a, o.b);
+      break;
+    case Event::kIter:
+      read_iterable(o.a);
+      break;
+    case Event::kNext:
+      if (node_of(o.a) != kNoNode && !PyGen_Check(o.a)) {
+        end(Break::k_iterator_argument, Py_TYPE(o.a)->tp_name);
+      } else if (PyGen_Check(o.a) && node_of(o.a) != kNoNode) {
+        end(Break::k_iterator_argument, "generator");
+      } else if (PyType_HasFeature(Py_TYPE(o.a), Py_TPFLAGS_HEAPTYPE)) {
+        type_lookup(Py_TYPE(o.a), "__next__");
+      }
+      break;
+    case Event::kUnpack:
+      read_iterable(o.a);
+      break;
+    case Event::kUnpackMapping:
+      if (PyDict_Check(o.a)) {
+        read_elements(o.a);
+      } else {
+        end(Break::k_unsupported_container, std::string("** of ") + Py_TYPE(o.a)->tp_name);
+      }
+      break;
+    case Event::kFormat:
+      read_format(o.a, o.b);
+      break;
+    case Event::kCall:
+      return call(frame, o);
+    case Event::kImport:
+      rules().import(*this, frame, o);
+      break;
+    case Event::kImportFrom:
+      read_attr(o.a, o.name);
+      break;
+    case Event::kMatch:
+      read_deep(o.a);
+      if (PyType_HasFeature(Py_TYPE(o.a), Py_TPFLAGS_HEAPTYPE)) end(Break::k_unsupported_instruction, "match");
+      break;
+    case Event::kYield:
+      break;
+    case Event::kUnsupported:
+      end(Break::k_unsupported_instruction, std::to_string(o.detail));
+      break;
+  }
+  return {};
+}
+
+Tag Recorder::after(EvalFrame& frame, const Operands& o, Pending pending, PyObject* result) {
+  frame_ = &frame;
+  if (ended_) return 0;
+  if (graph_.broken()) {
+    end(Break::k_graph, graph_.break_detail());
+    return 0;
+  }
+  switch (o.event) {
+    case Event::kCall:
+      after_call(o, pending, result);
+      break;
+    case Event::kImport:
+      if (result != nullptr) const_node(result);
+      break;
+    case Event::kAttr:
+    case Event::kSubscr:
+    case Event::kBinary:
+    case Event::kUnary:
+    case Event::kCompare:
+    case Event::kNext:
+      if (result != nullptr) check_tensor_result(result);
+      break;
+    default:
+      break;
+  }
+  return 0;
+}
+
+void Recorder::check_tensor_result(PyObject* result) {
+  if (!is_tensor(result) || table_.count(result) != 0) return;
+  if (!is_plain_tensor(result)) {
+    end(Break::k_unsupported_argument, std::string("tensor subclass ") + Py_TYPE(result)->tp_name);
+  } else if (!graph_.is_known(unpack_tensor(result))) {
+    end(Break::k_unknown_tensor);
+  }
+}
+
+}  // namespace flashpoint

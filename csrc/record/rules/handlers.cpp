@@ -1,0 +1,360 @@
+// What each Rule means for a call of a C function: one case per rule.
+#include <string>
+
+#include "py/frame.h"
+#include "py/layout.h"
+#include "py/torch_bridge.h"
+#include "record/graph_recorder.h"
+#include "record/recorder.h"
+#include "record/rules/rules.h"
+
+namespace flashpoint {
+
+namespace {
+
+// What after_call has to do; kept in Pending::word.
+enum After : uint32_t { kAfterPlain = 0, kAfterTorchTensor, kAfterContextSet, kAfterFresh, kAfterTorch };
+
+Py_ssize_t total(Py_ssize_t n, PyObject* kwnames) {
+  return n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
+}
+
+bool is_heap(PyTypeObject* type) { return PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE); }
+
+}  // namespace
+
+void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* argv, Py_ssize_t n, PyObject* kwnames,
+                 Pending& pending) const {
+  const Py_ssize_t count = total(n, kwnames);
+  PyObject* self = count > 0 ? argv[0] : nullptr;
+  auto arg = [&](Py_ssize_t i) -> PyObject* { return i < n ? argv[i] : nullptr; };
+  auto unsupported = [&](const char* what) {
+    r.end(Break::k_unknown_c_function, std::string(row.name) + ": " + what);
+  };
+  switch (row.rule) {
+    case Rule::kNone:
+      return unsupported("no rule");
+    case Rule::kConstant:
+    case Rule::kState:
+    case Rule::kSetState:
+    case Rule::kSuper:
+    case Rule::kObjectNew:
+    case Rule::kObjectInit:
+    case Rule::kDictView:
+      if (row.rule == Rule::kDictView && self != nullptr && Py_IS_TYPE(self, &PyDictProxy_Type) &&
+          r.node_of(self) != kNoNode) {
+        unsupported("a mappingproxy that existed before");
+      }
+      if (row.rule == Rule::kObjectNew && count > 1 && PyType_Check(self)) {
+        auto* type = reinterpret_cast<PyTypeObject*>(self);
+        if (PyType_FastSubclass(type, Py_TPFLAGS_TUPLE_SUBCLASS) || PyType_FastSubclass(type, Py_TPFLAGS_LIST_SUBCLASS)) {
+          r.read_iterable(argv[1]);
+        } else {
+          for (Py_ssize_t i = 1; i < count; ++i) {
+            if ((PyType_FastSubclass(type, Py_TPFLAGS_UNICODE_SUBCLASS) ||
+                 PyType_FastSubclass(type, Py_TPFLAGS_LONG_SUBCLASS)) &&
+                !r.read_deep(argv[i])) {
+              unsupported("argument");
+            }
+          }
+        }
+      }
+      return;
+    case Rule::kTypeOf:
+      if (count != 1) return unsupported("a class made by a call");
+      return;
+    case Rule::kReadSelf:
+      for (Py_ssize_t i = 1; i < count; ++i) {
+        if (!r.read_deep(argv[i])) {
+          if (PyExceptionInstance_Check(self)) continue;
+          return unsupported("argument");
+        }
+      }
+      return;
+    case Rule::kPure:
+      for (Py_ssize_t i = 0; i < count; ++i) {
+        if (is_heap(Py_TYPE(argv[i])) && !is_tensor(argv[i])) {
+          // int(), float(), operator functions: Python code of the argument's class runs, if it has any.
+          read_operator_slots(r, argv[i]);
+          continue;
+        }
+        if (!r.read_deep(argv[i])) return unsupported(Py_TYPE(argv[i])->tp_name);
+      }
+      return;
+    case Rule::kIterate:
+      for (Py_ssize_t i = 0; i < count; ++i) {
+        PyObject* a = argv[i];
+        if (PyCallable_Check(a) && !PyType_Check(a)) {
+          check_callback(r, a);
+        } else if (Py_TYPE(a)->tp_iter != nullptr) {
+          r.read_iterable(a);
+          if (!r.ended() && !PyIter_Check(a)) r.read_deep(a);
+        } else if (PyType_Check(a)) {
+          check_callback(r, a);
+        }
+      }
+      return;
+    case Rule::kLen:
+      if (self == nullptr) return;
+      if (is_heap(Py_TYPE(self))) {
+        PyObject* length = r.type_lookup(Py_TYPE(self), "__len__");
+        if (length == nullptr || PyFunction_Check(length)) return;
+      }
+      if (is_primitive(self) || is_tensor(self) || PyRange_Check(self) || is_value_type(Py_TYPE(self))) return;
+      if (PyDictKeys_Check(self) || PyDictValues_Check(self) || PyDictItems_Check(self)) self = py::view_dict(self);
+      if (Py_IS_TYPE(self, &PyDictProxy_Type) && r.node_of(self) == kNoNode) self = py::proxied_mapping(self);
+      if (PyList_Check(self) || PyTuple_Check(self) || PyDict_Check(self) || PyAnySet_Check(self) || is_deque(self)) {
+        return r.read_length(self);
+      }
+      return unsupported(Py_TYPE(self)->tp_name);
+    case Rule::kGetAttr:
+    case Rule::kHasAttr:
+      if (n < 2 || !PyUnicode_Check(argv[1])) return unsupported("arguments");
+      return r.read_attr(argv[0], argv[1]);
+    case Rule::kGetAttribute:
+      if (n < 2 || !PyUnicode_Check(argv[1])) return unsupported("arguments");
+      if (is_tensor(self)) return r.read_tensor_attr(self, argv[1]);
+      return r.read_generic_attr(self, Py_TYPE(self), argv[1], false);
+    case Rule::kSetAttr:
+    case Rule::kDelAttr:
+      if (n < 2 || !PyUnicode_Check(argv[1])) return unsupported("arguments");
+      return r.write_attr(self, argv[1], arg(2));
+    case Rule::kSetAttribute:
+    case Rule::kDelAttribute:
+      if (n < 2 || !PyUnicode_Check(argv[1])) return unsupported("arguments");
+      if (is_tensor(self) || PyType_Check(self)) return r.write_attr(self, argv[1], arg(2));
+      return r.write_generic_attr(self, argv[1], arg(2));
+    case Rule::kIter:
+    case Rule::kIterSlot:
+      if (count != 1) return unsupported("callable iterator");
+      if (row.rule == Rule::kIterSlot) return r.read_elements(self);
+      return r.read_iterable(self);
+    case Rule::kNext:
+      if (self != nullptr && r.node_of(self) != kNoNode) r.end(Break::k_iterator_argument, Py_TYPE(self)->tp_name);
+      if (self != nullptr && is_heap(Py_TYPE(self))) r.type_lookup(Py_TYPE(self), "__next__");
+      return;
+    case Rule::kIsInstance: {
+      if (n != 2) return;
+      // The type of the first argument is guarded; the classes may bring Python code or an ABC's registry.
+      if (!PyType_Check(self)) {
+        PyObject* name = PyUnicode_InternFromString("__class__");
+        PyObject* d = r.type_lookup(Py_TYPE(self), name);
+        if (d != nullptr && PyObject_TypeCheck(d, &PyProperty_Type)) r.read_descriptor(d);
+        Py_DECREF(name);
+      }
+      if (PyTuple_Check(argv[1])) r.read_elements(argv[1]);
+      const Py_ssize_t classes = PyTuple_Check(argv[1]) ? PyTuple_GET_SIZE(argv[1]) : 1;
+      for (Py_ssize_t i = 0; i < classes; ++i) {
+        PyObject* cls = PyTuple_Check(argv[1]) ? PyTuple_GET_ITEM(argv[1], i) : argv[1];
+        if (!PyType_Check(cls)) {
+          if (!is_singleton_type(Py_TYPE(cls)) && !PyTuple_Check(cls)) unsupported("not a class");
+          continue;
+        }
+        if (Py_TYPE(cls) != &PyType_Type) r.type_lookup(Py_TYPE(cls), "__instancecheck__");
+      }
+      return;
+    }
+    case Rule::kAbcCheck:
+      r.reads_abc_registry = true;
+      return;
+    case Rule::kId: {
+      PyCodeObject* code = py::frame_code(frame.frame);
+      if (!is_deepcopy_code(reinterpret_cast<PyObject*>(code))) r.end(Break::k_identity_value, "id()");
+      return;
+    }
+    case Rule::kHash:
+      if (is_primitive(self) || PyTuple_CheckExact(self) || is_singleton_type(Py_TYPE(self))) {
+        if (!r.hashable_key(self)) r.end(Break::k_identity_value, "hash()");
+        return;
+      }
+      if (is_heap(Py_TYPE(self))) {
+        PyObject* hash = r.type_lookup(Py_TYPE(self), "__hash__");
+        if (hash != nullptr && PyFunction_Check(hash)) return;
+      }
+      return r.end(Break::k_identity_value, "hash()");
+    case Rule::kFormat:
+    case Rule::kStrFormat:
+      if (row.rule == Rule::kStrFormat && count == 0) return;
+      for (Py_ssize_t i = 0; i < count; ++i) {
+        if (PyTuple_Check(argv[i]) || PyList_Check(argv[i]) || PyDict_Check(argv[i])) {
+          if (!r.read_deep(argv[i])) return r.end(Break::k_format_object, Py_TYPE(argv[i])->tp_name);
+        }
+        r.read_format(argv[i], nullptr);
+      }
+      return;
+    case Rule::kVars:
+      if (count != 1) return unsupported("no argument");
+      r.instance_dict_node(self);
+      return;
+    case Rule::kImport: {
+      Operands o{Event::kImport};
+      o.name = self;
+      return import(r, frame, o);
+    }
+    case Rule::kReduce:
+      // copy and pickle read the whole state of the object.
+      if (r.node_of(self) == kNoNode) return;
+      if (PyObject* dict = py::instance_dict(self)) {
+        r.instance_dict_node(self);
+        r.read_elements(dict);
+      }
+      if (PyDict_Check(self) || PyList_Check(self) || PyAnySet_Check(self)) r.read_elements(self);
+      if (Py_TYPE(self)->tp_basicsize > PyBaseObject_Type.tp_basicsize + 2 * static_cast<Py_ssize_t>(sizeof(void*)) &&
+          !PyDict_Check(self) && !PyList_Check(self)) {
+        unsupported("an object with C state");
+      }
+      return;
+    case Rule::kDictGet:
+    case Rule::kDictContains:
+      if (n < 2) return unsupported("arguments");
+      if (Py_IS_TYPE(self, &PyDictProxy_Type)) self = r.node_of(self) == kNoNode ? py::proxied_mapping(self) : nullptr;
+      if (self == nullptr || !PyDict_Check(self)) return unsupported("receiver");
+      return row.rule == Rule::kDictGet ? r.read_dict_key(self, argv[1]) : r.read_dict_present(self, argv[1]);
+    case Rule::kDictSetDefault:
+      if (n < 2) return unsupported("arguments");
+      r.read_dict_key(self, argv[1]);
+      if (!r.ended() && r.node_of(self) != kNoNode && PyDict_Contains(self, argv[1]) == 0) r.write_dict(self, argv[1]);
+      return;
+    case Rule::kDictPop:
+      if (n < 2) return unsupported("arguments");
+      r.read_dict_key(self, argv[1]);
+      if (!r.ended() && r.node_of(self) != kNoNode && PyDict_Contains(self, argv[1]) == 1) r.write_dict(self, argv[1]);
+      return;
+    case Rule::kDictSet:
+      if (n < 3) return unsupported("arguments");
+      return PyODict_Check(self) && r.node_of(self) != kNoNode ? r.write_contents(self) : r.write_dict(self, argv[1]);
+    case Rule::kDictDel:
+      if (n < 2) return unsupported("arguments");
+      r.read_dict_present(self, argv[1]);
+      return PyODict_Check(self) && r.node_of(self) != kNoNode ? r.write_contents(self) : r.write_dict(self, argv[1]);
+    case Rule::kDictUpdate:
+      for (Py_ssize_t i = 1; i < n; ++i) r.read_iterable(argv[i]);
+      for (Py_ssize_t i = 1; i < n && !r.ended(); ++i) {
+        if (PyDict_Check(argv[i])) r.read_elements(argv[i]);
+      }
+      return r.write_contents(self);
+    case Rule::kDictCopy:
+      if (Py_IS_TYPE(self, &PyDictProxy_Type)) return unsupported("mappingproxy");
+      return r.read_elements(self);
+    case Rule::kListRead:
+      for (Py_ssize_t i = 0; i < count; ++i) {
+        if (is_primitive(argv[i])) continue;
+        if (i == 0 && !r.read_deep(self)) {
+          if (n > 1 && PyList_Check(self)) r.read_contains(self, argv[1]);
+        } else if (i > 0) {
+          r.read_iterable_if_container(argv[i]);
+        }
+      }
+      if (n > 1 && (PyList_Check(self) || PyTuple_Check(self))) r.read_contains(self, argv[1]);
+      return;
+    case Rule::kContents:
+      for (Py_ssize_t i = 1; i < count; ++i) {
+        if (PyFunction_Check(argv[i]) || PyMethod_Check(argv[i]) || PyCFunction_Check(argv[i])) {
+          check_callback(r, argv[i]);
+        } else {
+          r.read_iterable_if_container(argv[i]);
+        }
+      }
+      if (!r.ended()) r.write_contents(self);
+      return;
+    case Rule::kAppend:
+      if (n == 2) r.append_to_list(self, argv[1]);
+      return;
+    case Rule::kSetAdd:
+      if (r.node_of(self) == kNoNode) {
+        if (n == 2 && !r.hashable_key(argv[1]) && !is_tensor(argv[1])) r.read_hash(argv[1]);
+        return;
+      }
+      return r.write_contents(self);
+    case Rule::kMutate:
+      for (Py_ssize_t i = 1; i < count; ++i) r.read_iterable_if_container(argv[i]);
+      if (r.node_of(self) != kNoNode) r.end(Break::k_unsupported_mutation, row.name);
+      return;
+    case Rule::kGetItem:
+      if (n != 2) return unsupported("arguments");
+      return r.read_subscript(self, argv[1]);
+    case Rule::kContains:
+      if (n != 2) return unsupported("arguments");
+      return r.read_contains(self, argv[1]);
+    case Rule::kSetItem:
+      return unsupported("arguments");
+    case Rule::kCompareSlot:
+      if (n != 2) return unsupported("arguments");
+      if (!r.read_deep(self) || !r.read_deep(argv[1])) r.read_identity(self, argv[1]);
+      return;
+    case Rule::kCallSlot:
+      if (count > 0 && PyType_Check(self)) {
+        r.call_type(reinterpret_cast<PyTypeObject*>(self), argv + 1, n - 1, kwnames);
+      } else {
+        unsupported("receiver");
+      }
+      return;
+    case Rule::kContextGet: {
+      const NodeId node = r.const_node(self);
+      if (r.overlaid(self, nullptr)) return;
+      PyObject* value = nullptr;
+      if (PyContextVar_Get(self, nullptr, &value) < 0) return PyErr_Clear();
+      Ref owned = Ref::steal(value);
+      if (value == nullptr) {
+        r.tree_.check(node, CheckKind::kContextUnset);
+      } else if (is_primitive(value)) {
+        r.tree_.check(node, CheckKind::kContextIs, value);
+      } else {
+        r.observe(r.tree_.child(node, Step::kContextValue), value);
+      }
+      return;
+    }
+    case Rule::kContextSet:
+    case Rule::kContextReset:
+      return r.write_context_var(self);
+    case Rule::kHasTorchFunction:
+      for (Py_ssize_t i = 0; i < count; ++i) {
+        if (!is_tensor(argv[i])) {
+          r.read_iterable_if_container(argv[i]);
+          if (is_heap(Py_TYPE(argv[i]))) r.type_lookup(Py_TYPE(argv[i]), "__torch_function__");
+        }
+      }
+      return;
+    case Rule::kTorchTensor:
+      // Literal data only: then the tensor is a constant of the graph, cloned at each replay.
+      for (Py_ssize_t i = 0; i < count; ++i) {
+        if (is_tensor(argv[i]) || !r.read_deep(argv[i]) || holds_tensor(argv[i])) {
+          return r.end(Break::k_denied_function, "torch.tensor of something that is not literal data");
+        }
+      }
+      pending.word = kAfterTorchTensor;
+      return;
+    case Rule::kTorch:
+      return r.call_torch(row.name, argv, n, kwnames);
+    case Rule::kDeny:
+      return r.end(Break::k_denied_function, row.name);
+    default:
+      return unsupported("no handler");
+  }
+}
+
+bool Rules::holds_tensor(PyObject* o) const {
+  if (is_tensor(o)) return true;
+  if (!PyList_Check(o) && !PyTuple_Check(o)) return false;
+  for (Py_ssize_t i = 0; i < Py_SIZE(o); ++i) {
+    if (holds_tensor(PyList_Check(o) ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i))) return true;
+  }
+  return false;
+}
+
+void Rules::after_call(Recorder& r, const Operands& o, Pending pending, PyObject* result) const {
+  if (result == nullptr) return;
+  if (pending.word == kAfterTorchTensor && is_tensor(result)) {
+    r.graph_.register_constant(unpack_tensor(result));
+    return;
+  }
+  r.check_tensor_result(result);
+  if (PyTuple_Check(result) || PyList_Check(result)) {
+    for (Py_ssize_t i = 0; i < Py_SIZE(result) && !r.ended(); ++i) {
+      PyObject* item = PyList_Check(result) ? PyList_GET_ITEM(result, i) : PyTuple_GET_ITEM(result, i);
+      if (is_tensor(item)) r.check_tensor_result(item);
+    }
+  }
+}
+
+}  // namespace flashpoint

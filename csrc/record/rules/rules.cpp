@@ -1,0 +1,243 @@
+#include "record/rules/rules.h"
+
+#include <cstring>
+#include <string>
+
+#include "py/layout.h"
+#include "py/ref.h"
+#include "py/torch_bridge.h"
+#include "record/recorder.h"
+
+namespace flashpoint {
+
+namespace {
+
+struct AttributeRow {
+  PyTypeObject* type;
+  const char* name;
+};
+
+std::vector<AttributeRow>& constant_attributes() {
+  static auto* rows = new std::vector<AttributeRow>();
+  return *rows;
+}
+
+// An object by dotted path in a module that has been imported; null when there is none.
+Ref resolve(const char* module, const char* path) {
+  Ref name = Ref::steal(PyUnicode_FromString(module));
+  Ref object = Ref::steal(PyImport_GetModule(name.get()));
+  std::string rest = path;
+  while (object && !rest.empty()) {
+    const size_t dot = rest.find('.');
+    const std::string part = rest.substr(0, dot);
+    rest = dot == std::string::npos ? "" : rest.substr(dot + 1);
+    // Types: the raw entry, so that slot wrappers and method descriptors are found unbound.
+    if (PyType_Check(object.get())) {
+      Ref key = Ref::steal(PyUnicode_InternFromString(part.c_str()));
+      PyObject* raw = _PyType_Lookup(reinterpret_cast<PyTypeObject*>(object.get()), key.get());
+      object = Ref::share(raw);
+    } else {
+      object = Ref::steal(PyObject_GetAttrString(object.get(), part.c_str()));
+    }
+  }
+  PyErr_Clear();
+  return object;
+}
+
+// One slot record serves every type and one C function several slots: both together name a wrapper.
+size_t slot_key(PyWrapperDescrObject* d) {
+  return reinterpret_cast<size_t>(d->d_base) * 31 ^ reinterpret_cast<size_t>(d->d_wrapped);
+}
+
+}  // namespace
+
+const Rules& rules() {
+  static const Rules* instance = new Rules();
+  return *instance;
+}
+
+void Rules::add_function(PyObject* f, Rule rule, const char* name) {
+  if (PyCFunction_Check(f)) {
+    functions_[reinterpret_cast<PyCFunctionObject*>(f)->m_ml] = {rule, name};
+  } else if (Py_IS_TYPE(f, &PyMethodDescr_Type) || Py_IS_TYPE(f, &PyClassMethodDescr_Type)) {
+    functions_[reinterpret_cast<PyMethodDescrObject*>(f)->d_method] = {rule, name};
+  } else if (Py_IS_TYPE(f, &PyWrapperDescr_Type)) {
+    slots_[slot_key(reinterpret_cast<PyWrapperDescrObject*>(f))] = {rule, name};
+  } else if (Py_IS_TYPE(f, &PyStaticMethod_Type) || Py_IS_TYPE(f, &PyClassMethod_Type)) {
+    add_function(py::held_callable(f), rule, name);
+  } else if (PyType_Check(f)) {
+    types_[reinterpret_cast<PyTypeObject*>(f)] = {rule, name};
+  }
+}
+
+void Rules::add_row(const char* module, const char* path, Rule rule) {
+  Ref object = resolve(module, path);
+  if (object) add_function(object.get(), rule, path);
+}
+
+void Rules::add_namespace(const char* module, const char* path, Rule rule) {
+  Ref object = resolve(module, path);
+  if (!object) return;
+  Ref names = Ref::steal(PyObject_Dir(object.get()));
+  if (!names) return PyErr_Clear();
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(names.get()); ++i) {
+    PyObject* name = PyList_GET_ITEM(names.get(), i);
+    Ref f = Ref();
+    if (PyType_Check(object.get())) {
+      PyObject* own = reinterpret_cast<PyTypeObject*>(object.get())->tp_dict;
+      f = Ref::share(PyDict_GetItemWithError(own, name));
+    } else {
+      f = Ref::steal(PyObject_GetAttr(object.get(), name));
+    }
+    PyErr_Clear();
+    if (f && !PyType_Check(f.get())) add_function(f.get(), rule, PyUnicode_AsUTF8(name));
+  }
+}
+
+void Rules::deny(const char* module, const char* path) { add_row(module, path, Rule::kDeny); }
+
+Rules::Rules() {
+#define X(module, path, rule) add_row(module, path, Rule::k##rule);
+#include "record/rules/functions.def"
+#undef X
+#define TORCH_NAMESPACE(module, path) add_namespace(module, path, Rule::kTorch);
+#define TORCH_ROW(module, path, rule) add_row(module, path, Rule::k##rule);
+#define TORCH_DENY(module, path) deny(module, path);
+#include "record/rules/torch.def"
+#undef TORCH_NAMESPACE
+#undef TORCH_ROW
+#undef TORCH_DENY
+#define PY_QUERY(module, name, answer)                                                        \
+  if (Ref f = resolve(module, name); f && PyFunction_Check(f.get())) {                        \
+    tracing_queries_[Py_NewRef(PyFunction_GET_CODE(f.get()))] = answer;                       \
+  }
+#define C_QUERY(module, name, answer)                                                         \
+  if (Ref f = resolve(module, name); f && PyCFunction_Check(f.get())) {                       \
+    tracing_queries_c_[reinterpret_cast<PyCFunctionObject*>(f.get())->m_ml] = answer;         \
+  }
+#include "record/rules/tracing_queries.def"
+#undef PY_QUERY
+#undef C_QUERY
+#define CONST_ATTR(module, type_name, attr)                                                   \
+  if (Ref t = resolve(module, type_name); t && PyType_Check(t.get())) {                       \
+    constant_attributes().push_back({reinterpret_cast<PyTypeObject*>(t.get()), attr});        \
+    Py_INCREF(t.get());                                                                       \
+  }
+#define TENSOR_META(name)
+#define TENSOR_OP(name)
+#include "record/rules/attributes.def"
+#undef CONST_ATTR
+#undef TENSOR_META
+#undef TENSOR_OP
+  auto type_of = [](const char* module, const char* path) {
+    Ref t = resolve(module, path);
+    return t && PyType_Check(t.get()) ? reinterpret_cast<PyTypeObject*>(t.release()) : nullptr;
+  };
+  for (const char* name : {"dtype", "layout", "memory_format", "qscheme"}) {
+    if (PyTypeObject* t = type_of("torch", name)) singleton_types_.insert(t);
+  }
+  for (const char* name : {"device", "Size", "finfo", "iinfo"}) {
+    if (PyTypeObject* t = type_of("torch", name)) value_types_.insert(t);
+  }
+  singleton_types_.insert(&PyProperty_Type);
+  singleton_types_.insert(&PyStaticMethod_Type);
+  singleton_types_.insert(&PyClassMethod_Type);
+  if (PyTypeObject* t = type_of("types", "UnionType")) singleton_types_.insert(t);
+  if (PyTypeObject* t = type_of("types", "GenericAlias")) singleton_types_.insert(t);
+  if (PyTypeObject* t = type_of("re", "Pattern")) singleton_types_.insert(t);
+  if (PyTypeObject* t = type_of("_contextvars", "ContextVar")) singleton_types_.insert(t);
+  if (PyTypeObject* t = type_of("_collections", "_tuplegetter")) known_descriptors_.insert(t);
+  if (PyTypeObject* t = type_of("functools", "_lru_cache_wrapper")) {
+    known_descriptors_.insert(t);
+    lru_cache_ = t;
+  }
+  deque_ = type_of("collections", "deque");
+  partial_ = type_of("functools", "partial");
+  defaultdict_ = type_of("collections", "defaultdict");
+  if (PyTypeObject* t = type_of("enum", "EnumMeta")) enum_meta_ = reinterpret_cast<PyObject*>(t);
+  for (const char* name : {"deepcopy", "_deepcopy_list", "_deepcopy_tuple", "_deepcopy_dict", "_keep_alive",
+                           "_deepcopy_method", "_reconstruct"}) {
+    if (Ref f = resolve("copy", name); f && PyFunction_Check(f.get())) {
+      deepcopy_code_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
+    }
+  }
+  for (const char* name : {"graph_break", "disable", "disallow_in_graph", "mark_dynamic", "reset"}) {
+    for (const char* module : {"torch._dynamo", "torch._dynamo.decorators", "flashpoint"}) {
+      if (Ref f = resolve(module, name); f && PyFunction_Check(f.get())) {
+        graph_breaks_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
+      }
+    }
+  }
+}
+
+RuleRow Rules::function(PyMethodDef* def) const {
+  auto it = functions_.find(def);
+  return it == functions_.end() ? RuleRow{} : it->second;
+}
+
+RuleRow Rules::slot(PyWrapperDescrObject* descriptor) const {
+  auto it = slots_.find(slot_key(descriptor));
+  return it == slots_.end() ? RuleRow{} : it->second;
+}
+
+RuleRow Rules::type(PyTypeObject* type) const {
+  auto it = types_.find(type);
+  return it == types_.end() ? RuleRow{} : it->second;
+}
+
+PyObject* Rules::tracing_query(PyObject* code) const {
+  auto it = tracing_queries_.find(code);
+  return it == tracing_queries_.end() ? nullptr : it->second;
+}
+
+PyObject* Rules::tracing_query_c(PyMethodDef* def) const {
+  auto it = tracing_queries_c_.find(def);
+  return it == tracing_queries_c_.end() ? nullptr : it->second;
+}
+
+bool Rules::is_enum_member(PyObject* object) const {
+  return enum_meta_ != nullptr &&
+         PyObject_TypeCheck(reinterpret_cast<PyObject*>(Py_TYPE(object)), reinterpret_cast<PyTypeObject*>(enum_meta_));
+}
+
+bool Rules::is_deepcopy_code(PyObject* code) const { return deepcopy_code_.count(code) != 0; }
+
+bool Rules::attribute_is_constant(PyTypeObject* type, PyObject* name) const {
+  const char* text = PyUnicode_AsUTF8(name);
+  for (const AttributeRow& row : constant_attributes()) {
+    if ((row.type == type || (row.type != &PyType_Type && PyType_IsSubtype(type, row.type))) &&
+        (row.name[0] == '*' || std::strcmp(row.name, text) == 0)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+TensorAttribute Rules::tensor_attribute(PyObject* name) const {
+  static const auto* table = [] {
+    auto* t = new std::unordered_map<std::string_view, TensorAttribute>();
+#define CONST_ATTR(module, type, name)
+#define TENSOR_META(name) (*t)[name] = TensorAttribute::kMetadata;
+#define TENSOR_OP(name) (*t)[name] = TensorAttribute::kOperation;
+#include "record/rules/attributes.def"
+#undef CONST_ATTR
+#undef TENSOR_META
+#undef TENSOR_OP
+    (*t)["grad"] = TensorAttribute::kGrad;
+    return t;
+  }();
+  auto it = table->find(PyUnicode_AsUTF8(name));
+  return it == table->end() ? TensorAttribute::kUnknown : it->second;
+}
+
+bool Rules::contains_list(PyObject* index) const {
+  if (PyList_Check(index)) return true;
+  if (!PyTuple_Check(index)) return false;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(index); ++i) {
+    PyObject* item = PyTuple_GET_ITEM(index, i);
+    if (PyList_Check(item) || PyTuple_Check(item)) return true;
+  }
+  return false;
+}
+
+}  // namespace flashpoint

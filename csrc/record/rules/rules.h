@@ -1,0 +1,112 @@
+// The tables of what C functions, C types and attributes mean to a recording.
+//
+// Rows live in the .def files beside this header; they are resolved by name once, at the first recording,
+// from modules that are already imported, and looked up by identity from then on. A function is known by
+// its PyMethodDef (one for the bound, the unbound and the descriptor form), a slot wrapper by its slot
+// record, a type by itself. What has no row ends the recording when it is called.
+//
+// Lifetime: one instance per process, never destroyed (it holds only static objects and module functions).
+// GIL: required.
+#pragma once
+
+#include <Python.h>
+
+#include <cstdint>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "record/observer.h"
+
+namespace flashpoint {
+
+class Recorder;
+
+// What a call means; see the handlers in record/call.cpp. Names are used in functions.def.
+enum class Rule : uint8_t {
+  kNone,       // no row
+  kPure,       // result depends on deep-read arguments only
+  kConstant,   // depends on nothing but its arguments' types and identities
+  kIterate,    // reads its iterable arguments (one level); keys and predicates come back through the hook
+  kState,      // reads global state that every entry guards
+  kSetState,   // changes global state that is compared at the end
+  kTorch,      // tensor operation: the dispatcher is the witness
+  kDeny,       // reads what replay cannot see
+  kMutate,     // changes its receiver: fresh ones only
+  kLen, kGetAttr, kHasAttr, kSetAttr, kDelAttr, kIter, kNext, kIsInstance, kTypeOf, kSuper, kId, kHash, kFormat,
+  kStrFormat, kSum, kVars, kImport, kObjectNew, kObjectInit, kGetAttribute, kSetAttribute, kDelAttribute, kReduce,
+  kDictGet, kDictPop, kDictSet, kDictDel, kDictUpdate, kDictView, kDictCopy, kDictSetDefault, kDictContains,
+  kContents,   // changes list, dict or set contents: rewritten as a whole
+  kAppend, kListRead, kSetAdd, kSetItem, kGetItem, kContains, kCompareSlot, kCallSlot,
+  kContextGet, kContextSet, kContextReset, kAbcCheck, kTorchTensor, kHasTorchFunction, kIterSlot, kReadSelf,
+};
+
+enum class TensorAttribute : uint8_t { kUnknown, kMetadata, kOperation, kGrad };
+
+struct RuleRow {
+  Rule rule = Rule::kNone;
+  const char* name = "";
+};
+
+class Rules {
+ public:
+  RuleRow function(PyMethodDef* def) const;
+  RuleRow slot(PyWrapperDescrObject* descriptor) const;
+  RuleRow type(PyTypeObject* type) const;
+  // torch.compiler.is_compiling() and its like: the answer while recording (borrowed), or null.
+  PyObject* tracing_query(PyObject* code) const;
+  PyObject* tracing_query_c(PyMethodDef* def) const;
+  bool is_graph_break(PyObject* code) const { return graph_breaks_.count(code) != 0; }
+
+  bool is_singleton_type(PyTypeObject* type) const { return singleton_types_.count(type) != 0; }
+  bool is_value_type(PyTypeObject* type) const { return value_types_.count(type) != 0; }
+  bool is_known_descriptor(PyTypeObject* type) const { return known_descriptors_.count(type) != 0; }
+  bool is_deque(PyObject* object) const { return PyObject_TypeCheck(object, deque_); }
+  bool is_partial(PyObject* object) const { return Py_IS_TYPE(object, partial_); }
+  bool is_lru_cache(PyObject* object) const { return Py_IS_TYPE(object, lru_cache_); }
+  bool is_defaultdict(PyObject* object) const { return PyObject_TypeCheck(object, defaultdict_); }
+  bool is_enum_member(PyObject* object) const;
+  bool is_deepcopy_code(PyObject* code) const;
+  bool attribute_is_constant(PyTypeObject* type, PyObject* name) const;
+  TensorAttribute tensor_attribute(PyObject* name) const;
+  bool contains_list(PyObject* index) const;
+  bool holds_tensor(PyObject* data) const;
+
+  // Handlers that need a Recorder's privates.
+  bool read_function_attribute(Recorder& r, PyObject* function, PyObject* name) const;
+  void read_operator_slots(Recorder& r, PyObject* object) const;
+  void store_subscript(Recorder& r, PyObject* container, PyObject* key, PyObject* value) const;
+  void import(Recorder& r, EvalFrame& frame, const Operands& operands) const;
+  void check_callback(Recorder& r, PyObject* callable) const;
+  // The call of a C function: what it reads and changes. argv[0] is the receiver of a method.
+  void call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* argv, Py_ssize_t n, PyObject* kwnames,
+            Pending& pending) const;
+  void after_call(Recorder& r, const Operands& operands, Pending pending, PyObject* result) const;
+
+ private:
+  friend const Rules& rules();
+  Rules();
+  void add_function(PyObject* callable, Rule rule, const char* name);
+  void add_row(const char* module, const char* path, Rule rule);
+  void add_namespace(const char* module, const char* path, Rule rule);
+  void deny(const char* module, const char* path);
+
+  std::unordered_map<PyMethodDef*, RuleRow> functions_;
+  std::unordered_map<size_t, RuleRow> slots_;
+  std::unordered_map<PyTypeObject*, RuleRow> types_;
+  std::unordered_map<PyObject*, PyObject*> tracing_queries_;
+  std::unordered_map<PyMethodDef*, PyObject*> tracing_queries_c_;
+  std::unordered_set<PyObject*> graph_breaks_;
+  std::unordered_set<PyTypeObject*> singleton_types_, value_types_, known_descriptors_;
+  std::unordered_set<PyObject*> deepcopy_code_;
+  PyTypeObject* deque_ = nullptr;
+  PyTypeObject* partial_ = nullptr;
+  PyTypeObject* lru_cache_ = nullptr;
+  PyTypeObject* defaultdict_ = nullptr;
+  PyObject* enum_meta_ = nullptr;
+};
+
+const Rules& rules();
+
+}  // namespace flashpoint

@@ -1,0 +1,130 @@
+// Handlers of instructions that reach type slots, and of imports.
+#include <string>
+
+#include "py/frame.h"
+#include "py/layout.h"
+#include "py/torch_bridge.h"
+#include "record/graph_recorder.h"
+#include "record/recorder.h"
+#include "record/rules/rules.h"
+
+namespace flashpoint {
+
+bool Rules::read_function_attribute(Recorder& r, PyObject* f, PyObject* name) const {
+  const std::string_view text = PyUnicode_AsUTF8(name);
+  const NodeId node = r.node_of(f);
+  if (node == kNoNode) return true;
+  if (text == "__defaults__") {
+    PyObject* defaults = PyFunction_GET_DEFAULTS(f);
+    for (Py_ssize_t i = 0; defaults != nullptr && i < PyTuple_GET_SIZE(defaults); ++i) {
+      PyObject* value = PyTuple_GET_ITEM(defaults, i);
+      if (is_primitive(value)) {
+        Ref pair = Ref::steal(Py_BuildValue("(nO)", i, value));
+        r.tree_.check(node, CheckKind::kDefaultValue, pair.get());
+      } else {
+        r.observe(r.tree_.child(node, Step::kFuncDefault, nullptr, static_cast<int32_t>(i)), value);
+      }
+    }
+    return true;
+  }
+  if (text == "__kwdefaults__") {
+    PyObject* kw = PyFunction_GET_KW_DEFAULTS(f);
+    if (kw != nullptr && PyDict_GET_SIZE(kw) > 0) r.watch(kw, r.tree_.child(node, Step::kFuncKwDefaults));
+    return true;
+  }
+  // Guarded with the function's code and globals, or fixed for its life.
+  return text == "__code__" || text == "__globals__" || text == "__builtins__" || text == "__name__" ||
+         text == "__qualname__" || text == "__closure__" || text == "__doc__" || text == "__module__";
+}
+
+void Rules::read_operator_slots(Recorder& r, PyObject* o) const {
+  PyTypeObject* type = Py_TYPE(o);
+  for (const char* name : {"__int__", "__float__", "__index__", "__neg__", "__pos__", "__invert__", "__abs__",
+                           "__round__", "__trunc__", "__bool__", "__len__"}) {
+    PyObject* found = r.type_lookup(type, name);
+    if (found != nullptr && !PyFunction_Check(found) && !PyDict_Check(o) && !PyList_Check(o) && !PyTuple_Check(o) &&
+        !is_enum_member(o) && r.node_of(o) != kNoNode) {
+      return r.end(Break::k_unsupported_container, std::string("operator on ") + type->tp_name);
+    }
+  }
+}
+
+void Rules::store_subscript(Recorder& r, PyObject* c, PyObject* key, PyObject* value) const {
+  PyTypeObject* type = Py_TYPE(c);
+  if (is_tensor(c)) {
+    if (!r.read_deep(key) || contains_list(key)) r.end(Break::k_denied_function, "a list as a tensor index");
+    return;
+  }
+  if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
+    PyObject* set = r.type_lookup(type, value == nullptr ? "__delitem__" : "__setitem__");
+    if (set != nullptr && PyFunction_Check(set)) return;
+  }
+  if (PyDict_Check(c)) {
+    if (r.node_of(c) == kNoNode) {
+      if (!r.hashable_key(key)) r.read_hash(key);
+      return;
+    }
+    if (value == nullptr) r.read_dict_present(c, key);
+    return PyODict_Check(c) ? r.write_contents(c) : r.write_dict(c, key);
+  }
+  if (PyList_Check(c)) {
+    if (!is_primitive(key)) r.read_deep(key);
+    if (value != nullptr) r.read_iterable_if_container(value);
+    return r.write_contents(c);
+  }
+  if (r.node_of(c) != kNoNode || !is_deque(c)) r.end(Break::k_unsupported_mutation, type->tp_name);
+}
+
+void Rules::import(Recorder& r, EvalFrame& frame, const Operands& o) const {
+  // A module that is loaded already is a read of sys.modules; anything else runs code.
+  Ref module = Ref::steal(PyImport_GetModule(o.name));
+  if (!module) {
+    PyErr_Clear();
+    // Relative imports arrive with the bare name: resolve against the package.
+    PyObject* globals = py::frame_globals(frame.frame);
+    PyObject* package = PyDict_GetItemString(globals, "__package__");
+    if (package != nullptr && PyUnicode_Check(package)) {
+      Ref full = Ref::steal(PyUnicode_FromFormat("%U.%U", package, o.name));
+      module = Ref::steal(PyImport_GetModule(full.get()));
+      if (!module) PyErr_Clear();
+    }
+  }
+  if (!module) return r.end(Break::k_unsupported_import, PyUnicode_AsUTF8(o.name));
+  PyObject* sys_modules = PyImport_GetModuleDict();
+  r.const_node(sys_modules);
+  Ref name = Ref::steal(PyObject_GetAttrString(module.get(), "__name__"));
+  if (!name || !PyUnicode_Check(name.get())) return PyErr_Clear();
+  r.read_dict_key(sys_modules, name.get());
+}
+
+void Rules::check_callback(Recorder& r, PyObject* f) const {
+  if (PyFunction_Check(f) || f == Py_None) return;
+  if (PyMethod_Check(f) && PyFunction_Check(PyMethod_GET_FUNCTION(f))) {
+    const NodeId node = r.node_of(f);
+    if (node != kNoNode) {
+      r.observe(r.tree_.child(node, Step::kMethodFunc), PyMethod_GET_FUNCTION(f));
+      r.observe(r.tree_.child(node, Step::kMethodSelf), PyMethod_GET_SELF(f));
+    }
+    return;
+  }
+  // C functions called from C: their arguments are not seen. Allowed where arguments cannot matter more
+  // than their values, which the caller has read.
+  RuleRow row;
+  if (PyCFunction_Check(f)) row = function(reinterpret_cast<PyCFunctionObject*>(f)->m_ml);
+  if (Py_IS_TYPE(f, &PyMethodDescr_Type)) row = function(reinterpret_cast<PyMethodDescrObject*>(f)->d_method);
+  if (PyType_Check(f)) {
+    if (PyType_HasFeature(reinterpret_cast<PyTypeObject*>(f), Py_TPFLAGS_HEAPTYPE)) {
+      return r.call_type(reinterpret_cast<PyTypeObject*>(f), nullptr, 0, nullptr);
+    }
+    row = type(reinterpret_cast<PyTypeObject*>(f));
+    if (row.rule == Rule::kStrFormat || row.rule == Rule::kIterate) return;
+  }
+  if (row.rule == Rule::kPure || row.rule == Rule::kConstant || row.rule == Rule::kTorch || row.rule == Rule::kTypeOf) return;
+  if (PyType_HasFeature(Py_TYPE(f), Py_TPFLAGS_HEAPTYPE)) {
+    PyObject* call = r.type_lookup(Py_TYPE(f), "__call__");
+    if (call != nullptr && PyFunction_Check(call)) return;
+  }
+  r.end(Break::k_unknown_c_function, std::string("callback ") + Py_TYPE(f)->tp_name + " " + row.name);
+}
+
+}  // namespace flashpoint

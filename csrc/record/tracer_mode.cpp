@@ -1,0 +1,84 @@
+#include "record/tracer_mode.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <algorithm>
+#include <mutex>
+#include <stdexcept>
+
+namespace flashpoint {
+namespace {
+
+thread_local TracerSink* thread_sink = nullptr;
+
+struct LiveSinks {
+  std::mutex mutex;
+  std::vector<TracerSink*> sinks;
+};
+
+LiveSinks& live_sinks() {
+  static auto* instance = new LiveSinks;  // outlives worker threads that run on past main
+  return *instance;
+}
+
+void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+  if (thread_sink != nullptr) {
+    thread_sink->record(op, keys, stack);
+    return;
+  }
+  {
+    auto& live = live_sinks();
+    const std::lock_guard<std::mutex> lock(live.mutex);
+    for (TracerSink* sink : live.sinks) sink->report_foreign_op();
+  }
+  run_untraced(op, keys, stack);
+}
+
+void install_fallback() {
+  // Registered for good: the handle is leaked, so that unloading order at exit does not matter.
+  static auto* handle = new c10::RegistrationHandleRAII(c10::Dispatcher::singleton().registerFallback(
+      kTracerKey, c10::KernelFunction::makeFromBoxedFunction<&fallback>(), "flashpoint tracer"));
+  (void)handle;
+}
+
+}  // namespace
+
+bool is_dispatch_enabled() {
+  return c10::impl::tls_is_dispatch_key_included(kTracerKey) &&
+         !c10::impl::tls_is_dispatch_key_excluded(kTracerKey);
+}
+
+void set_dispatch_enabled(bool enabled) {
+  if (c10::impl::tls_is_dispatch_key_excluded(kTracerKey)) {
+    throw std::logic_error("[flashpoint] tracing cannot be enabled within the scope of NoTracerDispatchMode");
+  }
+  if (enabled) install_fallback();
+  c10::impl::tls_set_dispatch_key_included(kTracerKey, enabled);
+}
+
+void run_untraced(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+  const NoTracerDispatchMode hidden;
+  op.redispatchBoxed(keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, kTracerKey), stack);
+}
+
+TracerSink* current_sink() { return thread_sink; }
+
+TracerScope::TracerScope(TracerSink* sink) : saved_sink_(thread_sink), saved_switch_(is_dispatch_enabled()) {
+  set_dispatch_enabled(true);
+  thread_sink = sink;
+  auto& live = live_sinks();
+  const std::lock_guard<std::mutex> lock(live.mutex);
+  live.sinks.push_back(sink);
+}
+
+TracerScope::~TracerScope() {
+  {
+    auto& live = live_sinks();
+    const std::lock_guard<std::mutex> lock(live.mutex);
+    live.sinks.erase(std::find(live.sinks.begin(), live.sinks.end(), thread_sink));
+  }
+  thread_sink = saved_sink_;
+  c10::impl::tls_set_dispatch_key_included(kTracerKey, saved_switch_);
+}
+
+}  // namespace flashpoint

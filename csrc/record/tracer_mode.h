@@ -1,0 +1,81 @@
+// The switch between the dispatcher and a recording: one dispatch key, three states per thread.
+//
+// A boxed fallback sits on DispatchKey::TESTING_ONLY_GenericMode, above autocast, functorch and autograd,
+// so it sees every outermost operator whole. While an operator runs the key is excluded, so what the
+// operator calls in turn is not seen.
+//
+// Recording happens only while all three hold: this thread has a sink, the switch is on
+// (`set_dispatch_enabled`), and no NoTracerDispatchMode is alive. Threads start with the switch off. A
+// thread that inherits the switch from another one (at::ThreadLocalState copies it, the autograd engine
+// uses that) has no sink: what it runs is reported to every live sink as a foreign operator.
+//
+// Threads and GIL: kernels run with the GIL released; a sink never touches Python. Everything here is
+// per thread except the registry of live sinks, which has its own lock.
+#pragma once
+
+#include <c10/core/impl/LocalDispatchKeySet.h>
+
+#include <atomic>
+#include <vector>
+
+namespace c10 {
+class OperatorHandle;
+struct IValue;
+}  // namespace c10
+
+namespace flashpoint {
+
+inline constexpr c10::DispatchKey kTracerKey = c10::DispatchKey::TESTING_ONLY_GenericMode;
+
+// The key is in this thread's include set and not in its exclude set.
+bool is_dispatch_enabled();
+
+// Sets or clears the include bit. Must not be called while the key is excluded: tracing cannot be
+// enabled within the scope of NoTracerDispatchMode (std::logic_error, with that message).
+void set_dispatch_enabled(bool enabled);
+
+// Hides what runs in its scope from recordings: internal tensor work that must not appear in a graph.
+class NoTracerDispatchMode {
+ public:
+  NoTracerDispatchMode() : guard_(kTracerKey) {}
+
+ private:
+  c10::impl::ExcludeDispatchKeyGuard guard_;
+};
+
+// What the fallback hands operators to. It runs the operator itself, key excluded, exactly once, and
+// lets the operator's exceptions through; its own never leave it.
+class TracerSink {
+ public:
+  virtual ~TracerSink() = default;
+  virtual void record(const c10::OperatorHandle& op, c10::DispatchKeySet keys,
+                      std::vector<c10::IValue>* stack) = 0;
+
+  // Another thread ran an operator under our switch.
+  void report_foreign_op() { foreign_op_.store(true, std::memory_order_relaxed); }
+  bool saw_foreign_op() const { return foreign_op_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<bool> foreign_op_{false};
+};
+
+// Runs the operator as the dispatcher would have without the tracer key: what a sink calls.
+void run_untraced(const c10::OperatorHandle& op, c10::DispatchKeySet keys, std::vector<c10::IValue>* stack);
+
+// Makes `sink` this thread's sink and turns the switch on for the lifetime of the scope; nests.
+// Installs the fallback on first use in the process.
+class TracerScope {
+ public:
+  explicit TracerScope(TracerSink* sink);
+  ~TracerScope();
+  TracerScope(const TracerScope&) = delete;
+  TracerScope& operator=(const TracerScope&) = delete;
+
+ private:
+  TracerSink* saved_sink_;
+  bool saved_switch_;
+};
+
+TracerSink* current_sink();
+
+}  // namespace flashpoint

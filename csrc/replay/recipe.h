@@ -1,0 +1,80 @@
+// How replay makes the objects a call returns or stores: recipes, and the effects that use them.
+//
+// A recipe describes a value by what it is at the next call: a constant, an object reached by a guard node,
+// an output of the graph, or an object to be made. Made objects are described once each, so aliasing and
+// cycles are kept. What there is no recipe for (closures, generators, iterators, objects with C state)
+// makes the recording unusable. Building runs no Python code of the program.
+//
+// Callers: driver/capture describes, driver/entry builds. GIL: required.
+#pragma once
+
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "guard/guard_tree.h"
+#include "py/ref.h"
+#include "record/recorder.h"
+
+namespace flashpoint {
+
+struct RecipeValue {
+  enum class Kind : uint8_t { kNull, kConstant, kNode, kOutput, kMade };
+  Kind kind = Kind::kNull;
+  int32_t index = 0;  // node, output or made object
+  Ref constant;
+};
+
+struct MadeObject {
+  enum class Kind : uint8_t { kList, kTuple, kStruct, kDict, kSet, kFrozenSet, kSlice, kMethod, kDeque, kInstance };
+  Kind kind;
+  Ref type;                         // kInstance, kStruct, kTuple subclasses
+  PyTypeObject* base = nullptr;     // kInstance: the builtin type underneath (static)
+  std::vector<RecipeValue> items;   // list, tuple, set items; dict keys and values in turn
+  std::vector<std::pair<Ref, RecipeValue>> attributes;  // instance dict
+  std::vector<std::pair<Ref, RecipeValue>> slots;       // member descriptors
+};
+
+struct PlannedEffect {
+  EffectKind kind;
+  NodeId owner;
+  Ref key;
+  std::vector<RecipeValue> items;
+};
+
+// Describes live objects at the end of a recording.
+class RecipeWriter {
+ public:
+  explicit RecipeWriter(Recorder& recorder) : recorder_(recorder) {}
+
+  // kNull and a non-empty failure() when there is no recipe.
+  RecipeValue describe(PyObject* object);
+  bool describe_effects(std::vector<PlannedEffect>& effects);
+  const std::string& failure() const { return failure_; }
+  std::vector<MadeObject> take() { return std::move(made_); }
+
+ private:
+  RecipeValue describe_instance(PyObject* object);
+  RecipeValue fail(PyObject* object, const char* why);
+  int32_t begin(PyObject* object, MadeObject::Kind kind);
+
+  Recorder& recorder_;
+  std::vector<MadeObject> made_;
+  std::unordered_map<PyObject*, int32_t> memo_;
+  std::string failure_;
+  int depth_ = 0;
+};
+
+// What one replay has at hand.
+struct BuildContext {
+  const std::vector<PyObject*>& nodes;    // guard node -> object (borrowed)
+  const std::vector<Ref>& outputs;        // graph outputs as Python tensors
+  const std::vector<MadeObject>& recipes;
+  std::vector<Ref> made;                  // filled as objects are built
+};
+
+// A new reference, or null with a Python error set.
+PyObject* build(BuildContext& context, const RecipeValue& value);
+bool commit(BuildContext& context, const std::vector<PlannedEffect>& effects);
+
+}  // namespace flashpoint

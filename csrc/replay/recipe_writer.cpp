@@ -1,0 +1,246 @@
+#include "py/layout.h"
+#include "py/torch_bridge.h"
+#include "record/graph_recorder.h"
+#include "record/rules/rules.h"
+#include "replay/recipe.h"
+
+namespace flashpoint {
+
+namespace {
+
+PyTypeObject* builtin_base(PyTypeObject* type) {
+  while (type != nullptr && PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) type = type->tp_base;
+  return type;
+}
+
+RecipeValue value_of(RecipeValue::Kind kind, int32_t index) { return {kind, index, Ref()}; }
+
+}  // namespace
+
+RecipeValue RecipeWriter::fail(PyObject* object, const char* why) {
+  if (failure_.empty()) failure_ = std::string(Py_TYPE(object)->tp_name) + ": " + why;
+  return {};
+}
+
+int32_t RecipeWriter::begin(PyObject* object, MadeObject::Kind kind) {
+  const auto index = static_cast<int32_t>(made_.size());
+  made_.push_back(MadeObject{kind, Ref(), nullptr, {}, {}, {}});
+  memo_.emplace(object, index);
+  return index;
+}
+
+RecipeValue RecipeWriter::describe(PyObject* o) {
+  if (!failure_.empty()) return {};
+  if (is_primitive(o)) return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
+  const NodeId node = recorder_.node_of(o);
+  if (node != kNoNode) return value_of(RecipeValue::Kind::kNode, node);
+  auto known = memo_.find(o);
+  if (known != memo_.end()) return value_of(RecipeValue::Kind::kMade, known->second);
+  PyTypeObject* type = Py_TYPE(o);
+  if (is_tensor(o)) {
+    if (!is_plain_tensor(o)) return fail(o, "a tensor subclass");
+    PyObject** slot = _PyObject_GetDictPtr(o);
+    if (slot != nullptr && *slot != nullptr && PyDict_GET_SIZE(*slot) > 0) return fail(o, "attributes on a tensor");
+    if (tensor_has_hooks(o)) return fail(o, "hooks on a tensor");
+    if (is_parameter(o)) return fail(o, "a parameter made in the call");
+    const int output = recorder_.graph().mark_output(unpack_tensor(o));
+    if (output < 0) return fail(o, "not a value of the graph");
+    return value_of(RecipeValue::Kind::kOutput, output);
+  }
+  if (PyType_Check(o)) {
+    return PyType_HasFeature(reinterpret_cast<PyTypeObject*>(o), Py_TPFLAGS_HEAPTYPE)
+               ? fail(o, "a class of unknown origin")
+               : RecipeValue{RecipeValue::Kind::kConstant, 0, Ref::share(o)};
+  }
+  if (rules().is_singleton_type(type) || rules().is_value_type(type) || PyRange_Check(o) || PyModule_Check(o)) {
+    return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
+  }
+  if (PyCFunction_Check(o) && (PyCFunction_GET_SELF(o) == nullptr || PyModule_Check(PyCFunction_GET_SELF(o)))) {
+    return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
+  }
+  if (++depth_ > 200) return fail(o, "nested too deeply");
+  RecipeValue result;
+  auto sequence = [&](MadeObject::Kind kind) {
+    const int32_t index = begin(o, kind);
+    Ref items = Ref::steal(PySequence_List(o));  // exact builtin types: C code
+    if (!items) {
+      PyErr_Clear();
+      return fail(o, "cannot be iterated");
+    }
+    std::vector<RecipeValue> described;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items.get()); ++i) {
+      described.push_back(describe(PyList_GET_ITEM(items.get(), i)));
+    }
+    made_[index].items = std::move(described);
+    return value_of(RecipeValue::Kind::kMade, index);
+  };
+  if (PyList_CheckExact(o)) {
+    result = sequence(MadeObject::Kind::kList);
+  } else if (PyTuple_CheckExact(o)) {
+    result = sequence(MadeObject::Kind::kTuple);
+  } else if (PySet_CheckExact(o)) {
+    result = sequence(MadeObject::Kind::kSet);
+  } else if (PyFrozenSet_CheckExact(o)) {
+    result = sequence(MadeObject::Kind::kFrozenSet);
+  } else if (PyDict_CheckExact(o)) {
+    const int32_t index = begin(o, MadeObject::Kind::kDict);
+    std::vector<RecipeValue> items;
+    PyObject *key, *value;
+    Py_ssize_t pos = 0;
+    while (PyDict_Next(o, &pos, &key, &value)) {
+      if (!is_primitive(key) && !PyTuple_Check(key) && recorder_.node_of(key) == kNoNode) {
+        result = fail(o, "a key that is no primitive");
+      }
+      items.push_back(describe(key));
+      items.push_back(describe(value));
+    }
+    made_[index].items = std::move(items);
+    result = value_of(RecipeValue::Kind::kMade, index);
+  } else if (PySlice_Check(o)) {
+    const int32_t index = begin(o, MadeObject::Kind::kSlice);
+    auto* s = reinterpret_cast<PySliceObject*>(o);
+    std::vector<RecipeValue> items{describe(s->start), describe(s->stop), describe(s->step)};
+    made_[index].items = std::move(items);
+    result = value_of(RecipeValue::Kind::kMade, index);
+  } else if (PyMethod_Check(o)) {
+    const int32_t index = begin(o, MadeObject::Kind::kMethod);
+    std::vector<RecipeValue> items{describe(PyMethod_GET_FUNCTION(o)), describe(PyMethod_GET_SELF(o))};
+    made_[index].items = std::move(items);
+    result = value_of(RecipeValue::Kind::kMade, index);
+  } else if (PyTuple_Check(o) && PyDict_GetItemString(type->tp_dict, "n_sequence_fields") != nullptr) {
+    result = sequence(MadeObject::Kind::kStruct);
+    if (failure_.empty()) made_[result.index].type = Ref::share(reinterpret_cast<PyObject*>(type));
+  } else {
+    result = describe_instance(o);
+  }
+  --depth_;
+  return failure_.empty() ? result : RecipeValue{};
+}
+
+RecipeValue RecipeWriter::describe_instance(PyObject* o) {
+  PyTypeObject* type = Py_TYPE(o);
+  PyTypeObject* base = builtin_base(type);
+  const bool mapping = base == &PyDict_Type || base == &PyODict_Type;
+  const bool list = base == &PyList_Type, tuple = base == &PyTuple_Type;
+  if (base != &PyBaseObject_Type && !mapping && !list && !tuple) return fail(o, "no recipe for this type");
+  if (type->tp_del != nullptr || type->tp_finalize != nullptr) return fail(o, "has a finalizer");
+  if (recorder_.node_of(reinterpret_cast<PyObject*>(type)) == kNoNode && PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
+    return fail(o, "an instance of a class of unknown origin");
+  }
+  const int32_t index = begin(o, MadeObject::Kind::kInstance);
+  made_[index].type = Ref::share(reinterpret_cast<PyObject*>(type));
+  made_[index].base = base;
+  std::vector<RecipeValue> items;
+  if (mapping) {
+    Ref keys = Ref::steal(base == &PyODict_Type ? PySequence_List(Ref::steal(PyODict_Type.tp_iter(o)).get())
+                                                : PyDict_Keys(o));
+    for (Py_ssize_t i = 0; keys && i < PyList_GET_SIZE(keys.get()); ++i) {
+      PyObject* key = PyList_GET_ITEM(keys.get(), i);
+      if (!is_primitive(key)) return fail(o, "a key that is no primitive");
+      PyObject* value = PyDict_GetItemWithError(o, key);
+      if (value == nullptr) return fail(o, "a key without a value");
+      items.push_back(describe(key));
+      items.push_back(describe(value));
+    }
+  } else if (list) {
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(o); ++i) items.push_back(describe(PyList_GET_ITEM(o, i)));
+  } else if (tuple) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); ++i) items.push_back(describe(PyTuple_GET_ITEM(o, i)));
+  }
+  std::vector<std::pair<Ref, RecipeValue>> attributes, slots;
+  if (PyObject* dict = py::instance_dict(o)) {
+    PyObject *key, *value;
+    Py_ssize_t pos = 0;
+    while (PyDict_Next(dict, &pos, &key, &value)) attributes.emplace_back(Ref::share(key), describe(value));
+  }
+  for (PyTypeObject* t = type; t != nullptr && PyType_HasFeature(t, Py_TPFLAGS_HEAPTYPE); t = t->tp_base) {
+    PyObject *key, *d;
+    Py_ssize_t pos = 0;
+    while (PyDict_Next(t->tp_dict, &pos, &key, &d)) {
+      PyObject** slot = Py_IS_TYPE(d, &PyMemberDescr_Type) ? py::object_slot(o, d) : nullptr;
+      if (slot != nullptr && *slot != nullptr) slots.emplace_back(Ref::share(d), describe(*slot));
+    }
+  }
+  made_[index].items = std::move(items);
+  made_[index].attributes = std::move(attributes);
+  made_[index].slots = std::move(slots);
+  return value_of(RecipeValue::Kind::kMade, index);
+}
+
+bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
+  for (const Effect& e : recorder_.effects()) {
+    PlannedEffect p{e.kind, e.owner, e.key, {}};
+    PyObject* storage = e.object.get();
+    switch (e.kind) {
+      case EffectKind::kDictItem: {
+        PyObject* value = PyDict_GetItemWithError(storage, e.key.get());
+        p.items.push_back(value == nullptr ? RecipeValue{} : describe(value));
+        break;
+      }
+      case EffectKind::kDictContents: {
+        if (!PyDict_CheckExact(storage) && !PyODict_CheckExact(storage)) {
+          fail(storage, "contents of a dict subclass");
+          break;
+        }
+        Ref keys = Ref::steal(PyODict_Check(storage) ? PySequence_List(Ref::steal(PyODict_Type.tp_iter(storage)).get())
+                                                     : PyDict_Keys(storage));
+        for (Py_ssize_t i = 0; keys && i < PyList_GET_SIZE(keys.get()); ++i) {
+          PyObject* key = PyList_GET_ITEM(keys.get(), i);
+          p.items.push_back(describe(key));
+          p.items.push_back(describe(PyDict_GetItemWithError(storage, key)));
+        }
+        break;
+      }
+      case EffectKind::kListContents:
+        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(storage); ++i) p.items.push_back(describe(PyList_GET_ITEM(storage, i)));
+        break;
+      case EffectKind::kListAppend:
+        for (const Ref& item : e.items) p.items.push_back(describe(item.get()));
+        break;
+      case EffectKind::kSetContents: {
+        Ref items = Ref::steal(PySequence_List(storage));
+        for (Py_ssize_t i = 0; items && i < PyList_GET_SIZE(items.get()); ++i) {
+          PyObject* item = PyList_GET_ITEM(items.get(), i);
+          if (!is_primitive(item) && recorder_.node_of(item) == kNoNode) fail(storage, "a set of fresh objects");
+          p.items.push_back(describe(item));
+        }
+        break;
+      }
+      case EffectKind::kCell: {
+        PyObject* value = PyCell_GET(storage);
+        p.items.push_back(value == nullptr ? RecipeValue{} : describe(value));
+        break;
+      }
+      case EffectKind::kSlot: {
+        PyObject** slot = py::object_slot(storage, e.key.get());
+        if (slot == nullptr || *slot == nullptr) {
+          fail(storage, "a slot that was cleared");
+          break;
+        }
+        p.items.push_back(describe(*slot));
+        break;
+      }
+      case EffectKind::kContextVar: {
+        PyObject* value = nullptr;
+        if (PyContextVar_Get(storage, nullptr, &value) < 0) PyErr_Clear();
+        Ref owned = Ref::steal(value);
+        const bool same = value == e.key.get() ||
+                          (value != nullptr && e.key && is_primitive(value) && primitives_equal(value, e.key.get()));
+        if (same) continue;  // set and reset
+        if (value == nullptr) {
+          fail(storage, "a context variable that became unset");
+          break;
+        }
+        p.items.push_back(describe(value));
+        break;
+      }
+      case EffectKind::kGradMode:
+        break;
+    }
+    if (!failure_.empty()) return false;
+    planned.push_back(std::move(p));
+  }
+  return true;
+}
+
+}  // namespace flashpoint

@@ -1,0 +1,41 @@
+"""The native core. Not public: use the functions of `flashpoint`."""
+
+from collections.abc import Callable
+from typing import Any, TypedDict
+
+class Break(TypedDict, total=False):
+    reason: str  # a row of the table of break reasons
+    message: str  # what exactly was met
+    hint: str
+    file: str
+    line: int
+
+class Entry(TypedDict, total=False):
+    graph: str  # text of the recorded graph
+    nodes: int
+    guards: list[str]  # text of each guard
+    hits: int
+
+class Report(TypedDict, total=False):
+    kept: bool  # whether the last capture became an entry
+    dropped: str  # why not
+    breaks: list[Break]
+
+class CompiledFunction:
+    """A callable that records and replays `fn`. Has a __dict__ and weak references, binds as functions do."""
+
+    def __init__(self, fn: Callable[..., Any], options: dict[str, Any]) -> None: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def __get__(self, instance: Any, owner: type | None = None) -> Any: ...
+    def entries(self) -> list[Entry]: ...
+    def last_report(self) -> Report | None: ...
+    def reset(self) -> None: ...
+
+    __dict__: dict[str, Any]
+    __wrapped__: Callable[..., Any]
+    __qualname__: str
+
+def counters() -> dict[str, int]: ...
+def reset_counters() -> None: ...
+def reset_all() -> None: ...
+def set_config(name: str, value: bool | int) -> None: ...

@@ -1,0 +1,107 @@
+"""`flashpoint.config`: settings of the process, checked when they are set.
+
+To add one: a row in _FIELDS, with the default that the core has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from flashpoint import _C
+
+
+class _Field(NamedTuple):
+    default: bool | int
+    minimum: int | None  # for numbers
+    text: str
+
+
+_FIELDS: dict[str, _Field] = {
+    "recompile_limit": _Field(
+        8, 1, "recordings kept per compiled function; beyond it, calls that miss run eagerly"
+    ),
+    "tracing_state_queries": _Field(
+        True,
+        None,
+        "while recording, torch.compiler.is_compiling() and its kind answer as they do under torch.compile",
+    ),
+    "verify": _Field(False, None, "check every recorded graph for consistency (always done in strict mode)"),
+}
+
+
+class Config:
+    """Attributes are the settings: read them, assign to them, or use `patch` for a while.
+
+    recompile_limit: int, 1 or more, default 8. Recordings kept per compiled function; beyond it, calls that
+        miss run eagerly.
+    tracing_state_queries: bool, default True. While recording, `torch.compiler.is_compiling()` and its kind
+        answer as they do under torch.compile.
+    verify: bool, default False. Check every recorded graph for consistency (always done in strict mode).
+
+    Raises AttributeError for a name that is no setting, TypeError or ValueError for a value it cannot have.
+    """
+
+    recompile_limit: int
+    tracing_state_queries: bool
+    verify: bool
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "_values", {name: field.default for name, field in _FIELDS.items()})
+
+    def __getattr__(self, name: str) -> Any:
+        # `copy` and `pickle` look for methods before __init__ has run: no _values, no settings.
+        values = self.__dict__.get("_values", {})
+        if name in values:
+            return values[name]
+        raise AttributeError(_unknown(name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        field = _FIELDS.get(name)
+        if field is None:
+            raise AttributeError(_unknown(name))
+        wanted = type(field.default)
+        if type(value) is not wanted:
+            raise TypeError(
+                f"[flashpoint.config] {name} must be {wanted.__name__}, "
+                f"not {type(value).__name__} ({value!r})"
+            )
+        if field.minimum is not None and value < field.minimum:
+            raise ValueError(f"[flashpoint.config] {name} must be {field.minimum} or more, not {value}")
+        _C.set_config(name, value)
+        self._values[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(
+            f"[flashpoint.config] settings cannot be deleted; assign the default of {name} instead"
+        )
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *_FIELDS]
+
+    def __repr__(self) -> str:
+        return f"flashpoint.config({', '.join(f'{name}={value}' for name, value in self._values.items())})"
+
+    def to_dict(self) -> dict[str, bool | int]:
+        """A copy of all settings."""
+        return dict(self._values)
+
+    @contextmanager
+    def patch(self, **changes: bool | int) -> Iterator[None]:
+        """Set several settings for the duration of a `with` block, exceptions included."""
+        before = {name: getattr(self, name) for name in changes}
+        try:
+            for name, value in changes.items():
+                setattr(self, name, value)
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(self, name, value)
+
+
+def _unknown(name: str) -> str:
+    return f"[flashpoint.config] no setting {name!r}; there are: {', '.join(_FIELDS)}"
+
+
+config = Config()

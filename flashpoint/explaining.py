@@ -1,0 +1,173 @@
+"""`flashpoint.explain`: what one call of a function records, as data and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from flashpoint import _C
+from flashpoint.compiling import wrap
+from flashpoint.optimized_module import OptimizedModule
+
+
+@dataclass(frozen=True)
+class Break:
+    """Why a recording ended before the function did.
+
+    `file` and `line` are those of the instruction that was met, as a traceback would name them; `line` is 0
+    and `file` empty where the core knows no source line.
+    """
+
+    reason: str
+    file: str = ""
+    line: int = 0
+    hint: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}: " if self.file else ""
+        return f"{where}{self.reason}" + (f"\n  hint: {self.hint}" if self.hint else "")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recording: the text of its graph, how many operators that has, and what must hold for a replay."""
+
+    graph: str
+    nodes: int
+    guards: tuple[str, ...]
+    hits: int = 0
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The recordings of a compiled callable, and how its last capture went. `str()` of it is readable.
+
+    entries: what is kept and can be replayed, oldest first.
+    breaks: where the last capture broke.
+    dropped: why the last capture was not kept; None if it was kept.
+    """
+
+    name: str
+    entries: tuple[Entry, ...] = ()
+    breaks: tuple[Break, ...] = ()
+    dropped: str | None = None
+    result: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def graph_count(self) -> int:
+        return len(self.graphs)
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The text of each recorded graph."""
+        return tuple(entry.graph for entry in self.entries if entry.graph)
+
+    @property
+    def guards(self) -> tuple[str, ...]:
+        """The guards of all entries, in order."""
+        return tuple(guard for entry in self.entries for guard in entry.guards)
+
+    @property
+    def node_count(self) -> int:
+        """Operators recorded, in all entries together."""
+        return sum(entry.nodes for entry in self.entries)
+
+    def __str__(self) -> str:
+        counts = (
+            _count(self.graph_count, "graph"),
+            _count(self.node_count, "operator"),
+            _count(len(self.guards), "guard"),
+            _count(len(self.breaks), "break"),
+        )
+        lines = [f"{self.name}: {', '.join(counts)}"]
+        if self.dropped is not None:
+            lines.append(f"not kept: {self.dropped}")
+        for number, found in enumerate(self.breaks, 1):
+            lines += [f"break {number}:", *_indented(str(found))]
+        for number, entry in enumerate(self.entries, 1):
+            lines += [f"entry {number}, used {_count(entry.hits, 'time')}:", *_indented(entry.graph)]
+            lines += [f"  {_count(len(entry.guards), 'guard')}:"]
+            lines += ["    " + guard for guard in entry.guards]
+        return "\n".join(lines)
+
+
+def explain(fn: Callable[..., Any]) -> Callable[..., Explanation]:
+    """`explain(fn)(*args, **kwargs)` runs `fn` once, recording it afresh, and returns an `Explanation`.
+
+    `fn` may be any callable or module that `flashpoint.compile` takes, compiled already or not; what was
+    compiled before is left alone. The call is a real one, with its effects; its result is in `.result`.
+
+    Raises what `flashpoint.compile` raises for a wrong `fn`, and whatever the call itself raises.
+    """
+    compiled = wrap(fn, {})
+
+    def call(*args: Any, **kwargs: Any) -> Explanation:
+        core_of(compiled).reset()
+        result = compiled(*args, **kwargs)
+        return inspect_compiled(compiled, result)
+
+    return call
+
+
+def core_of(compiled: Any) -> _C.CompiledFunction:
+    """The native callable inside what `flashpoint.compile` returned.
+
+    Raises TypeError for anything else.
+    """
+    core = compiled.forward if isinstance(compiled, OptimizedModule) else compiled
+    core = getattr(core, "__func__", core)  # a method that was decorated
+    if not isinstance(core, _C.CompiledFunction):
+        raise TypeError(f"[flashpoint.explain] {type(compiled).__name__} is not compiled by Flashpoint")
+    return core
+
+
+def inspect_compiled(compiled: Any, result: Any = None) -> Explanation:
+    """An `Explanation` of something already compiled, without calling it.
+
+    Raises TypeError if Flashpoint did not compile it.
+    """
+    core = core_of(compiled)
+    report: Mapping[str, Any] = core.last_report() or {}
+    return Explanation(
+        name=_name(compiled),
+        entries=tuple(_entry(entry) for entry in core.entries()),
+        breaks=tuple(_break(found) for found in report.get("breaks") or ()),
+        dropped=report.get("dropped") or None,
+        result=result,
+    )
+
+
+def _entry(entry: Mapping[str, Any]) -> Entry:
+    return Entry(
+        graph=str(entry.get("graph") or ""),
+        nodes=int(entry.get("nodes") or 0),
+        guards=tuple(map(str, entry.get("guards") or ())),
+        hits=int(entry.get("hits") or 0),
+    )
+
+
+def _break(found: Mapping[str, Any]) -> Break:
+    message = found.get("message")
+    return Break(
+        reason=f"{found['reason']}: {message}" if message else str(found["reason"]),
+        file=str(found.get("file") or ""),
+        line=int(found.get("line") or 0),
+        hint=str(found.get("hint") or ""),
+    )
+
+
+def _name(compiled: Any) -> str:
+    if isinstance(compiled, torch.nn.Module):
+        return type(compiled._orig_mod).__name__
+    return getattr(compiled, "__qualname__", None) or type(compiled.__wrapped__).__name__
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _indented(text: str) -> list[str]:
+    return ["  " + line for line in text.splitlines()]

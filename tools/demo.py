@@ -1,0 +1,326 @@
+"""Eight Hugging Face architectures with random weights, compiled, checked against eager and timed.
+
+    make demo                       all eight at base or small size, one thread
+    make demo ARGS="--tiny"         tiny sizes, seconds
+    make demo ARGS="--help"         choose models, leave torch.compile out, JSON lines, fill README.md
+
+Per model: every result is compared with eager's in all its fields, caches included, on inputs that the
+compiled model has not seen. Times are of one process: the first call of a fresh compiled model beside the
+first call of a fresh eager model (a call of another instance warms the process up), then interleaved calls.
+Exit status 1 if a result differs or a call fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+if __package__ in (None, ""):  # run as a file: the tree, not tools/, is where imports start
+    sys.path[0] = str(ROOT)
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+import torch  # noqa: E402
+
+import flashpoint  # noqa: E402
+from flashpoint.explaining import inspect_compiled  # noqa: E402
+from tools.compare import differences  # noqa: E402
+from tools.models import ARCHITECTURES, DEMO, Inputs, build  # noqa: E402
+
+BEGIN, END = "<!-- demo:begin (written by `make demo ARGS=--write-readme`) -->", "<!-- demo:end -->"
+
+
+@dataclass
+class Row:
+    """What was measured for one model. Times in ms, medians; ratios are medians of pairs, over eager."""
+
+    model: str
+    parameters: int = 0
+    eager_ms: float | None = None
+    first: float | None = None
+    torch_compile_first: float | None = None
+    steady: float | None = None
+    torch_compile_steady: float | None = None
+    graphs: int | None = None
+    nodes: int | None = None
+    guards: int | None = None
+    breaks: int | None = None
+    calls: int = 0
+    hits: int = 0
+    notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def replayed(self) -> str:
+        return f"{self.hits}/{self.calls}"
+
+
+def timed(call: Callable[..., Any], inputs: Inputs) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = call(**inputs)
+    return time.perf_counter() - start, result
+
+
+def ratio(pairs: Iterable[tuple[float, float]]) -> float:
+    """Median of first / second."""
+    return statistics.median(one / other for one, other in pairs)
+
+
+class Measurement:
+    """Fills one Row. Inputs are never used twice: each step takes the next seed."""
+
+    def __init__(self, name: str, args: argparse.Namespace, say: Callable[[str], None]) -> None:
+        self.row = Row(name)
+        self.args = args
+        self.say = say
+        self.seed = 0
+        say("building")
+        make_model, self.make_inputs = build(name, tiny=args.tiny)
+        self.model = make_model()
+        self.row.parameters = sum(p.numel() for p in self.model.parameters())
+
+    def run(self) -> Row:
+        with torch.no_grad():
+            self.say("first calls")
+            eager, compiled = self.first_calls()
+            reference = None if self.args.no_torch_compile else self.torch_compile_first()
+            self.say("steady state")
+            self.steady(eager, compiled, reference)
+        told = inspect_compiled(compiled)
+        self.row.graphs, self.row.nodes = told.graph_count, told.node_count
+        self.row.guards, self.row.breaks = len(told.guards), len(told.breaks)
+        self.row.notes += [str(found).replace("\n", ";") for found in told.breaks]
+        if told.dropped is not None:
+            self.row.notes.append(f"last recording not kept: {told.dropped}")
+        return self.row
+
+    def next_inputs(self) -> Inputs:
+        self.seed += 1
+        return self.make_inputs(self.seed)
+
+    def check(self, when: str, expected: Any, actual: Any) -> None:
+        self.row.failures += [f"{when}: {line}" for line in differences(expected, actual)]
+
+    def first_calls(self) -> tuple[torch.nn.Module, flashpoint.OptimizedModule]:
+        pairs: list[tuple[float, float]] = []
+        times: list[float] = []
+        for turn in range(self.args.repeats):
+            eager = copy.deepcopy(self.model)
+            compiled = flashpoint.compile(copy.deepcopy(self.model), backend="eager")
+            self.model(**self.next_inputs())  # one-time work of torch and transformers, CPU caches
+            inputs = self.next_inputs()
+            runs = [lambda m=eager, i=inputs: timed(m, i), lambda m=compiled, i=inputs: timed(m, i)]
+            if turn % 2:  # neither is always the first
+                second, first = runs[1](), runs[0]()
+            else:
+                first, second = runs[0](), runs[1]()
+            self.check("first call", first[1], second[1])
+            pairs.append((second[0], first[0]))
+            times.append(first[0])
+        self.row.first = ratio(pairs)
+        return eager, compiled
+
+    def torch_compile_first(self) -> Callable[..., Any] | None:
+        self.say("torch.compile")
+        torch._dynamo.reset()
+        eager = copy.deepcopy(self.model)
+        reference = torch.compile(copy.deepcopy(self.model), backend="eager")
+        inputs = self.next_inputs()
+        try:
+            base = timed(eager, inputs)[0]
+            self.row.torch_compile_first = timed(reference, inputs)[0] / base
+        except Exception as error:  # the peer's failure is worth a note, it does not fail the demo
+            self.row.notes.append(f"torch.compile failed: {type(error).__name__}")
+            return None
+        return reference
+
+    def steady(self, eager: Any, compiled: Any, reference: Any) -> None:
+        times: dict[str, list[float]] = {"eager": [], "flashpoint": [], "torch.compile": []}
+        for turn in range(self.args.rounds + 1):
+            inputs = self.next_inputs()
+            base, expected = timed(eager, inputs)
+            before = flashpoint.counters()
+            ours, actual = timed(compiled, inputs)
+            after = flashpoint.counters()
+            self.row.calls += 1
+            if after["hits"] > before["hits"] and after["captures_started"] == before["captures_started"]:
+                self.row.hits += 1
+            self.check(f"call {turn + 2}", expected, actual)
+            theirs = timed(reference, inputs)[0] if reference is not None else None
+            if turn == 0:  # the first replay of each is warm-up
+                continue
+            times["eager"].append(base)
+            times["flashpoint"].append(ours)
+            if theirs is not None:
+                times["torch.compile"].append(theirs)
+        self.row.eager_ms = 1e3 * statistics.median(times["eager"])
+        self.row.steady = ratio(zip(times["flashpoint"], times["eager"], strict=True))
+        if times["torch.compile"]:
+            self.row.torch_compile_steady = ratio(zip(times["torch.compile"], times["eager"], strict=True))
+
+
+COLUMNS: list[tuple[str, Callable[[Row], str]]] = [
+    ("model", lambda row: row.model),
+    ("params", lambda row: f"{row.parameters / 1e6:.1f}M"),
+    ("eager ms", lambda row: _number(row.eager_ms)),
+    ("first call / eager", lambda row: _number(row.first, "x")),
+    ("torch.compile", lambda row: _number(row.torch_compile_first, "x")),
+    ("steady / eager", lambda row: _number(row.steady, "x")),
+    ("torch.compile", lambda row: _number(row.torch_compile_steady, "x")),
+    ("graphs", lambda row: _number(row.graphs)),
+    ("nodes", lambda row: _number(row.nodes)),
+    ("guards", lambda row: _number(row.guards)),
+    ("breaks", lambda row: _number(row.breaks)),
+    ("replayed", lambda row: row.replayed),
+    ("result", lambda row: "DIFFERS" if row.failures else "equal"),
+]
+
+
+def _number(value: float | int | None, unit: str = "") -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.0f}{unit}" if value >= 100 else f"{value:.2f}{unit}"
+
+
+def line(cells: Iterable[str]) -> str:
+    return "  ".join(cell.rjust(max(len(head), 7)) for cell, (head, _) in zip(cells, COLUMNS, strict=True))
+
+
+def environment(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "flashpoint": flashpoint.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": args.threads,
+        "sizes": "tiny" if args.tiny else "full",
+        "backend": "eager",
+    }
+
+
+def write_readme(rows: list[Row], args: argparse.Namespace) -> None:
+    """Puts the table between the two markers of README.md. Raises ValueError if they are not there."""
+    path = ROOT / "README.md"
+    text = path.read_text()
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    heads = [head for head, _ in COLUMNS]
+    table = [
+        "| " + " | ".join(heads) + " |",
+        "|---" * len(heads) + "|",
+        *("| " + " | ".join(cell(row) for _, cell in COLUMNS) + " |" for row in rows),
+    ]
+    told = environment(args)
+    caption = (
+        f"torch {told['torch']}, CPython {told['python']}, CPU, {told['threads']} thread(s), "
+        f'{told["sizes"]} sizes, eval, no_grad, backend="eager" on both sides. Ratios are over eager; '
+        "the `torch.compile` columns are its first call and its steady state. "
+        "`replayed`: steady calls that ran a recording."
+    )
+    path.write_text("\n".join([before + BEGIN, "", *table, "", caption, "", END]) + after)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="tools/demo.py",
+        description=__doc__.split("\n")[0],
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "--models",
+        default=",".join(DEMO),
+        help="comma-separated; any of the 38 with --tiny, else of the eight",
+    )
+    add("--tiny", action="store_true", help="tiny sizes")
+    add("--no-torch-compile", action="store_true", help="leave torch.compile out")
+    add("--json", action="store_true", help="one JSON object per model, and nothing else, on standard output")
+    add("--repeats", type=int, default=4, help="fresh models for the first call (default 4)")
+    add("--rounds", type=int, default=5, help="timed steady calls (default 5)")
+    add("--threads", type=int, default=1, help="torch.set_num_threads (default 1)")
+    add("--write-readme", action="store_true", help="put the table into README.md if every result is equal")
+    args = parser.parse_args()
+    args.models = [name for name in args.models.split(",") if name]
+    known = ARCHITECTURES if args.tiny else DEMO
+    if unknown := [name for name in args.models if name not in known]:
+        parser.error(f"unknown models: {', '.join(unknown)}; there are: {', '.join(known)}")
+    if args.repeats < 1 or args.rounds < 1:
+        parser.error("--repeats and --rounds must be 1 or more")
+    return args
+
+
+def measure(name: str, args: argparse.Namespace, say: Callable[[str], None]) -> Row:
+    flashpoint.reset()
+    row = Row(name)
+    try:
+        measurement = Measurement(name, args, say)
+        row = measurement.row
+        measurement.run()
+    except Exception as error:
+        row.failures.append(f"{type(error).__name__}: {error}")
+    gc.collect()
+    return row
+
+
+def main() -> int:
+    args = parse()
+    torch.set_num_threads(args.threads)
+    start = time.perf_counter()
+    if not args.no_torch_compile:
+        torch.compile(lambda x: x + 1, backend="eager")(
+            torch.ones(1)
+        )  # its imports are not the first model's
+    if not args.json:
+        print(", ".join(f"{key} {value}" for key, value in environment(args).items()))
+        print(line(head for head, _ in COLUMNS), flush=True)
+    rows = []
+    for number, name in enumerate(args.models, 1):
+
+        def say(what: str, prefix: str = f"[{number}/{len(args.models)}] {name}") -> None:
+            if sys.stderr.isatty():
+                sys.stderr.write(f"\r\033[K{prefix}: {what}" if what else "\r\033[K")
+            elif what == "building":
+                sys.stderr.write(f"{prefix}\n")
+            sys.stderr.flush()
+
+        row = measure(name, args, say)
+        say("")
+        rows.append(row)
+        if args.json:
+            print(json.dumps({**environment(args), **asdict(row)}), flush=True)
+        else:
+            print(line(cell(row) for _, cell in COLUMNS), flush=True)
+
+    failed = [row for row in rows if row.failures]
+    if not args.json:
+        for row in rows:
+            for note in row.notes:
+                print(f"note: {row.model}: {note}")
+        for row in failed:
+            for failure in row.failures:
+                print(f"FAILED: {row.model}: {failure}")
+        idle = [row.model for row in rows if row.hits < row.calls and not row.failures]
+        if idle:
+            print(f"not replayed on every steady call: {', '.join(idle)}")
+        equal = f"{len(rows) - len(failed)} of {len(rows)} models equal eager in every result"
+        print(f"{equal}; {time.perf_counter() - start:.0f} s")
+    if args.write_readme and not failed:
+        write_readme(rows, args)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
