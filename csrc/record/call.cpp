@@ -92,7 +92,8 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     const NodeId node = node_of(f);
     const bool receiver = self != nullptr && !PyModule_Check(self) && !(c->m_ml->ml_flags & METH_STATIC) &&
                           !Py_IS_TYPE(self, &PyCapsule_Type);
-    if (receiver && node != kNoNode && !PyType_Check(self)) {
+    const bool immutable = self != nullptr && (is_primitive(self) || PyFrozenSet_CheckExact(self));
+    if (receiver && node != kNoNode && !PyType_Check(self) && !immutable) {
       return end(Break::k_unsupported_argument, "a bound C method that existed before the call");
     }
     if (receiver && (!PyType_Check(self) || row.rule == Rule::kObjectNew || row.rule == Rule::kReduce)) {

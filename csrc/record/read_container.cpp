@@ -155,7 +155,7 @@ bool Recorder::read_deep(PyObject* o, int depth) {
   if (is_primitive(o) || ended_) return true;
   PyTypeObject* type = Py_TYPE(o);
   if (is_tensor(o) || PyType_Check(o) || PyFunction_Check(o) || PyCFunction_Check(o) || PyModule_Check(o) ||
-      rules().is_singleton_type(type) || rules().is_value_type(type) || PyRange_Check(o)) {
+      rules().is_singleton_type(type) || rules().is_value_type(type) || PyRange_Check(o) || rules().is_enum_member(o)) {
     return true;
   }
   if (depth > 32) return false;
@@ -194,6 +194,7 @@ void Recorder::read_truth(PyObject* o) {
   const bool number = type->tp_as_number != nullptr && type->tp_as_number->nb_bool != nullptr;
   const bool mapping = type->tp_as_mapping != nullptr && type->tp_as_mapping->mp_length != nullptr;
   const bool sequence = type->tp_as_sequence != nullptr && type->tp_as_sequence->sq_length != nullptr;
+  if (rules().is_enum_member(o)) return;  // the very member is guarded
   if (is_heap(type)) {
     PyObject* truth = type_lookup(type, "__bool__");
     PyObject* length = truth == nullptr ? type_lookup(type, "__len__") : nullptr;
@@ -367,6 +368,11 @@ void Recorder::read_compare(int op, PyObject* a, PyObject* b) {
       if (PyType_Check(o) && type != &PyType_Type) type_lookup(type, kCompareNames[op]);
       continue;
     }
+    if (rules().is_enum_member(o)) {
+      PyObject* method = type_lookup(type, kCompareNames[op]);
+      if (method != nullptr && !PyFunction_Check(method)) read_identity(a, b);
+      continue;
+    }
     if (is_heap(type)) {
       PyObject* method = type_lookup(type, kCompareNames[op]);
       if (op == Py_NE) type_lookup(type, "__eq__");
@@ -412,7 +418,7 @@ void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
   }
   for (PyObject* o : {a, b}) {
     PyTypeObject* type = Py_TYPE(o);
-    if (is_primitive(o) || rules().is_value_type(type)) continue;
+    if (is_primitive(o) || rules().is_value_type(type) || rules().is_enum_member(o)) continue;
     if (is_heap(type)) {
       PyObject* direct = type_lookup(type, ("__" + std::string(stem) + "__").c_str());
       PyObject* reflected = type_lookup(type, ("__r" + std::string(stem) + "__").c_str());

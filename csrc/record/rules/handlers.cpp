@@ -32,6 +32,10 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kNone:
       return unsupported("no rule");
     case Rule::kConstant:
+      if (std::string_view(row.name) == "callable" && count == 1 && is_heap(Py_TYPE(self))) {
+        r.type_lookup(Py_TYPE(self), "__call__");
+      }
+      return;
     case Rule::kState:
     case Rule::kSetState:
     case Rule::kSuper:
@@ -172,6 +176,15 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kFormat:
     case Rule::kStrFormat:
       if (row.rule == Rule::kStrFormat && count == 0) return;
+      if (std::string_view(row.name).starts_with("str.format")) {
+        // Fields may name attributes and items, which are read by C code.
+        for (Py_ssize_t i = 0; i < count; ++i) {
+          if (is_heap(Py_TYPE(argv[i])) || is_tensor(argv[i]) || !r.read_deep(argv[i])) {
+            return r.end(Break::k_format_object, Py_TYPE(argv[i])->tp_name);
+          }
+        }
+        return;
+      }
       for (Py_ssize_t i = 0; i < count; ++i) {
         if (PyTuple_Check(argv[i]) || PyList_Check(argv[i]) || PyDict_Check(argv[i])) {
           if (!r.read_deep(argv[i])) return r.end(Break::k_format_object, Py_TYPE(argv[i])->tp_name);

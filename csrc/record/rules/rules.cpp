@@ -135,10 +135,7 @@ Rules::Rules() {
     Ref t = resolve(module, path);
     return t && PyType_Check(t.get()) ? reinterpret_cast<PyTypeObject*>(t.release()) : nullptr;
   };
-  for (const char* name : {"dtype", "layout", "memory_format", "qscheme"}) {
-    if (PyTypeObject* t = type_of("torch", name)) singleton_types_.insert(t);
-  }
-  for (const char* name : {"device", "Size", "finfo", "iinfo"}) {
+  for (const char* name : {"device", "Size", "finfo", "iinfo", "dtype", "layout", "memory_format", "qscheme"}) {
     if (PyTypeObject* t = type_of("torch", name)) value_types_.insert(t);
   }
   singleton_types_.insert(&PyProperty_Type);
@@ -165,6 +162,11 @@ Rules::Rules() {
       memo_code_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
     }
   }
+  if (Ref f = resolve("torch.utils", "swap_tensors"); f && PyFunction_Check(f.get())) {
+    graph_breaks_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));  // refuses while a recording knows the tensors
+  }
+  if (Ref size = resolve("torch", "Size")) size_ = reinterpret_cast<PyTypeObject*>(size.release());
+  if (Ref getter = resolve("_collections", "_tuplegetter")) tuplegetter_ = reinterpret_cast<PyTypeObject*>(getter.release());
   for (const char* name : {"graph_break", "disable", "disallow_in_graph", "mark_dynamic", "reset"}) {
     for (const char* module : {"torch._dynamo", "torch._dynamo.decorators", "flashpoint"}) {
       if (Ref f = resolve(module, name); f && PyFunction_Check(f.get())) {
