@@ -5,7 +5,7 @@
 // tensor no longer fits: with nodes on the heap, peak memory of a transformer's first call grew by a
 // quarter although nothing else was kept.
 //
-// Only trivially destructible types: nothing is destroyed, the pieces are unmapped together.
+// Only trivially destructible types: nothing is destroyed, the pieces go together.
 // Threads: one recording's. No GIL needed.
 #pragma once
 
@@ -18,6 +18,8 @@ namespace flashpoint {
 
 class Arena {
  public:
+  static constexpr size_t kPiece = size_t{256} << 10;
+
   Arena() = default;
   ~Arena();
   Arena(const Arena&) = delete;
@@ -35,7 +37,6 @@ class Arena {
 
  private:
   static constexpr size_t kAlignment = 16;
-  static constexpr size_t kPiece = size_t{256} << 10;
 
   void* allocate(size_t bytes) {
     bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment;

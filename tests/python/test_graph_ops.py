@@ -131,6 +131,12 @@ LSTM = [torch.randn(2, 5, 3), torch.randn(1, 2, 4), torch.randn(1, 2, 4)] + [
 PATTERNS = {
     "add_scalar": (lambda x: x + 1, X),
     "radd_float": (lambda x: 2.5 - x, X),
+    "numbers_f32": (lambda x: ((x + 16777217) * 0.1 - 3) / 7, X),
+    "numbers_f64": (lambda x: ((x.double() + 9007199254740993) * 0.1 - 3) / 7, X),
+    "numbers_bf16": (lambda x: (x.bfloat16() + 0.123456789) * 1.0001 - (1 - x.half()) / 3, X),
+    "number_autograd": (lambda x: (x * 0.1) * (2 - x), X.clone().requires_grad_()),
+    "number_0dim": (lambda x: x.sum() * 0.1 + x.double().sum(), X),
+    "number_meta": (lambda x: x * 0.1, torch.empty(4, 6, device="meta")),
     "int_tensor_plus_float": (lambda i: i + 0.5, IDX),
     "int_tensor_times_int": (lambda i: i * 3, IDX),
     "int_tensor_truediv": (lambda i: i / 2, IDX),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flashpoint import _C
 from tests.python.graph_harness import record
@@ -206,7 +207,9 @@ def test_parsed_text_runs():
     graph = _C._graph_parse(body("%1 = aten.add.Tensor(%0, wrap(2.5)) : f32[4,6] cpu"))
     x = torch.randn(4, 6)
     assert torch.equal(graph.run(x)[0], x + 2.5)
-    assert graph.run(x.int())[0].dtype == torch.float32
+    assert torch.equal(graph.run(x.int())[0], x.int() + 2.5)
+    with FakeTensorMode() as mode:
+        assert graph.run(mode.from_tensor(x))[0].shape == (4, 6)
 
 
 def test_truncated_text_never_crashes():
