@@ -352,3 +352,27 @@ def test_observer_sees_what_the_hook_cannot_evaluate():
     unsupported = 29
     events = _C._eval_observed()["events"]
     assert events[max(events)] >= 1 and max(events) == unsupported
+
+
+def test_deep_recursion_of_an_unarmed_thread():
+    printed = run_python("""
+        import sys, threading
+        from flashpoint import _C
+        sys.setrecursionlimit(400_000)
+        def depth(n):
+            return 0 if n == 0 else 1 + depth(n - 1)
+        results = []
+        def other():
+            for _ in range(3):
+                results.append(depth(150_000))
+        def armed():
+            thread = threading.Thread(target=other)
+            thread.start()
+            rounds = 0
+            while thread.is_alive():
+                rounds += depth(20)
+            thread.join()
+            return rounds > 0, depth(150_000)
+        print(_C._eval_run(armed), results, _C._eval_counters()["suspensions"] >= 4, _C._eval_installed())
+    """)
+    assert printed == "(True, 150000) [150000, 150000, 150000] True False"
