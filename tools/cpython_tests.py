@@ -6,6 +6,7 @@ outcome differs is reported, and makes the exit status 1. Needs the interpreter'
     python tools/cpython_tests.py                     # all of MODULES
     python tools/cpython_tests.py test_with test_set  # some
     python tools/cpython_tests.py --quick             # the ones pytest runs in its fast set
+    python tools/cpython_tests.py --observe           # with events sent to an observer that checks them
 
 The interpreted share is an estimate: CPython does not count its instructions, so a frame that was handed
 over half way, or that never was ours (tracing, end of the C stack), is taken to have had as many
@@ -79,8 +80,11 @@ class Comparison:
     note: str = ""
 
 
-def run_module(module: str) -> dict:
-    """Run one test module in this process; what became of each test, by its name."""
+def run_module(module: str, observe: bool) -> dict:
+    """Run one test module in this process; what became of each test, by its name.
+
+    observe: the main thread's frames run with the checking observer, and what it complains of is reported.
+    """
     import unittest
 
     from flashpoint import _C
@@ -125,9 +129,15 @@ def run_module(module: str) -> dict:
     before = _C._eval_counters()
     recorder = Recorder()
     started = time.perf_counter()
+    problems: list[str] = []
     with contextlib.redirect_stdout(io.StringIO()):
         try:
-            unittest.defaultTestLoader.loadTestsFromName(f"test.{module}").run(recorder)
+            suite = unittest.defaultTestLoader.loadTestsFromName(f"test.{module}")
+            if observe:
+                _C._eval_run(suite.run, (recorder,), observe="check")
+                problems = _C._eval_observed()["problems"]
+            else:
+                suite.run(recorder)
         except unittest.SkipTest:
             outcomes["(module)"] = "skipped"
     seconds = time.perf_counter() - started
@@ -136,30 +146,33 @@ def run_module(module: str) -> dict:
         "outcomes": outcomes,
         "texts": {str(test): text for test, text in recorder.failures + recorder.errors},
         "seconds": seconds,
+        "problems": problems,
         "counters": {name: after[name] - before[name] for name in after},
     }
 
 
-def child(modules: list[str], evaluate: bool) -> None:
+def child(modules: list[str], evaluate: bool, observe: bool) -> None:
     """Run modules one after another; print their outcomes as JSON on the last line."""
     from test import support
 
     from flashpoint import _C
 
     support.use_resources = []
-    if evaluate:
+    if evaluate and not observe:
         _C._eval_everywhere(True)
-    results = {module: run_module(module) for module in modules}
-    if evaluate:
+    results = {module: run_module(module, observe) for module in modules}
+    if evaluate and not observe:
         _C._eval_everywhere(False)
     sys.__stdout__.write("\n" + json.dumps(results) + "\n")
     sys.__stdout__.flush()
     os._exit(0)  # what the tests left running must not delay or change the report
 
 
-def run_child(modules: list[str], evaluate: bool) -> dict[str, dict]:
+def run_child(modules: list[str], evaluate: bool, observe: bool = False) -> dict[str, dict]:
     environment = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONHASHSEED="0")
-    command = [sys.executable, __file__, "--child", *modules] + (["--evaluate"] if evaluate else [])
+    command = (
+        [sys.executable, __file__, "--child", *modules] + ["--evaluate"] * evaluate + ["--observe"] * observe
+    )
     with tempfile.TemporaryDirectory() as directory:
         try:
             done = subprocess.run(
@@ -180,10 +193,10 @@ def run_child(modules: list[str], evaluate: bool) -> dict[str, dict]:
         return {module: {"failed": text} for module in modules}
 
 
-def compare(modules: list[str]) -> list[Comparison]:
+def compare(modules: list[str], observe: bool = False) -> list[Comparison]:
     """Run the modules, together in one process per evaluator, and compare them."""
     default = run_child(modules, evaluate=False)
-    mine = run_child(modules, evaluate=True)
+    mine = run_child(modules, evaluate=True, observe=observe)
     return [compare_one(module, default[module], mine[module]) for module in modules]
 
 
@@ -205,6 +218,7 @@ def compare_one(module: str, default: dict, mine: dict) -> Comparison:
         got = mine["outcomes"].get(test, "absent")
         if expected != got and not known_difference(module, test):
             result.differences.append(f"{test}: {expected} -> {got}\n{mine['texts'].get(test, '')}")
+    result.differences += [f"observer: {text}" for text in mine["problems"]]
     counters = mine["counters"]
     result.instructions = counters["instructions"]
     result.outside = counters["frames_handed_over"] + counters["frames_passed"]
@@ -223,11 +237,12 @@ def main() -> int:
     parser.add_argument("modules", nargs="*")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--observe", action="store_true", help="evaluate with the checking observer")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--evaluate", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        child(options.modules, options.evaluate)
+        child(options.modules, options.evaluate, options.observe)
         return 0
     if not available():
         print("the interpreter has no `test` package", file=sys.stderr)
@@ -239,7 +254,7 @@ def main() -> int:
     weighted = 0.0
     print(f"{'module':32}{'tests':>7}{'differ':>7}{'share':>9}{'outside':>9}{'default':>9}{'evaluator':>10}")
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        for [result] in pool.map(compare, [[m] for m in modules]):
+        for [result] in pool.map(lambda module: compare([module], options.observe), modules):
             print(
                 f"{result.module:32}{result.tests:7}{len(result.differences):7}{result.share:9.2%}"
                 f"{result.outside:9}{result.seconds[0]:8.1f}s{result.seconds[1]:9.1f}s  {result.note}",

@@ -124,8 +124,8 @@ PyObject* CountingObserver::last_report() {
   }
   PyObject* result = nullptr;
   if (good) {
-    result = Py_BuildValue("{sOslslslslsO}", "events", events, "calls", report.calls, "frames", report.frames, "tags", report.tags,
-                           "tags_seen", report.tags_seen, "problems", problems);
+    result = Py_BuildValue("{sOslslslslsO}", "events", events, "calls", report.calls, "frames", report.frames,
+                           "tags", report.tags, "tags_seen", report.tags_seen, "problems", problems);
   }
   Py_XDECREF(events);
   Py_XDECREF(problems);

@@ -26,7 +26,8 @@ class CountingObserver final : public Observer {
 
   // Makes this observer's findings the ones last_report() returns.
   void publish() const;
-  // {"events": {number: count}, "calls": n, "frames": n, "tags": n, "tags_seen": n, "problems": [...]}: a new reference.
+  // {"events": {number: count}, "calls": n, "frames": n, "tags": n, "tags_seen": n, "problems": [...]}: a new
+  // reference.
   static PyObject* last_report();
 
  private:

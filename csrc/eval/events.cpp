@@ -84,7 +84,11 @@ void report_unsupported(ThreadContext& context, _PyInterpreterFrame* frame, int 
   EvalFrame eval_frame{frame, context.top};
   eval_frame.stack_pointer = _PyFrame_GetStackPointer(frame);
   eval_frame.tags = allocate_tags(frame->f_code->co_nlocalsplus + frame->f_code->co_stacksize + 1);
+  // A frame that throw() resumes starts with an error set; observers never see one in `before`.
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
   begin_event(context, eval_frame, {.event = Event::kUnsupported, .detail = opcode});
+  PyErr_Restore(type, value, traceback);
   release_tags(eval_frame.tags);
 }
 

@@ -44,14 +44,15 @@ void uninstall(PyInterpreterState* interp) {
     if (current != _PyEval_EvalFrameDefault && current != state.previous) state.buried_under = current;
     return;
   }
-  _PyInterpreterState_SetEvalFrameFunc(
-      interp, state.previous == nullptr ? _PyEval_EvalFrameDefault : state.previous);
+  _PyInterpreterState_SetEvalFrameFunc(interp,
+                                       state.previous == nullptr ? _PyEval_EvalFrameDefault : state.previous);
 }
 
 bool wanted() { return state.acquired > 0 || state.everywhere; }
 
 PyObject* pass_on(PyThreadState* tstate, _PyInterpreterFrame* frame, int throwflag) {
-  if (state.previous == nullptr || passing == frame) return _PyEval_EvalFrameDefault(tstate, frame, throwflag);
+  if (state.previous == nullptr || passing == frame)
+    return _PyEval_EvalFrameDefault(tstate, frame, throwflag);
   _PyInterpreterFrame* outer = passing;
   passing = frame;
   PyObject* result = state.previous(tstate, frame, throwflag);
@@ -164,7 +165,9 @@ ArmedScope::~ArmedScope() {
 }
 
 // The observer stays in place: if it ends its recording while the scope is open, that must last.
-DisarmedScope::DisarmedScope() : was_armed_(context.armed), fork_count_(state.forks) { context.armed = false; }
+DisarmedScope::DisarmedScope() : was_armed_(context.armed), fork_count_(state.forks) {
+  context.armed = false;
+}
 
 DisarmedScope::~DisarmedScope() {
   if (fork_count_ == state.forks) context.armed = was_armed_;

@@ -27,8 +27,8 @@ PyObject* eval_run(PyObject*, PyObject* args, PyObject* kwargs) {
   long long hand_over_at = -1;
   long end_at = -1;
   const char* observe = "";
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O!OLsl", const_cast<char**>(names), &callable, &PyTuple_Type,
-                                   &positional, &keywords, &hand_over_at, &observe, &end_at)) {
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O!OLsl", const_cast<char**>(names), &callable,
+                                   &PyTuple_Type, &positional, &keywords, &hand_over_at, &observe, &end_at)) {
     return nullptr;
   }
   if (keywords == Py_None) keywords = nullptr;
@@ -94,12 +94,9 @@ PyObject* eval_counters(PyObject*, PyObject*) {
   const struct {
     const char* name;
     uint64_t value;
-  } rows[] = {{"frames_evaluated", all.frames_evaluated},
-              {"frames_handed_over", all.frames_handed_over},
-              {"frames_passed", all.frames_passed},
-              {"instructions", all.instructions},
-              {"internal_errors", all.internal_errors},
-              {"suspensions", hook_suspensions()}};
+  } rows[] = {{"frames_evaluated", all.frames_evaluated}, {"frames_handed_over", all.frames_handed_over},
+              {"frames_passed", all.frames_passed},       {"instructions", all.instructions},
+              {"internal_errors", all.internal_errors},   {"suspensions", hook_suspensions()}};
   for (const auto& row : rows) {
     PyObject* value = PyLong_FromUnsignedLongLong(row.value);
     if (value == nullptr || PyDict_SetItemString(result, row.name, value) < 0) {
@@ -126,10 +123,10 @@ PyObject* eval_observed(PyObject*, PyObject*) { return CountingObserver::last_re
 PyObject* eval_opcodes(PyObject*, PyObject*) {
   PyObject* result = PyDict_New();
   if (result == nullptr) return nullptr;
-#define X(name, while_observed)                                                                 \
-  if (PyDict_SetItemString(result, #name, while_observed ? Py_True : Py_False) < 0) {           \
-    Py_DECREF(result);                                                                          \
-    return nullptr;                                                                             \
+#define X(name, while_observed)                                                       \
+  if (PyDict_SetItemString(result, #name, while_observed ? Py_True : Py_False) < 0) { \
+    Py_DECREF(result);                                                                \
+    return nullptr;                                                                   \
   }
 #include "eval/opcodes.def"
 #undef X
@@ -137,7 +134,8 @@ PyObject* eval_opcodes(PyObject*, PyObject*) {
 }
 
 PyMethodDef methods[] = {
-    {"_eval_run", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(eval_run)), METH_VARARGS | METH_KEYWORDS,
+    {"_eval_run", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(eval_run)),
+     METH_VARARGS | METH_KEYWORDS,
      "_eval_run(callable, args=(), kwargs=None, hand_over_at=-1, observe='', end_at=-1)\n--\n\n"
      "Call with every frame in the evaluator; hand_over_at: the instruction count at which one frame is "
      "handed to CPython; observe: 'check' sends events to an observer that counts and checks them, 'null' to "
@@ -147,7 +145,8 @@ PyMethodDef methods[] = {
      "_eval_answered(callable, function, answer)\n--\n\n"
      "Call with an observer that answers calls of `function`, and its frames where they start otherwise."},
     {"_eval_counters", eval_counters, METH_NOARGS, "Process-wide counters of the evaluator, as a dict."},
-    {"_eval_installed", eval_installed, METH_NOARGS, "Whether our hook is the interpreter's frame evaluator now."},
+    {"_eval_installed", eval_installed, METH_NOARGS,
+     "Whether our hook is the interpreter's frame evaluator now."},
     {"_eval_observed", eval_observed, METH_NOARGS, "What the last observed _eval_run saw, as a dict."},
     {"_eval_opcodes", eval_opcodes, METH_NOARGS,
      "Opcodes the evaluator performs itself: name -> whether in observed frames too."},

@@ -340,15 +340,51 @@ def test_exec_and_class_bodies_are_evaluated():
     assert frames == 4
 
 
+UNSUPPORTED = 29  # Event::kUnsupported
+
+
 def test_observer_sees_what_the_hook_cannot_evaluate():
+    def generator():
+        try:
+            yield 1
+        except KeyError:
+            yield 2
+
     def program():
+        resumed = generator()
+        next(resumed)
         sys.settrace(lambda *details: None)
         try:
-            return depth(2)
+            return depth(2), resumed.throw(KeyError())
         finally:
             sys.settrace(None)
 
-    _C._eval_run(program, observe="check")
-    unsupported = 29
-    events = _C._eval_observed()["events"]
-    assert events[max(events)] >= 1 and max(events) == unsupported
+    assert _C._eval_run(program, observe="check") == (2, 2)
+    report = _C._eval_observed()
+    assert report["problems"] == []
+    # The frame that called settrace, three of depth, the generator.
+    assert report["events"][UNSUPPORTED] == 5
+
+
+def test_deep_recursion_of_an_unarmed_thread():
+    printed = run_python("""
+        import sys, threading
+        from flashpoint import _C
+        sys.setrecursionlimit(400_000)
+        def depth(n):
+            return 0 if n == 0 else 1 + depth(n - 1)
+        results = []
+        def other():
+            for _ in range(3):
+                results.append(depth(150_000))
+        def armed():
+            thread = threading.Thread(target=other)
+            thread.start()
+            rounds = 0
+            while thread.is_alive():
+                rounds += depth(20)
+            thread.join()
+            return rounds > 0, depth(150_000)
+        print(_C._eval_run(armed), results, _C._eval_counters()["suspensions"] >= 4, _C._eval_installed())
+    """)
+    assert printed == "(True, 150000) [150000, 150000, 150000] True False"
