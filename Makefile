@@ -7,9 +7,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 ARGS ?=
 
-# -P keeps the working directory off sys.path, so that a staged build is not shadowed by the tree;
-# the `pythonpath` setting of pyproject.toml puts the tree there.
-PYTEST := $(PYTHON) -P -m pytest
+# -P and not the working directory at the front of sys.path: the `pythonpath` setting of pyproject.toml, or a
+# staged build given instead, comes before PYTHONPATH.
+PYTEST := PYTHONPATH=$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) -P -m pytest
 CTEST := ctest --output-on-failure --no-tests=error --test-dir
 FAST := -m "not sweep and not slow" --ignore=tests/models
 CPP = $(shell git ls-files -co --exclude-standard 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.c' 'tests/*.cpp' 'tests/*.h' 2>/dev/null)

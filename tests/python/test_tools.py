@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from tests.models.expected import ONE_GRAPH
+
 pytestmark = pytest.mark.slow
 
 
@@ -78,8 +80,8 @@ def test_benchmarks(run_python) -> None:
     }
     for line in lines:
         assert line["environment"]["torch"].startswith("2.13.0")
-        if "hits" in line:  # compiled code really ran
-            assert line["hits"] == line.get("calls", line.get("steps")), line
+        if "hits" in line and (line["benchmark"] != "steady call" or line["case"] in ONE_GRAPH):
+            assert line["hits"] == line.get("calls", line.get("steps")), line  # compiled code really ran
 
 
 def test_benchmarks_reject_unknown_names(run_python) -> None:
