@@ -81,30 +81,46 @@ def ratio(pairs: Iterable[tuple[float, float]]) -> float:
 class Measurement:
     """Fills one Row. Inputs are never used twice: each step takes the next seed."""
 
-    def __init__(self, name: str, args: argparse.Namespace, say: Callable[[str], None]) -> None:
-        self.row = Row(name)
+    def __init__(self, row: Row, args: argparse.Namespace, say: Callable[[str], None]) -> None:
+        self.row = row
         self.args = args
         self.say = say
         self.seed = 0
         say("building")
-        make_model, self.make_inputs = build(name, tiny=args.tiny)
+        make_model, self.make_inputs = build(row.model, tiny=args.tiny)
         self.model = make_model()
         self.row.parameters = sum(p.numel() for p in self.model.parameters())
 
-    def run(self) -> Row:
-        with torch.no_grad():
-            self.say("first calls")
-            eager, compiled = self.first_calls()
-            reference = None if self.args.no_torch_compile else self.torch_compile_first()
-            self.say("steady state")
-            self.steady(eager, compiled, reference)
+    @torch.no_grad()
+    def ours(self) -> None:
+        self.say("first calls")
+        eager, compiled = self.first_calls()
+        self.say("steady state")
+        self.steady(eager, compiled)
         told = inspect_compiled(compiled)
         self.row.graphs, self.row.nodes = told.graph_count, told.node_count
         self.row.guards, self.row.breaks = len(told.guards), len(told.breaks)
         self.row.notes += [str(found).replace("\n", ";") for found in told.breaks]
         if told.dropped is not None:
             self.row.notes.append(f"last recording not kept: {told.dropped}")
-        return self.row
+
+    @torch.no_grad()
+    def theirs(self) -> None:
+        """The same pairs for torch.compile. Its results are not checked: it is the peer, not the subject."""
+        torch._dynamo.reset()
+        eager, compiled = copy.deepcopy(self.model), torch.compile(copy.deepcopy(self.model), backend="eager")
+        self.model(**self.next_inputs())
+        inputs = self.next_inputs()
+        base = timed(eager, inputs)[0]
+        self.row.torch_compile_first = timed(compiled, inputs)[0] / base
+        pairs = []
+        for turn in range(self.args.rounds + 1):
+            inputs = self.next_inputs()
+            base = timed(eager, inputs)[0]
+            pair = timed(compiled, inputs)[0], base
+            if turn > 0:
+                pairs.append(pair)
+        self.row.torch_compile_steady = ratio(pairs)
 
     def next_inputs(self) -> Inputs:
         self.seed += 1
@@ -133,22 +149,8 @@ class Measurement:
         self.row.first = ratio(pairs)
         return eager, compiled
 
-    def torch_compile_first(self) -> Callable[..., Any] | None:
-        self.say("torch.compile")
-        torch._dynamo.reset()
-        eager = copy.deepcopy(self.model)
-        reference = torch.compile(copy.deepcopy(self.model), backend="eager")
-        inputs = self.next_inputs()
-        try:
-            base = timed(eager, inputs)[0]
-            self.row.torch_compile_first = timed(reference, inputs)[0] / base
-        except Exception as error:  # the peer's failure is worth a note, it does not fail the demo
-            self.row.notes.append(f"torch.compile failed: {type(error).__name__}")
-            return None
-        return reference
-
-    def steady(self, eager: Any, compiled: Any, reference: Any) -> None:
-        times: dict[str, list[float]] = {"eager": [], "flashpoint": [], "torch.compile": []}
+    def steady(self, eager: Any, compiled: Any) -> None:
+        pairs: list[tuple[float, float]] = []
         for turn in range(self.args.rounds + 1):
             inputs = self.next_inputs()
             base, expected = timed(eager, inputs)
@@ -159,17 +161,10 @@ class Measurement:
             if after["hits"] > before["hits"] and after["captures_started"] == before["captures_started"]:
                 self.row.hits += 1
             self.check(f"call {turn + 2}", expected, actual)
-            theirs = timed(reference, inputs)[0] if reference is not None else None
-            if turn == 0:  # the first replay of each is warm-up
-                continue
-            times["eager"].append(base)
-            times["flashpoint"].append(ours)
-            if theirs is not None:
-                times["torch.compile"].append(theirs)
-        self.row.eager_ms = 1e3 * statistics.median(times["eager"])
-        self.row.steady = ratio(zip(times["flashpoint"], times["eager"], strict=True))
-        if times["torch.compile"]:
-            self.row.torch_compile_steady = ratio(zip(times["torch.compile"], times["eager"], strict=True))
+            if turn > 0:  # the first replay is warm-up
+                pairs.append((ours, base))
+        self.row.eager_ms = 1e3 * statistics.median(base for _, base in pairs)
+        self.row.steady = ratio(pairs)
 
 
 # Head in the terminal, head in README.md, cell.
@@ -269,51 +264,69 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def measure(name: str, args: argparse.Namespace, say: Callable[[str], None]) -> Row:
+def progress(number: int, args: argparse.Namespace, name: str) -> Callable[[str], None]:
+    """Says on standard error what is being done; the last call, with nothing, clears the line."""
+    prefix = f"[{number}/{len(args.models)}] {name}"
+
+    def say(what: str) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\033[K{prefix}: {what}" if what else "\r\033[K")
+        elif what:
+            sys.stderr.write(f"{prefix}: {what}\n")
+        sys.stderr.flush()
+
+    return say
+
+
+def measure(row: Row, args: argparse.Namespace, say: Callable[[str], None]) -> None:
     flashpoint.reset()
-    row = Row(name)
     try:
-        measurement = Measurement(name, args, say)
-        row = measurement.row
-        measurement.run()
+        Measurement(row, args, say).ours()
     except Exception as error:
         row.failures.append(f"{type(error).__name__}: {error}")
     gc.collect()
-    return row
+    say("")
+
+
+def measure_peer(row: Row, args: argparse.Namespace, say: Callable[[str], None]) -> None:
+    """A failure of the peer is worth a note; it does not fail the demo."""
+    try:
+        Measurement(row, args, lambda what: say(f"torch.compile, {what}")).theirs()
+    except Exception as error:
+        row.notes.append(f"torch.compile failed: {type(error).__name__}")
+    gc.collect()
+    say("")
 
 
 def main() -> int:
     args = parse()
     torch.set_num_threads(args.threads)
     start = time.perf_counter()
-    if not args.no_torch_compile:
-        torch.compile(lambda x: x + 1, backend="eager")(
-            torch.ones(1)
-        )  # its imports are not the first model's
     if not args.json:
         print(", ".join(f"{key} {value}" for key, value in environment(args).items()))
         print(LEGEND)
-        print(line(head for head, _, _ in COLUMNS), flush=True)
-    rows = []
-    for number, name in enumerate(args.models, 1):
+    rows = [Row(name) for name in args.models]
+    # All of ours first: torch.compile changes objects of the process, which guards then see changed.
+    passes = [measure] if args.no_torch_compile else [measure, measure_peer]
+    for step in passes:
+        if step is measure_peer:
+            torch.compile(torch.neg, backend="eager")(torch.ones(1))  # its imports are no model's
+        if not args.json:
+            print(line(head for head, _, _ in COLUMNS), flush=True)
+        for number, row in enumerate(rows, 1):
+            step(row, args, progress(number, args, row.model))
+            if not args.json:
+                print(line(cell(row) for _, _, cell in COLUMNS), flush=True)
+    return report(rows, args, time.perf_counter() - start)
 
-        def say(what: str, prefix: str = f"[{number}/{len(args.models)}] {name}") -> None:
-            if sys.stderr.isatty():
-                sys.stderr.write(f"\r\033[K{prefix}: {what}" if what else "\r\033[K")
-            elif what == "building":
-                sys.stderr.write(f"{prefix}\n")
-            sys.stderr.flush()
 
-        row = measure(name, args, say)
-        say("")
-        rows.append(row)
-        if args.json:
-            print(json.dumps({**environment(args), **asdict(row)}), flush=True)
-        else:
-            print(line(cell(row) for _, _, cell in COLUMNS), flush=True)
-
+def report(rows: list[Row], args: argparse.Namespace, seconds: float) -> int:
+    """Prints what was met, writes README.md if asked to, returns the exit status."""
     failed = [row for row in rows if row.failures]
-    if not args.json:
+    if args.json:
+        for row in rows:
+            print(json.dumps({**environment(args), **asdict(row)}), flush=True)
+    else:
         for row in rows:
             for note in row.notes:
                 print(f"note: {row.model}: {note}")
@@ -323,8 +336,7 @@ def main() -> int:
         idle = [row.model for row in rows if row.hits < row.calls and not row.failures]
         if idle:
             print(f"not replayed on every steady call: {', '.join(idle)}")
-        equal = f"{len(rows) - len(failed)} of {len(rows)} models equal eager in every result"
-        print(f"{equal}; {time.perf_counter() - start:.0f} s")
+        print(f"{len(rows) - len(failed)} of {len(rows)} models equal eager in every result; {seconds:.0f} s")
     if args.write_readme and not failed:
         write_readme(rows, args)
     return 1 if failed else 0

@@ -7,6 +7,7 @@ regression.
 
 ONE_GRAPH = frozenset(
     """
-    convnext deit dinov2 resnet segformer vit
+    albert bart bert clip convnext deberta-v2 deit dinov2 distilbert electra gemma2 gpt2 gpt_neo gpt_neox
+    llama mistral modernbert mpnet opt phi phi3 qwen2 qwen3 resnet roberta segformer swin t5 vit whisper
     """.split()
 )
