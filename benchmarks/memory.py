@@ -54,7 +54,7 @@ def _peaks(options: Options) -> dict[str, Any]:
 
 
 def _first_call_peak(name: str, model_name: str, tiny: bool) -> tuple[int, int]:
-    """The resident set's peak during the first call, and what of it the call added. Run in a fresh process."""
+    """Peak of the resident set in a first call, and what the call added. Run in a fresh process."""
     torch.set_num_threads(1)
     make_model, make_inputs = build(model_name, tiny=tiny)
     model, inputs = make_model(), make_inputs(0)

@@ -3,22 +3,23 @@
 from collections.abc import Callable
 from typing import Any, TypedDict
 
-class Break(TypedDict, total=False):
-    reason: str  # a row of the table of break reasons
-    message: str  # what exactly was met
+class Break(TypedDict):
+    reason: str  # name of a row of the table of break reasons
+    message: str  # the row's text, with what exactly was met
     hint: str
     file: str
     line: int
 
-class Entry(TypedDict, total=False):
+class Entry(TypedDict):
     graph: str  # text of the recorded graph
     nodes: int
     guards: list[str]  # text of each guard
+    effects: int
     hits: int
 
-class Report(TypedDict, total=False):
+class Report(TypedDict):
     kept: bool  # whether the last capture became an entry
-    dropped: str  # why not
+    dropped: str  # why not; empty if it was kept
     breaks: list[Break]
 
 class CompiledFunction:

@@ -28,6 +28,11 @@ _FIELDS: dict[str, _Field] = {
         "while recording, torch.compiler.is_compiling() and its kind answer as they do under torch.compile",
     ),
     "verify": _Field(False, None, "check every recorded graph for consistency (always done in strict mode)"),
+    "poison_empty": _Field(
+        False,
+        None,
+        "for tests: replays fill memory that eager leaves uninitialized, to show lost writes",
+    ),
 }
 
 
@@ -39,6 +44,8 @@ class Config:
     tracing_state_queries: bool, default True. While recording, `torch.compiler.is_compiling()` and its kind
         answer as they do under torch.compile.
     verify: bool, default False. Check every recorded graph for consistency (always done in strict mode).
+    poison_empty: bool, default False. For tests: replays of what is recorded meanwhile fill memory that eager
+        leaves uninitialized, so that a write that was not recorded shows.
 
     Raises AttributeError for a name that is no setting, TypeError or ValueError for a value it cannot have.
     """
@@ -46,6 +53,7 @@ class Config:
     recompile_limit: int
     tracing_state_queries: bool
     verify: bool
+    poison_empty: bool
 
     def __init__(self) -> None:
         object.__setattr__(self, "_values", {name: field.default for name, field in _FIELDS.items()})

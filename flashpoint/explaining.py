@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,27 +17,33 @@ from flashpoint.optimized_module import OptimizedModule
 class Break:
     """Why a recording ended before the function did.
 
-    `file` and `line` are those of the instruction that was met, as a traceback would name them; `line` is 0
-    and `file` empty where the core knows no source line.
+    reason: name of the kind of break. message: what was met. hint: what to do about it, or empty. file, line:
+    the instruction that was met, as a traceback would name it (empty and 0 where it has no source line).
     """
 
     reason: str
+    message: str
+    hint: str = ""
     file: str = ""
     line: int = 0
-    hint: str = ""
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}: " if self.file else ""
-        return f"{where}{self.reason}" + (f"\n  hint: {self.hint}" if self.hint else "")
+        return f"{where}{self.message} [{self.reason}]" + (f"\n  hint: {self.hint}" if self.hint else "")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One recording: the text of its graph, how many operators that has, and what must hold for a replay."""
+    """One recording.
+
+    graph: its text. nodes: operators in it. guards: what must hold for a replay. effects: writes to objects
+    that existed before. hits: calls it answered.
+    """
 
     graph: str
     nodes: int
     guards: tuple[str, ...]
+    effects: int = 0
     hits: int = 0
 
 
@@ -48,6 +54,7 @@ class Explanation:
     entries: what is kept and can be replayed, oldest first.
     breaks: where the last capture broke.
     dropped: why the last capture was not kept; None if it was kept.
+    result: what the explained call returned.
     """
 
     name: str
@@ -130,32 +137,13 @@ def inspect_compiled(compiled: Any, result: Any = None) -> Explanation:
     Raises TypeError if Flashpoint did not compile it.
     """
     core = core_of(compiled)
-    report: Mapping[str, Any] = core.last_report() or {}
+    report = core.last_report()
     return Explanation(
         name=_name(compiled),
-        entries=tuple(_entry(entry) for entry in core.entries()),
-        breaks=tuple(_break(found) for found in report.get("breaks") or ()),
-        dropped=report.get("dropped") or None,
+        entries=tuple(Entry(**{**entry, "guards": tuple(entry["guards"])}) for entry in core.entries()),
+        breaks=tuple(Break(**found) for found in report["breaks"]) if report else (),
+        dropped=report["dropped"] if report and not report["kept"] else None,
         result=result,
-    )
-
-
-def _entry(entry: Mapping[str, Any]) -> Entry:
-    return Entry(
-        graph=str(entry.get("graph") or ""),
-        nodes=int(entry.get("nodes") or 0),
-        guards=tuple(map(str, entry.get("guards") or ())),
-        hits=int(entry.get("hits") or 0),
-    )
-
-
-def _break(found: Mapping[str, Any]) -> Break:
-    message = found.get("message")
-    return Break(
-        reason=f"{found['reason']}: {message}" if message else str(found["reason"]),
-        file=str(found.get("file") or ""),
-        line=int(found.get("line") or 0),
-        hint=str(found.get("hint") or ""),
     )
 
 

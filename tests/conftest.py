@@ -46,15 +46,13 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs Python with the arguments given, importing the same flashpoint as this process does."""
 
     def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
-        home = str(Path(flashpoint.__file__).parents[1])
+        # No working directory or script folder on the path: a staged build must not be shadowed by the tree.
+        path = [str(Path(flashpoint.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        own = {"PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONSAFEPATH": "1"}
         return subprocess.run(
             [sys.executable, *args],
             cwd=ROOT,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([home, os.environ.get("PYTHONPATH", "")]),
-                **env,
-            },
+            env={**os.environ, **own, **env},
             capture_output=True,
             text=True,
             timeout=600,

@@ -40,7 +40,9 @@ if [ -n "$missing" ]; then
   fi
   $sudo apt-get update -qq
   # shellcheck disable=SC2086  (a list of words)
-  $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+  $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing ||
+    fail "apt-get could not install:$missing
+Debian 12 has them all. Elsewhere install them by other means and put python3.11 on PATH."
 fi
 
 if [ ! -x .venv/bin/python ]; then

@@ -54,10 +54,10 @@ void finish(Recorder& recorder, GraphRecorder& graph_recorder, const GlobalState
   std::vector<PlannedEffect> effects;
   if (!writer.failure().empty() || !writer.describe_effects(effects)) {
     return recorder.end(graph_recorder.broken() ? Break::k_graph : Break::k_unsupported_escape,
-                        graph_recorder.broken() ? graph_recorder.break_detail() : writer.failure());
+                        graph_recorder.broken() ? graph_break_text(graph_recorder) : writer.failure());
   }
   auto graph = graph_recorder.finish();
-  if (!graph) return recorder.end(Break::k_graph, graph_recorder.break_detail());
+  if (!graph) return recorder.end(Break::k_graph, graph_break_text(graph_recorder));
   if (failure_after_mutation(*graph)) return recorder.end(Break::k_mutation_may_fail);
   recorder.finish_aliases();
   std::vector<bool> skip = recorder.audit_skips();
@@ -117,7 +117,7 @@ Capture capture(PyObject* function, PyObject* const* args, size_t nargs, PyObjec
   SavedError error;
   DisarmedScope disarmed;
   if (hook_suspensions() != suspensions) recorder.end(Break::k_foreign_frame, "near the end of the C stack");
-  if (graph_recorder.broken()) recorder.end(Break::k_graph, graph_recorder.break_detail());
+  if (graph_recorder.broken()) recorder.end(Break::k_graph, graph_break_text(graph_recorder));
   if (out.result == nullptr) recorder.end(Break::k_exception);
   if (!recorder.ended()) {
     try {

@@ -223,8 +223,7 @@ PyObject* entries(PyObject* object, PyObject*) {
     const Entry& e = *s.entries[i];
     Ref guards = Ref::steal(list_of_lines(e.guards().text()));
     const std::string graph = ir::print(e.graph());
-    Ref row = Ref::steal(guards ? Py_BuildValue("{s:s#,s:n,s:O,s:K,s:n}", "graph", graph.data(),
-                                                static_cast<Py_ssize_t>(graph.size()), "nodes",
+    Ref row = Ref::steal(guards ? Py_BuildValue("{s:s,s:n,s:O,s:K,s:n}", "graph", graph.c_str(), "nodes",
                                                 static_cast<Py_ssize_t>(e.graph().nodes.size()), "guards", guards.get(),
                                                 "hits", static_cast<unsigned long long>(s.hits[i]), "effects",
                                                 static_cast<Py_ssize_t>(e.effect_count()))

@@ -60,8 +60,8 @@ PyObject* context_manager_method(PyObject* manager, const char* name, bool exit_
     const char* type = Py_TYPE(manager)->tp_name;
     const char* kind = async ? "asynchronous context manager" : "context manager";
     if (exit_of_pair) {
-      PyErr_Format(PyExc_TypeError, "'%.200s' object does not support the %s protocol (missed %s method)", type,
-                   kind, name);
+      PyErr_Format(PyExc_TypeError, "'%.200s' object does not support the %s protocol (missed %s method)",
+                   type, kind, name);
     } else {
       PyErr_Format(PyExc_TypeError, "'%.200s' object does not support the %s protocol", type, kind);
     }

@@ -8,7 +8,9 @@ constexpr int kConversionStr = 0x1;
 constexpr int kConversionRepr = 0x2;
 constexpr int kConversionAscii = 0x3;
 
-bool iterable_at_all(PyObject* object) { return Py_TYPE(object)->tp_iter != nullptr || PySequence_Check(object); }
+bool iterable_at_all(PyObject* object) {
+  return Py_TYPE(object)->tp_iter != nullptr || PySequence_Check(object);
+}
 
 // Splits the rest of an iterator: top[-1] = list of the middle, below it the `after` last ones.
 int unpack_rest(PyObject* iterator, int count, int after, PyObject** top) {
@@ -16,8 +18,8 @@ int unpack_rest(PyObject* iterator, int count, int after, PyObject** top) {
   if (rest == nullptr) return -1;
   const Py_ssize_t size = PyList_GET_SIZE(rest);
   if (size < after) {
-    PyErr_Format(PyExc_ValueError, "not enough values to unpack (expected at least %d, got %zd)", count + after,
-                 count + size);
+    PyErr_Format(PyExc_ValueError, "not enough values to unpack (expected at least %d, got %zd)",
+                 count + after, count + size);
     Py_DECREF(rest);
     return -1;
   }
@@ -37,7 +39,8 @@ PyObject* build_set(PyObject* const* items, int count) {
   return set;
 }
 
-PyObject* build_map(PyObject* const* keys, int key_stride, PyObject* const* values, int value_stride, int count) {
+PyObject* build_map(PyObject* const* keys, int key_stride, PyObject* const* values, int value_stride,
+                    int count) {
   PyObject* dict = count > 5 ? _PyDict_NewPresized(count) : PyDict_New();
   for (int i = 0; dict != nullptr && i < count; ++i) {
     if (PyDict_SetItem(dict, keys[i * key_stride], values[i * value_stride]) < 0) Py_CLEAR(dict);
@@ -65,8 +68,8 @@ int unpack_iterable(PyObject* iterable, int count, int after, PyObject** top) {
       if (after < 0) {
         PyErr_Format(PyExc_ValueError, "not enough values to unpack (expected %d, got %d)", count, got);
       } else {
-        PyErr_Format(PyExc_ValueError, "not enough values to unpack (expected at least %d, got %d)", count + after,
-                     got);
+        PyErr_Format(PyExc_ValueError, "not enough values to unpack (expected at least %d, got %d)",
+                     count + after, got);
       }
     }
   } else if (after >= 0) {
@@ -95,7 +98,8 @@ int extend_list(PyObject* list, PyObject* iterable) {
   }
   if (PyErr_ExceptionMatches(PyExc_TypeError) && !iterable_at_all(iterable)) {
     PyErr_Clear();
-    PyErr_Format(PyExc_TypeError, "Value after * must be an iterable, not %.200s", Py_TYPE(iterable)->tp_name);
+    PyErr_Format(PyExc_TypeError, "Value after * must be an iterable, not %.200s",
+                 Py_TYPE(iterable)->tp_name);
   }
   return -1;
 }

@@ -10,7 +10,8 @@ namespace flashpoint {
 
 PyObject* build_set(PyObject* const* items, int count);
 // keys and values are read every `stride` items.
-PyObject* build_map(PyObject* const* keys, int key_stride, PyObject* const* values, int value_stride, int count);
+PyObject* build_map(PyObject* const* keys, int key_stride, PyObject* const* values, int value_stride,
+                    int count);
 // Reads `iterable` to its end onto a stack that ends below `top`, the first element topmost; after >= 0: the
 // `count` first elements, one list of what lies between, the `after` last ones.
 int unpack_iterable(PyObject* iterable, int count, int after, PyObject** top);

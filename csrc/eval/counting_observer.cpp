@@ -2,11 +2,14 @@
 
 #include "eval/counting_observer.h"
 
+#include "eval/thread_context.h"
+
 namespace flashpoint {
 namespace {
 
 struct Report {
   std::map<int, long> events;
+  long calls = 0;
   long frames = 0;
   long tags = 0;
   long tags_seen = 0;
@@ -20,6 +23,11 @@ bool end_is_null(Event event) { return event == Event::kNext; }
 
 void CountingObserver::problem(const std::string& text) {
   if (problems_.size() < 20) problems_.push_back(text);
+}
+
+void CountingObserver::count_call() {
+  if (end_at_ >= 0 && calls_ > end_at_) problem("called after the recording ended");
+  if (calls_++ == end_at_) thread_context().observer = nullptr;
 }
 
 void CountingObserver::check_tags(const EvalFrame& frame) {
@@ -37,9 +45,10 @@ void CountingObserver::check_tags(const EvalFrame& frame) {
 }
 
 Pending CountingObserver::before(EvalFrame& frame, const Operands& operands) {
+  count_call();
   events_[static_cast<int>(operands.event)]++;
   check_tags(frame);
-  if (PyErr_Occurred() && operands.event != Event::kGlobal) problem("before with an error set");
+  if (PyErr_Occurred()) problem("before with an error set");
   // A frame that starts near the end of the C stack is reported without ever being entered.
   const bool entered = !open_frames_.empty() && open_frames_.back() == &frame;
   if (!entered && operands.event != Event::kUnsupported) problem("event of a frame that is not innermost");
@@ -50,6 +59,7 @@ Pending CountingObserver::before(EvalFrame& frame, const Operands& operands) {
 }
 
 Tag CountingObserver::after(EvalFrame& frame, const Operands& operands, Pending pending, PyObject* result) {
+  count_call();
   check_tags(frame);
   if (open_events_.empty() || open_events_.back() != operands.event ||
       pending.word + 1 != open_events_.size()) {
@@ -71,13 +81,16 @@ Tag CountingObserver::after(EvalFrame& frame, const Operands& operands, Pending 
 }
 
 PyObject* CountingObserver::enter_frame(EvalFrame& frame) {
+  count_call();
   frames_++;
+  if (PyErr_Occurred()) problem("enter with an error set");
   if (!open_frames_.empty() && frame.caller != open_frames_.back()) problem("wrong caller");
   open_frames_.push_back(&frame);
   return nullptr;
 }
 
 void CountingObserver::leave_frame(EvalFrame& frame, PyObject* result) {
+  count_call();
   if (open_frames_.empty() || open_frames_.back() != &frame) {
     problem("leave of a frame that is not innermost");
   } else {
@@ -87,7 +100,8 @@ void CountingObserver::leave_frame(EvalFrame& frame, PyObject* result) {
 }
 
 void CountingObserver::publish() const {
-  report = {events_, frames_, static_cast<long>(tagged_.size()) - 1, tags_seen_, problems_};
+  report = {events_, calls_, frames_, static_cast<long>(tagged_.size()) - 1, tags_seen_, problems_};
+  if (end_at_ >= 0 && calls_ > end_at_) return;  // it saw the beginning only
   if (!open_frames_.empty()) report.problems.push_back("frames left open");
   if (!open_events_.empty()) report.problems.push_back("events left open");
 }
@@ -110,8 +124,8 @@ PyObject* CountingObserver::last_report() {
   }
   PyObject* result = nullptr;
   if (good) {
-    result = Py_BuildValue("{sOslslslsO}", "events", events, "frames", report.frames, "tags", report.tags,
-                           "tags_seen", report.tags_seen, "problems", problems);
+    result = Py_BuildValue("{sOslslslslsO}", "events", events, "calls", report.calls, "frames", report.frames,
+                           "tags", report.tags, "tags_seen", report.tags_seen, "problems", problems);
   }
   Py_XDECREF(events);
   Py_XDECREF(problems);

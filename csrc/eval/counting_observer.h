@@ -2,7 +2,8 @@
 //
 // Checked: every `after` belongs to the innermost open `before`; frames nest; a null result comes with a
 // Python error exactly where the event allows it; a tag is found only where the value it was given for is
-// (each result gets a fresh tag; at every event all tags of the frame are compared with the slots).
+// (each result gets a fresh tag; at every event all tags of the frame are compared with the slots); no
+// call comes after the recording was ended.
 // A broken promise is counted and its text kept; nothing is raised.
 #pragma once
 
@@ -16,6 +17,8 @@ namespace flashpoint {
 
 class CountingObserver final : public Observer {
  public:
+  // end_at: the number of calls to this observer after which it ends its recording; negative: never.
+  explicit CountingObserver(long end_at = -1) : end_at_(end_at) {}
   Pending before(EvalFrame& frame, const Operands& operands) override;
   Tag after(EvalFrame& frame, const Operands& operands, Pending pending, PyObject* result) override;
   PyObject* enter_frame(EvalFrame& frame) override;
@@ -23,13 +26,17 @@ class CountingObserver final : public Observer {
 
   // Makes this observer's findings the ones last_report() returns.
   void publish() const;
-  // {"events": {number: count}, "frames": n, "tags": n, "tags_seen": n, "problems": [...]}: a new reference.
+  // {"events": {number: count}, "calls": n, "frames": n, "tags": n, "tags_seen": n, "problems": [...]}: a new
+  // reference.
   static PyObject* last_report();
 
  private:
   void problem(const std::string& text);
+  void count_call();
   void check_tags(const EvalFrame& frame);
 
+  const long end_at_;
+  long calls_ = 0;
   std::map<int, long> events_;
   long frames_ = 0;
   long tags_seen_ = 0;

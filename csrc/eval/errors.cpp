@@ -64,7 +64,8 @@ void raise_with_name(PyObject* type, const char* format, PyObject* name) {
   Py_DECREF(exception);
 }
 
-constexpr const char* kUnboundLocal = "cannot access local variable '%s' where it is not associated with a value";
+constexpr const char* kUnboundLocal =
+    "cannot access local variable '%s' where it is not associated with a value";
 constexpr const char* kUnboundFree =
     "cannot access free variable '%s' where it is not associated with a value in enclosing scope";
 
@@ -129,8 +130,8 @@ bool raise_statement(PyThreadState* tstate, PyObject* exception, PyObject* cause
     type = exception;
     value = instantiate(type);
     if (value != nullptr && !PyExceptionInstance_Check(value)) {
-      PyErr_Format(PyExc_TypeError, "calling %R should have returned an instance of BaseException, not %R", type,
-                   Py_TYPE(value));
+      PyErr_Format(PyExc_TypeError, "calling %R should have returned an instance of BaseException, not %R",
+                   type, Py_TYPE(value));
     } else {
       good = value != nullptr;
     }
@@ -172,7 +173,8 @@ int check_except_type(PyObject* type) {
   const Py_ssize_t count = several ? PyTuple_GET_SIZE(type) : 1;
   for (Py_ssize_t i = 0; i < count; ++i) {
     if (PyExceptionClass_Check(several ? PyTuple_GET_ITEM(type, i) : type)) continue;
-    PyErr_SetString(PyExc_TypeError, "catching classes that do not inherit from BaseException is not allowed");
+    PyErr_SetString(PyExc_TypeError,
+                    "catching classes that do not inherit from BaseException is not allowed");
     return -1;
   }
   return 0;
@@ -191,7 +193,9 @@ void raise_unbound_cell(PyCodeObject* code, int slot) {
   }
 }
 
-void raise_name_error(PyObject* name) { raise_with_name(PyExc_NameError, "name '%.200s' is not defined", name); }
+void raise_name_error(PyObject* name) {
+  raise_with_name(PyExc_NameError, "name '%.200s' is not defined", name);
+}
 
 void trace_exception(PyThreadState* tstate, _PyInterpreterFrame* frame) {
   if (tstate->c_tracefunc == nullptr || tstate->tracing) return;

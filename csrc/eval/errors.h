@@ -10,7 +10,7 @@
 namespace flashpoint {
 
 struct Handler {
-  int target;       // in code units
+  int target;  // in code units
   int stack_level;
   bool push_lasti;
 };

@@ -14,7 +14,8 @@
 
 namespace flashpoint {
 
-PyObject* evaluate_plain(ThreadContext& context, PyThreadState* tstate, _PyInterpreterFrame* frame, int throwflag);
+PyObject* evaluate_plain(ThreadContext& context, PyThreadState* tstate, _PyInterpreterFrame* frame,
+                         int throwflag);
 PyObject* evaluate_observed(ThreadContext& context, PyThreadState* tstate, _PyInterpreterFrame* frame,
                             int throwflag);
 

@@ -1,11 +1,10 @@
 #include "eval/events.h"
 
-#include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <vector>
 
-#include "base/check.h"
 #include "base/counters.h"
 #include "eval/evaluate.h"
 
@@ -41,7 +40,7 @@ EventPair begin_event(ThreadContext& context, EvalFrame& frame, const Operands& 
   try {
     pair.pending = observer->before(frame, operands);
     pair.observer = observer;
-  } catch (const InternalError&) {
+  } catch (const std::exception&) {
     drop_observer(context);
   }
   return pair;
@@ -52,26 +51,30 @@ Tag end_event(ThreadContext& context, EvalFrame& frame, const Operands& operands
   if (context.observer != pair.observer) return 0;
   try {
     return pair.observer->after(frame, operands, pair.pending, result);
-  } catch (const InternalError&) {
+  } catch (const std::exception&) {
     drop_observer(context);
     return 0;
   }
 }
 
 PyObject* begin_frame(ThreadContext& context, EvalFrame& frame) {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyObject* answer = nullptr;
   try {
-    return context.observer->enter_frame(frame);
-  } catch (const InternalError&) {
+    answer = context.observer->enter_frame(frame);
+  } catch (const std::exception&) {
     drop_observer(context);
-    return nullptr;
   }
+  PyErr_Restore(type, value, traceback);
+  return answer;
 }
 
 void end_frame(ThreadContext& context, EvalFrame& frame, Observer* observer, PyObject* result) {
   if (observer == nullptr || context.observer != observer) return;
   try {
     observer->leave_frame(frame, result);
-  } catch (const InternalError&) {
+  } catch (const std::exception&) {
     drop_observer(context);
   }
 }
@@ -81,7 +84,11 @@ void report_unsupported(ThreadContext& context, _PyInterpreterFrame* frame, int 
   EvalFrame eval_frame{frame, context.top};
   eval_frame.stack_pointer = _PyFrame_GetStackPointer(frame);
   eval_frame.tags = allocate_tags(frame->f_code->co_nlocalsplus + frame->f_code->co_stacksize + 1);
+  // A frame that throw() resumes starts with an error set; observers never see one in `before`.
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
   begin_event(context, eval_frame, {.event = Event::kUnsupported, .detail = opcode});
+  PyErr_Restore(type, value, traceback);
   release_tags(eval_frame.tags);
 }
 

@@ -19,6 +19,7 @@ struct EventPair {
 EventPair begin_event(ThreadContext& context, EvalFrame& frame, const Operands& operands);
 Tag end_event(ThreadContext& context, EvalFrame& frame, const Operands& operands, const EventPair& pair,
               PyObject* result);
+// enter_frame, with the error that is being thrown into a generator (if any) put aside.
 PyObject* begin_frame(ThreadContext& context, EvalFrame& frame);
 void end_frame(ThreadContext& context, EvalFrame& frame, Observer* observer, PyObject* result);
 

@@ -57,7 +57,8 @@ PyObject* awaitable_iterator(PyObject* object, int where) {
   Ref iterator = Ref::steal(await_protocol(object));
   if (!iterator) {
     PyTypeObject* type = Py_TYPE(object);
-    if ((type->tp_as_async == nullptr || type->tp_as_async->am_await == nullptr) && (where == 1 || where == 2)) {
+    if ((type->tp_as_async == nullptr || type->tp_as_async->am_await == nullptr) &&
+        (where == 1 || where == 2)) {
       PyErr_Format(PyExc_TypeError,
                    "'async with' received an object from %s that does not implement __await__: %.100s",
                    where == 1 ? "__aenter__" : "__aexit__", type->tp_name);

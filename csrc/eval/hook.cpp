@@ -27,6 +27,7 @@ thread_local ThreadContext context;
 // The frame this thread is passing to the previous hook: if that hook chains back to us (two hooks that
 // were each installed over the other), the frame goes to CPython.
 thread_local _PyInterpreterFrame* passing = nullptr;
+thread_local bool armed_by_everywhere = false;
 
 void install(PyInterpreterState* interp) {
   _PyFrameEvalFunction current = _PyInterpreterState_GetEvalFrameFunc(interp);
@@ -43,14 +44,15 @@ void uninstall(PyInterpreterState* interp) {
     if (current != _PyEval_EvalFrameDefault && current != state.previous) state.buried_under = current;
     return;
   }
-  _PyInterpreterState_SetEvalFrameFunc(
-      interp, state.previous == nullptr ? _PyEval_EvalFrameDefault : state.previous);
+  _PyInterpreterState_SetEvalFrameFunc(interp,
+                                       state.previous == nullptr ? _PyEval_EvalFrameDefault : state.previous);
 }
 
 bool wanted() { return state.acquired > 0 || state.everywhere; }
 
 PyObject* pass_on(PyThreadState* tstate, _PyInterpreterFrame* frame, int throwflag) {
-  if (state.previous == nullptr || passing == frame) return _PyEval_EvalFrameDefault(tstate, frame, throwflag);
+  if (state.previous == nullptr || passing == frame)
+    return _PyEval_EvalFrameDefault(tstate, frame, throwflag);
   _PyInterpreterFrame* outer = passing;
   passing = frame;
   PyObject* result = state.previous(tstate, frame, throwflag);
@@ -68,20 +70,32 @@ __attribute__((noinline)) PyObject* run_without_hook(PyThreadState* tstate, _PyI
   return result;
 }
 
+// evaluate_everywhere reaches each thread at the thread's own next frame.
+void follow_everywhere(ThreadContext& here) {
+  if (armed_by_everywhere == state.everywhere) return;
+  if (here.observer != nullptr) return;  // a recording is running; later
+  armed_by_everywhere = here.armed = here.evaluate_unobserved = state.everywhere;
+}
+
 PyObject* hook(PyThreadState* tstate, _PyInterpreterFrame* frame, int throwflag) {
   if (near_stack_end()) [[unlikely]] {
     if (context.armed) report_unsupported(context, frame, RESUME);
+    counters().frames_passed += context.armed;
     return run_without_hook(tstate, frame, throwflag);
   }
   ThreadContext& here = context;
-  if (!here.armed) {
-    if (!state.everywhere) {
-      if (state.acquired == 0) uninstall(tstate->interp);  // we were buried and are uncovered again
+  if (!here.armed || armed_by_everywhere != state.everywhere) [[unlikely]] {
+    follow_everywhere(here);
+    if (!here.armed) {
+      if (!wanted()) uninstall(tstate->interp);  // we were buried and are uncovered again
       return pass_on(tstate, frame, throwflag);
     }
-    here.armed = here.evaluate_unobserved = true;
   }
-  if (tstate->cframe->use_tracing) return pass_on(tstate, frame, throwflag);
+  if (tstate->cframe->use_tracing) {
+    report_unsupported(here, frame, RESUME);
+    counters().frames_passed++;
+    return pass_on(tstate, frame, throwflag);
+  }
   if (here.observer != nullptr) return evaluate_observed(here, tstate, frame, throwflag);
   if (here.evaluate_unobserved) return evaluate_plain(here, tstate, frame, throwflag);
   return pass_on(tstate, frame, throwflag);
@@ -90,6 +104,7 @@ PyObject* hook(PyThreadState* tstate, _PyInterpreterFrame* frame, int throwflag)
 void clear_in_child() {
   context = ThreadContext{};
   passing = nullptr;
+  armed_by_everywhere = false;
   state.acquired = 0;
   state.forks++;
 }
@@ -119,13 +134,15 @@ void hook_release() {
   if (!wanted()) uninstall(PyInterpreterState_Get());
 }
 
+bool hook_installed() { return _PyInterpreterState_GetEvalFrameFunc(PyInterpreterState_Get()) == hook; }
+
 void evaluate_everywhere(bool on) {
   prepare_once();
   state.everywhere = on;
   if (on) {
     install(PyInterpreterState_Get());
   } else {
-    context.armed = context.evaluate_unobserved = false;
+    follow_everywhere(context);
     if (!wanted()) uninstall(PyInterpreterState_Get());
   }
 }
@@ -148,7 +165,9 @@ ArmedScope::~ArmedScope() {
 }
 
 // The observer stays in place: if it ends its recording while the scope is open, that must last.
-DisarmedScope::DisarmedScope() : was_armed_(context.armed), fork_count_(state.forks) { context.armed = false; }
+DisarmedScope::DisarmedScope() : was_armed_(context.armed), fork_count_(state.forks) {
+  context.armed = false;
+}
 
 DisarmedScope::~DisarmedScope() {
   if (fork_count_ == state.forks) context.armed = was_armed_;

@@ -16,5 +16,7 @@ namespace flashpoint {
 // One more armed thread / one less. GIL held.
 void hook_acquire();
 void hook_release();
+// Whether our hook is the one the interpreter calls now.
+bool hook_installed();
 
 }  // namespace flashpoint

@@ -7,8 +7,8 @@ namespace {
 
 PyObject* raise_cannot_import(PyObject* module, PyObject* name, PyObject* package) {
   Ref path = Ref::steal(PyModule_GetFilenameObject(module));
-  Ref shown = package != nullptr ? Ref::share(package)
-                                 : Ref::steal(PyUnicode_FromString("<unknown module name>"));
+  Ref shown =
+      package != nullptr ? Ref::share(package) : Ref::steal(PyUnicode_FromString("<unknown module name>"));
   if (!shown) return nullptr;
   Ref message;
   if (!path || !PyUnicode_Check(path.get())) {
@@ -50,10 +50,11 @@ int raise_bad_star_name(PyObject* module, PyObject* name, bool from_dict) {
   Ref shown = Ref::steal(PyObject_GetAttrString(module, "__name__"));
   if (!shown) return -1;
   if (!PyUnicode_Check(shown.get())) {
-    PyErr_Format(PyExc_TypeError, "module __name__ must be a string, not %.100s", Py_TYPE(shown.get())->tp_name);
+    PyErr_Format(PyExc_TypeError, "module __name__ must be a string, not %.100s",
+                 Py_TYPE(shown.get())->tp_name);
   } else {
-    PyErr_Format(PyExc_TypeError, "%s in %U.%s must be str, not %.100s", from_dict ? "Key" : "Item", shown.get(),
-                 from_dict ? "__dict__" : "__all__", Py_TYPE(name)->tp_name);
+    PyErr_Format(PyExc_TypeError, "%s in %U.%s must be str, not %.100s", from_dict ? "Key" : "Item",
+                 shown.get(), from_dict ? "__dict__" : "__all__", Py_TYPE(name)->tp_name);
   }
   return -1;
 }

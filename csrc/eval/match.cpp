@@ -12,7 +12,8 @@ int add_once(PyObject* seen, PyObject* item) {
   return PySet_Add(seen, item) < 0 ? -1 : 1;
 }
 
-bool append_attribute(PyObject* attributes, PyObject* subject, PyObject* type, PyObject* name, PyObject* seen) {
+bool append_attribute(PyObject* attributes, PyObject* subject, PyObject* type, PyObject* name,
+                      PyObject* seen) {
   const int fresh = add_once(seen, name);
   if (fresh <= 0) {
     if (fresh == 0) {
@@ -29,7 +30,8 @@ bool append_attribute(PyObject* attributes, PyObject* subject, PyObject* type, P
   return PyList_Append(attributes, value.get()) == 0;
 }
 
-bool append_positional(PyObject* attributes, PyObject* subject, PyObject* type, Py_ssize_t count, PyObject* seen) {
+bool append_positional(PyObject* attributes, PyObject* subject, PyObject* type, Py_ssize_t count,
+                       PyObject* seen) {
   const char* type_name = reinterpret_cast<PyTypeObject*>(type)->tp_name;
   bool match_self = false;
   Ref names = Ref::steal(PyObject_GetAttrString(type, "__match_args__"));
@@ -56,7 +58,8 @@ bool append_positional(PyObject* attributes, PyObject* subject, PyObject* type, 
   for (Py_ssize_t i = 0; i < count; ++i) {
     PyObject* name = PyTuple_GET_ITEM(names.get(), i);
     if (!PyUnicode_CheckExact(name)) {
-      PyErr_Format(PyExc_TypeError, "__match_args__ elements must be strings (got %s)", Py_TYPE(name)->tp_name);
+      PyErr_Format(PyExc_TypeError, "__match_args__ elements must be strings (got %s)",
+                   Py_TYPE(name)->tp_name);
       return false;
     }
     if (!append_attribute(attributes, subject, type, name, seen)) return false;

@@ -1,4 +1,4 @@
-// Per-opcode facts of the interpreter we are built for. 3.11 has them only inside the interpreter, so
+// Facts about opcodes of the interpreter we are built for. 3.11 has them only inside the interpreter, so
 // opcodes_tables.c keeps a private copy made from CPython's own header.
 //
 // Read-only, any thread.
@@ -12,8 +12,6 @@ extern "C" {
 
 // The generic opcode of a specialized one (itself for a generic one, 0 for an unused number).
 extern const uint8_t* const fp_opcode_deopt;
-// Number of inline cache units after an instruction, by generic opcode.
-extern const uint8_t* const fp_opcode_caches;
 
 #ifdef __cplusplus
 }

@@ -4,14 +4,16 @@ namespace flashpoint {
 namespace {
 
 PyObject* power(PyObject* left, PyObject* right) { return PyNumber_Power(left, right, Py_None); }
-PyObject* inplace_power(PyObject* left, PyObject* right) { return PyNumber_InPlacePower(left, right, Py_None); }
+PyObject* inplace_power(PyObject* left, PyObject* right) {
+  return PyNumber_InPlacePower(left, right, Py_None);
+}
 
 }  // namespace
 
-static_assert(NB_ADD == 0 && NB_AND == 1 && NB_FLOOR_DIVIDE == 2 && NB_LSHIFT == 3 && NB_MATRIX_MULTIPLY == 4 &&
-              NB_MULTIPLY == 5 && NB_REMAINDER == 6 && NB_OR == 7 && NB_POWER == 8 && NB_RSHIFT == 9 &&
-              NB_SUBTRACT == 10 && NB_TRUE_DIVIDE == 11 && NB_XOR == 12 && NB_INPLACE_ADD == 13 &&
-              NB_INPLACE_XOR == 25);
+static_assert(NB_ADD == 0 && NB_AND == 1 && NB_FLOOR_DIVIDE == 2 && NB_LSHIFT == 3 &&
+              NB_MATRIX_MULTIPLY == 4 && NB_MULTIPLY == 5 && NB_REMAINDER == 6 && NB_OR == 7 &&
+              NB_POWER == 8 && NB_RSHIFT == 9 && NB_SUBTRACT == 10 && NB_TRUE_DIVIDE == 11 && NB_XOR == 12 &&
+              NB_INPLACE_ADD == 13 && NB_INPLACE_XOR == 25);
 
 const binaryfunc binary_operations[kBinaryOperations] = {
     PyNumber_Add,

@@ -7,7 +7,8 @@ void recompute_eval_breaker(PyInterpreterState* interp) {
   _ceval_state& ceval = interp->ceval;
   const bool needed =
       _Py_atomic_load_relaxed(&ceval.gil_drop_request) ||
-      (_Py_atomic_load_relaxed(&interp->runtime->ceval.signals_pending) && _Py_ThreadCanHandleSignals(interp)) ||
+      (_Py_atomic_load_relaxed(&interp->runtime->ceval.signals_pending) &&
+       _Py_ThreadCanHandleSignals(interp)) ||
       (_Py_atomic_load_relaxed(&ceval.pending.calls_to_do) && _Py_ThreadCanHandlePendingCalls()) ||
       ceval.pending.async_exc;
   _Py_atomic_store_relaxed(&ceval.eval_breaker, needed);

@@ -16,8 +16,8 @@ struct ThreadContext {
   // When a recording ends (observer cleared) while frames are still running, the evaluator hands them to
   // CPython at the next instruction boundary. Tests set this to keep evaluating without an observer.
   bool evaluate_unobserved = false;
-  uint64_t instructions = 0;                // run by the evaluator on this thread; not saved by scopes
-  uint64_t hand_over_at = ~uint64_t{0};     // tests: hand over the frame that reaches this count
+  uint64_t instructions = 0;             // run by the evaluator on this thread; not saved by scopes
+  uint64_t hand_over_at = ~uint64_t{0};  // tests: hand over the frame that reaches this count
 };
 
 ThreadContext& thread_context();

@@ -11,6 +11,8 @@
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <c10/core/impl/TorchDispatchModeTLS.h>
 
+#include <torch/csrc/autograd/anomaly_mode.h>
+
 #include "ir/node_state.h"
 #include "py/ref.h"
 
@@ -31,6 +33,7 @@ GlobalState GlobalState::now() {
   s.tls_included = (tls.included_ - tracer).raw_repr();
   s.tls_excluded = (tls.excluded_ - tracer).raw_repr();
   s.flags = ir::global_flags();
+  s.anomaly_mode = torch::autograd::AnomalyMode::is_enabled();
   return s;
 }
 

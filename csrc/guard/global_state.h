@@ -15,6 +15,7 @@ struct GlobalState {
   bool inference_mode = false;
   bool torch_function_enabled = true;
   bool autocast_cache = true;
+  bool anomaly_mode = false;
   int16_t default_dtype = 0;
   int16_t autocast_dtype_cpu = 0;
   int16_t autocast_dtype_cuda = 0;

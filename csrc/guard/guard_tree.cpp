@@ -129,6 +129,8 @@ PyObject* GuardTree::fetch(const Node& n, PyObject* const* args, size_t nargs) {
     }
     case Step::kFuncKwDefaults:
       return PyFunction_Check(p) ? PyFunction_GET_KW_DEFAULTS(p) : nullptr;
+    case Step::kFuncAnnotations:
+      return PyFunction_Check(p) ? PyFunction_GetAnnotations(p) : nullptr;
     case Step::kFuncGlobals:
       return PyFunction_Check(p) ? PyFunction_GET_GLOBALS(p) : nullptr;
     case Step::kMethodFunc:
@@ -233,7 +235,13 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
       return *slot == nullptr ? item(1) == Py_Ellipsis : primitives_equal(*slot, item(1));
     }
     case CheckKind::kFuncState: {
-      if (!PyFunction_Check(v) || PyFunction_GET_CODE(v) != item(0)) return false;
+      if (!PyFunction_Check(v)) return false;
+      if (PyFunction_GET_CODE(v) != item(0)) {
+        // The same source compiled again is as good.
+        const int equal = PyObject_RichCompareBool(PyFunction_GET_CODE(v), item(0), Py_EQ);
+        if (equal < 0) PyErr_Clear();
+        if (equal != 1) return false;
+      }
       PyObject* defaults = PyFunction_GET_DEFAULTS(v);
       const Py_ssize_t n = defaults == nullptr ? 0 : PyTuple_GET_SIZE(defaults);
       PyObject* kw = PyFunction_GET_KW_DEFAULTS(v);
@@ -270,8 +278,26 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
     }
     case CheckKind::kTensor:
       return metas_[c.number].matches(v);
-    case CheckKind::kNoDict:
-      return py::instance_dict(v) == nullptr;
+    case CheckKind::kInstanceLacks: {
+      PyObject* dict = py::instance_dict(v);
+      return dict == nullptr || dict_get(dict, operand) == nullptr;
+    }
+    case CheckKind::kFunctionAttribute: {
+      if (!PyFunction_Check(v)) return false;
+      Ref value = Ref::steal(PyObject_GenericGetAttr(v, item(0)));
+      if (!value) PyErr_Clear();
+      return value && primitives_equal(value.get(), item(1));
+    }
+    case CheckKind::kRangeIs: {
+      if (!PyRange_Check(v)) return false;
+      const char* const names[] = {"start", "stop", "step"};
+      for (int i = 0; i < 3; ++i) {
+        Ref part = Ref::steal(PyObject_GetAttrString(v, names[i]));
+        if (!part) PyErr_Clear();
+        if (!part || !primitives_equal(part.get(), item(i))) return false;
+      }
+      return true;
+    }
     case CheckKind::kNoGrad: {
       Ref grad = Ref::steal(PyObject_GetAttrString(v, "grad"));
       if (!grad) PyErr_Clear();

@@ -25,6 +25,7 @@ Graph without_dead_code(Graph graph, const std::vector<bool>& keep_impure) {
 
   std::vector<ValueId> renamed(graph.values.size(), kNoValue);
   std::vector<Value> values;
+  values.reserve(graph.values.size());
   const auto move_value = [&](ValueId id, int32_t node) {
     renamed[static_cast<size_t>(id)] = static_cast<ValueId>(values.size());
     values.push_back(std::move(graph.values[static_cast<size_t>(id)]));
@@ -38,6 +39,7 @@ Graph without_dead_code(Graph graph, const std::vector<bool>& keep_impure) {
     inputs.push_back(input);
   }
   std::vector<Node> nodes;
+  nodes.reserve(graph.nodes.size());
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     if (!live[i]) continue;
     Node node = std::move(graph.nodes[i]);

@@ -1,6 +1,7 @@
 // Private bindings to record, print, parse and replay graphs without the evaluator: for tests and tools.
 //
-//   _graph_record(fn, *tensors)   -> (Graph, result of fn); the tensors are inputs 0..n-1
+//   _graph_record(fn, *tensors, max_nodes=200000)
+//                                 -> (Graph, result of fn); the tensors are inputs 0..n-1
 //   _graph_parse(text)            -> Graph; ValueError when the text is malformed or fails the verifier
 //   _graph_constant(fn)           -> fn() run unseen, its tensor registered as a literal
 //   _graph_location(text)         sets the source location of the nodes that follow on this thread
@@ -278,7 +279,10 @@ bool collect_tensors(PyObject* object, std::vector<at::Tensor>& tensors) {
   return true;  // other results are not the graph's business
 }
 
-PyObject* graph_record(PyObject*, PyObject* const* args, Py_ssize_t count) {
+PyObject* graph_record(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* kwnames) {
+  GraphRecorder::Options options;
+  if (kwnames != nullptr && PyTuple_GET_SIZE(kwnames) == 1) options.max_nodes = PyLong_AsLong(args[count]);
+  if (PyErr_Occurred()) return nullptr;
   if (count < 1) {
     PyErr_SetString(PyExc_TypeError, "[flashpoint._C] _graph_record(fn, *tensors)");
     return nullptr;
@@ -287,7 +291,8 @@ PyObject* graph_record(PyObject*, PyObject* const* args, Py_ssize_t count) {
     std::vector<at::Tensor> inputs;
     if (!take_tensors(args + 1, count - 1, inputs)) return nullptr;
     TestPositions positions;
-    GraphRecorder recorder({.positions = &positions});
+    options.positions = &positions;
+    GraphRecorder recorder(options);
     for (size_t i = 0; i < inputs.size(); ++i) recorder.register_input(inputs[i], static_cast<int>(i));
     inputs.clear();
     const ActiveRecording outer = std::exchange(active, {&recorder, &positions});
@@ -373,7 +378,8 @@ PyObject* graph_enable(PyObject*, PyObject* enabled) {
 PyObject* graph_enabled(PyObject*, PyObject*) { return PyBool_FromLong(is_dispatch_enabled()); }
 
 PyMethodDef functions[] = {
-    {"_graph_record", fastcall<graph_record>(), METH_FASTCALL, "Records fn(*tensors): (Graph, result)."},
+    {"_graph_record", fastcall<graph_record>(), METH_FASTCALL | METH_KEYWORDS,
+     "Records fn(*tensors): (Graph, result)."},
     {"_graph_parse", graph_parse, METH_O, "Reads a graph from text."},
     {"_graph_hidden", graph_hidden, METH_O, "Calls fn() hidden from recordings."},
     {"_graph_constant", graph_constant, METH_O, "Calls fn() hidden and registers its tensor as a literal."},

@@ -7,7 +7,10 @@
 
 namespace flashpoint {
 
-bool is_tensor(PyObject* object) { return THPVariable_Check(object); }
+// Not THPVariable_Check: isinstance() asks the object for __class__, which may be Python code.
+bool is_tensor(PyObject* object) {
+  return PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(THPVariableClass));
+}
 
 bool is_plain_tensor(PyObject* object) { return THPVariable_CheckExact(object); }
 

@@ -7,6 +7,7 @@
 #include "record/graph_recorder.h"
 #include "record/recorder.h"
 #include "record/rules/rules.h"
+#include "record/tracer_mode.h"
 
 namespace flashpoint {
 
@@ -44,6 +45,12 @@ PyObject* cache_of(PyObject* wrapper) {
 Pending Recorder::call(EvalFrame& frame, const Operands& o) {
   Pending pending;
   resolve_call(frame, o.a, o.args, o.nargs, o.kwnames, pending, 0);
+  if (pending.word == kPendingLiteral && !ended_) {
+    // The fill of a literal does not show at the dispatcher; its steps are no part of the graph.
+    NoTracerDispatchMode hidden;
+    pending.answer = PyObject_Vectorcall(o.a, o.args, o.nargs, o.kwnames);
+    if (pending.answer == nullptr) PyErr_Clear();  // the evaluator makes the call, and it raises again
+  }
   return pending;
 }
 
@@ -85,7 +92,8 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     const NodeId node = node_of(f);
     const bool receiver = self != nullptr && !PyModule_Check(self) && !(c->m_ml->ml_flags & METH_STATIC) &&
                           !Py_IS_TYPE(self, &PyCapsule_Type);
-    if (receiver && node != kNoNode && !PyType_Check(self)) {
+    const bool immutable = self != nullptr && (is_primitive(self) || PyFrozenSet_CheckExact(self));
+    if (receiver && node != kNoNode && !PyType_Check(self) && !immutable) {
       return end(Break::k_unsupported_argument, "a bound C method that existed before the call");
     }
     if (receiver && (!PyType_Check(self) || row.rule == Rule::kObjectNew || row.rule == Rule::kReduce)) {

@@ -4,15 +4,10 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/jit_type.h>
 
-#include <algorithm>
-#include <map>
 #include <string_view>
 
 #include "base/check.h"
 #include "base/counters.h"
-#include "ir/constants.h"
-#include "ir/dead_code.h"
-#include "ir/printer.h"
 #include "ir/tensor_literal.h"
 #include "ir/verifier.h"
 
@@ -103,11 +98,21 @@ c10::IValue wrapped_number(const at::TensorBase& tensor) {
   }
 }
 
+bool has_mask(const c10::IValue& indices) {
+  for (const c10::IValue& index : indices.toListRef()) {
+    if (!index.isTensor() || !index.toTensor().defined()) continue;
+    const auto type = index.toTensor().scalar_type();
+    if (type == c10::kBool || type == c10::kByte) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 struct GraphRecorder::OpInfo {
   std::string full_name;
-  uint32_t op = 0;
+  bool factory = false;  // makes a tensor from nothing, or from another one's metadata
+  int32_t op = 0;
   size_t arguments = 0;
   size_t returns = 0;
   RuleRow rule;
@@ -120,7 +125,7 @@ struct GraphRecorder::Call {
     bool written;
   };
   const OpInfo* info = nullptr;
-  ir::Node node;
+  LoggedCall* logged = nullptr;
   c10::SmallVector<Touched, 8> touched;
   uint64_t writes = 0;
   bool dynamic = false;
@@ -161,21 +166,18 @@ bool GraphRecorder::is_recordable(const at::TensorBase& tensor, const char* what
   return true;
 }
 
-ir::ValueId GraphRecorder::add_value(ir::Value value, bool dynamic) {
+ir::ValueId GraphRecorder::add_value(const at::TensorBase& tensor, int32_t node, bool dynamic) {
   dynamic_.push_back(dynamic);
-  return graph_.add_value(std::move(value));
+  return log_.add_value(tensor, node);
 }
 
 bool GraphRecorder::register_input(const at::Tensor& tensor, int source) {
   if (broken() || !tensor.defined()) return false;
   if (table_.find(tensor.unsafeGetTensorImpl()) != IdentityTable::kNone) return true;
   if (!is_recordable(tensor, "input")) return false;
-  ir::Value value;
-  value.meta = ir::meta_of(tensor);
-  const ir::ValueId id = add_value(std::move(value), false);
+  const ir::ValueId id = add_value(tensor, ir::kNoNode, false);
   const auto index = table_.add(tensor, id);
-  table_[index].input = static_cast<int32_t>(graph_.inputs.size());
-  graph_.inputs.push_back({id, source});
+  table_[index].input = log_.add_input(id, source);
   return true;
 }
 
@@ -191,21 +193,19 @@ ir::ValueId GraphRecorder::register_constant(const at::Tensor& tensor) {
     break_off(GraphBreak::constant_too_large, std::to_string(tensor.nbytes()) + " bytes");
     return ir::kNoValue;
   }
-  ir::Node node;
-  node.op = graph_.intern_op(ir::op_of(ir::PseudoOp::constant));
-  op_infos_.resize(graph_.ops.size(), -1);
-  node.state = state_;
-  node.args.push_back(ir::Arg::of_constant(ir::make_literal(tensor)));
-  ir::Value value;
-  value.meta = ir::meta_of(tensor);
-  value.meta.strides = ir::contiguous_strides(value.meta.sizes);
-  value.node = node_count();
-  const ir::ValueId id = add_value(std::move(value), false);
-  node.outputs.push_back({false, id, 1});
-  graph_.nodes.push_back(std::move(node));
-  keep_impure_.push_back(true);
-  node_positions_.push_back(options_.positions != nullptr ? options_.positions->current()
-                                                          : ProgramPosition());
+  if (constant_op_ < 0) {
+    constant_op_ = log_.add_op(ir::op_of(ir::PseudoOp::constant));
+    infos_.push_back(nullptr);
+  }
+  const at::Tensor literal = ir::make_literal(tensor);
+  LoggedCall* call = log_.new_call(1, 1);
+  call->op = constant_op_;
+  call->state = state_;
+  log_.note_constant(literal, call->args[0]);
+  if (options_.positions != nullptr) call->position = options_.positions->current();
+  const int32_t node = log_.append(call);
+  const ir::ValueId id = add_value(literal, node, false);
+  call->outputs[0].first = id;
   table_.add(tensor, id);
   return id;
 }
@@ -219,7 +219,7 @@ int GraphRecorder::source_of(const at::Tensor& tensor) const {
   const auto index = tensor.defined() ? table_.find(tensor.unsafeGetTensorImpl()) : IdentityTable::kNone;
   if (index == IdentityTable::kNone) return -1;
   const int32_t input = const_cast<IdentityTable&>(table_)[index].input;
-  return input < 0 ? -1 : graph_.inputs[static_cast<size_t>(input)].source;
+  return input < 0 ? -1 : log_.input(input).source;
 }
 
 bool GraphRecorder::has_dynamic_shape(ir::ValueId value) const {
@@ -247,22 +247,17 @@ bool GraphRecorder::check_seal(const at::Tensor& tensor) {
 
 int GraphRecorder::mark_output(const at::Tensor& tensor) {
   if (!check_seal(tensor)) return -1;
-  graph_.outputs.push_back(value_of(tensor));
-  return static_cast<int>(graph_.outputs.size()) - 1;
+  outputs_.push_back(value_of(tensor));
+  return static_cast<int>(outputs_.size()) - 1;
 }
 
 void GraphRecorder::label_node(int32_t index, std::string_view callable) {
-  if (index < 0 || index >= node_count()) return;
-  std::string name(callable);
-  for (char& c : name) {
-    if (c == ' ') c = '_';
-  }
-  graph_.nodes[static_cast<size_t>(index)].callable = graph_.intern_string(name);
+  if (index >= 0 && index < node_count()) log_.call(index).callable = log_.add_callable(callable);
 }
 
 const ir::OpTraits* GraphRecorder::traits_of_node(int32_t index) const {
-  const int32_t info = op_infos_[graph_.nodes[static_cast<size_t>(index)].op];
-  return info < 0 ? nullptr : &infos_[static_cast<size_t>(info)]->traits;
+  const auto& info = infos_[static_cast<size_t>(log_.call(index).op)];
+  return info == nullptr ? nullptr : &info->traits;
 }
 
 const GraphRecorder::OpInfo& GraphRecorder::info_of(const c10::OperatorHandle& op) {
@@ -281,11 +276,39 @@ const GraphRecorder::OpInfo& GraphRecorder::info_of(const c10::OperatorHandle& o
     if (info->rule.rule == Rule::node && reason != GraphBreak::none) info->rule = {Rule::breaks, reason};
   }
   info->traits = ir::traits_of(op);
-  info->op = graph_.intern_op({name.name, name.overload_name});
-  op_infos_.resize(graph_.ops.size(), -1);
-  op_infos_[info->op] = it->second;
+  info->factory = std::string_view(name.name).ends_with("_like");
+  bool takes_tensor = false;
+  bool takes_options = false;
+  for (const auto& argument : schema.arguments()) {
+    takes_tensor |= argument.type()->kind() == c10::TypeKind::TensorType;
+    takes_options |= argument.name() == "pin_memory";
+  }
+  info->factory |= takes_options && !takes_tensor;
+  info->op = log_.add_op({name.name, name.overload_name});
   infos_.push_back(std::move(info));
   return *infos_.back();
+}
+
+// Plain means: the keys every thread starts with, inference mode and autocast applied, and ours.
+void GraphRecorder::check_dispatch_keys(const OpInfo& info) {
+  const auto keys = c10::impl::tls_local_dispatch_key_set();
+  const bool inference = c10::AutogradState::get_tls_state().get_inference_mode();
+  auto included = c10::default_included_set | c10::DispatchKeySet(kTracerKey);
+  auto excluded = c10::default_excluded_set - c10::autocast_dispatch_keyset;
+  if (inference) {
+    included = included.remove(c10::DispatchKey::ADInplaceOrView);
+    excluded = excluded | c10::autograd_dispatch_keyset;
+  }
+  const auto seen = keys.excluded_ - c10::autocast_dispatch_keyset;
+  if (keys.included_ == included && seen == excluded) return;
+  // torch's Python factories run below autograd. It makes no difference to them: their results have no
+  // history either way. torch.tensor and its kin work there too, but fill what they make by hand.
+  const bool below_autograd =
+      keys.included_ == included && seen == (excluded | c10::autograd_dispatch_keyset_with_ADInplaceOrView);
+  if (below_autograd && info.factory) return;
+  const bool fills = seen.has_all(c10::autograd_dispatch_keyset) &&
+                     (info.traits.fills_nothing || info.full_name == "aten::lift_fresh");
+  break_off(fills ? GraphBreak::invisible_fill : GraphBreak::dispatch_keys, info.full_name);
 }
 
 bool GraphRecorder::ambient_is_plain(const OpInfo& info) {
@@ -298,72 +321,52 @@ bool GraphRecorder::ambient_is_plain(const OpInfo& info) {
   } else if (node_count() >= options_.max_nodes) {
     break_off(GraphBreak::too_many_nodes, std::to_string(options_.max_nodes) + " nodes");
   } else {
-    // Plain means: the keys every thread starts with, inference mode and autocast applied, and ours.
-    const auto keys = c10::impl::tls_local_dispatch_key_set();
-    const bool inference = c10::AutogradState::get_tls_state().get_inference_mode();
-    auto included = c10::default_included_set | c10::DispatchKeySet(kTracerKey);
-    auto excluded = c10::default_excluded_set - c10::autocast_dispatch_keyset;
-    if (inference) {
-      included = included.remove(c10::DispatchKey::ADInplaceOrView);
-      excluded = excluded | c10::autograd_dispatch_keyset;
-    }
-    if (keys.included_ != included || (keys.excluded_ - c10::autocast_dispatch_keyset) != excluded) {
-      // torch.tensor and its kin build their result below autograd, and fill it by hand.
-      const bool builds = info.traits.fills_nothing || info.full_name == "aten::lift_fresh";
-      break_off(builds ? GraphBreak::invisible_fill : GraphBreak::dispatch_keys, info.full_name);
-    }
+    check_dispatch_keys(info);
   }
   return !broken();
 }
 
-bool GraphRecorder::convert_tensor(const c10::IValue& value, bool written, Call& call, ir::Arg& arg) {
+bool GraphRecorder::note_tensor(const c10::IValue& value, bool written, Call& call, LoggedArg& arg) {
   c10::TensorImpl* impl = value.unsafeToTensorImpl();
-  if (impl == c10::UndefinedTensorImpl::singleton()) {
-    arg = ir::Arg::of_constant(value);
-    return true;
-  }
+  if (impl == c10::UndefinedTensorImpl::singleton()) return log_.note_constant(value, arg);
   const auto index = table_.find(impl);
   if (index != IdentityTable::kNone) {
     if (!seal_holds(index, call.info->full_name.c_str())) return false;
     const auto& entry = table_[index];
     call.touched.push_back({index, written});
     call.dynamic |= dynamic_[static_cast<size_t>(entry.value)];
-    arg = ir::Arg::of_value(entry.value);
+    arg.kind = LoggedArg::Kind::kValue;
+    arg.integer = entry.value;
     return true;
   }
   if (impl->is_wrapped_number() && !written) {
-    c10::IValue number = wrapped_number(value.toTensor());
-    if (!number.isNone()) {
-      arg = ir::Arg::wrapped(std::move(number));
-      return true;
-    }
+    const c10::IValue number = wrapped_number(value.toTensor());
+    arg.wrapped = !number.isNone();
+    if (arg.wrapped) return log_.note_constant(number, arg);
   }
-  break_off(GraphBreak::unknown_tensor, call.info->full_name);
+  // A kind of tensor we never record is the better explanation, when that is what it is.
+  if (is_recordable(value.toTensor(), call.info->full_name.c_str())) {
+    break_off(GraphBreak::unknown_tensor, call.info->full_name);
+  }
   return false;
 }
 
-bool GraphRecorder::convert(const c10::IValue& value, bool written, Call& call, ir::Arg& arg) {
-  if (value.isTensor()) return convert_tensor(value, written, call, arg);
-  if (value.isGenerator()) {
-    if (value.toGenerator() != at::detail::getDefaultCPUGenerator()) {
-      break_off(GraphBreak::unsupported_argument, call.info->full_name + " (generator)");
-      return false;
-    }
-  } else if (value.isList() && !value.isIntList() && !value.isDoubleList() && !value.isBoolList()) {
+bool GraphRecorder::note(const c10::IValue& value, bool written, Call& call, LoggedArg& arg) {
+  if (value.isTensor()) return note_tensor(value, written, call, arg);
+  if (value.isList() && !value.isIntList() && !value.isDoubleList() && !value.isBoolList()) {
     const auto items = value.toListRef();
-    std::vector<ir::Arg> list(items.size());
+    arg.kind = LoggedArg::Kind::kList;
+    arg.count = static_cast<uint32_t>(items.size());
+    arg.items = log_.new_items(items.size());
     for (size_t i = 0; i < items.size(); ++i) {
-      if (!convert(items[i], written, call, list[i])) return false;
+      if (!note(items[i], written, call, arg.items[i])) return false;
     }
-    arg = ir::Arg::of_list(std::move(list));
     return true;
   }
-  if (!ir::is_representable(value)) {
-    break_off(GraphBreak::unsupported_argument, call.info->full_name + " (" + value.tagKind() + ")");
-    return false;
-  }
-  arg = ir::Arg::of_constant(value);
-  return true;
+  const bool foreign = value.isGenerator() && value.toGenerator() != at::detail::getDefaultCPUGenerator();
+  if (!foreign && log_.note_constant(value, arg)) return true;
+  break_off(GraphBreak::unsupported_argument, call.info->full_name + " (" + value.tagKind() + ")");
+  return false;
 }
 
 bool GraphRecorder::is_number_store(const OpInfo& info, const std::vector<c10::IValue>& stack) {
@@ -392,61 +395,53 @@ bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<
   call.writes = ir::writes_of_call(info.traits, [&](size_t i) {
     return i < info.arguments && arguments[i].isBool() && arguments[i].toBool();
   });
-  call.node.args.resize(info.arguments);
+  call.logged = log_.new_call(info.arguments, info.returns);
   for (size_t i = 0; i < info.arguments; ++i) {
     const bool written = (call.writes >> (i < 63 ? i : 63)) & 1;
-    if (!convert(arguments[i], written, call, call.node.args[i])) return false;
+    if (!note(arguments[i], written, call, call.logged->args[i])) return false;
   }
   // The data of a fresh `empty` may have been filled by hand: that is how torch.tensor builds its result.
   if (info.full_name == "aten::lift_fresh" && !call.touched.empty()) {
-    const auto& entry = table_[call.touched[0].index];
-    const int32_t producer = graph_.values[static_cast<size_t>(entry.value)].node;
-    const bool literal =
-        producer != ir::kNoNode && op_infos_[graph_.nodes[static_cast<size_t>(producer)].op] < 0;
-    if (producer != ir::kNoNode && !literal) {
+    const int32_t producer = log_.producer(table_[call.touched[0].index].value);
+    if (producer != ir::kNoNode && log_.call(producer).op != constant_op_) {
       break_off(GraphBreak::invisible_fill, info.full_name);
       return false;
     }
   }
-  if (state_reader_.changed()) state_ = graph_.intern_state(state_reader_.state());
-  call.node.op = info.op;
-  call.node.state = state_;
-  call.dynamic |= info.traits.dynamic_shape;
+  if (state_reader_.changed()) state_ = log_.add_state(state_reader_.state());
+  call.logged->op = info.op;
+  call.logged->state = state_;
+  if (options_.positions != nullptr) call.logged->position = options_.positions->current();
+  // Indexing has a shape that depends on data only when an index is a mask.
+  const bool index = info.full_name == "aten::index.Tensor";
+  call.dynamic |= info.traits.dynamic_shape && (!index || has_mask(arguments[1]));
   return true;
 }
 
-void GraphRecorder::settle_mutations(Call& call, int32_t node) {
+void GraphRecorder::settle_mutations(Call& call) {
   for (const auto& touched : call.touched) {
     auto& entry = table_[touched.index];
     // A version that moved tells of a write the schema does not declare.
     if (!touched.written && version_of(entry.get()) == entry.seal.version) continue;
     call.returned_own_argument = false;
-    if (entry.ambiguous) {
-      break_off(GraphBreak::ambiguous_alias, call.info->full_name);
-      return;
-    }
     const void* storage = entry.storage;
     if (entry.alive()) table_.reseal(touched.index);
-    auto& mutates = graph_.nodes[static_cast<size_t>(node)].mutates;
     table_.reseal_sharing(storage, [&](IdentityTable::Index, IdentityTable::Entry& sharing) {
       if (sharing.ambiguous) break_off(GraphBreak::ambiguous_alias, call.info->full_name);
-      if (sharing.input < 0) return;
-      const ir::ValueId input = graph_.inputs[static_cast<size_t>(sharing.input)].value;
-      const auto at = std::lower_bound(mutates.begin(), mutates.end(), input);
-      if (at == mutates.end() || *at != input) mutates.insert(at, input);
+      if (sharing.input >= 0) log_.add_write(*call.logged, sharing.input);
     });
   }
 }
 
 void GraphRecorder::add_output_tensor(const at::Tensor& tensor, Call& call, int32_t node) {
-  ir::Value value;
-  value.node = node;
-  if (tensor.defined()) value.meta = ir::meta_of(tensor);
-  const ir::ValueId id = add_value(std::move(value), call.dynamic);
+  const auto known = tensor.defined() ? table_.find(tensor.unsafeGetTensorImpl()) : IdentityTable::kNone;
+  if (tensor.defined() && known == IdentityTable::kNone &&
+      !is_recordable(tensor, call.info->full_name.c_str())) {
+    return;
+  }
+  const ir::ValueId id = add_value(tensor, node, call.dynamic);
   if (!tensor.defined()) return;
-  const auto known = table_.find(tensor.unsafeGetTensorImpl());
   if (known == IdentityTable::kNone) {
-    if (!is_recordable(tensor, call.info->full_name.c_str())) return;
     call.returned_own_argument = false;
     table_.add(tensor, id);
     return;
@@ -463,8 +458,8 @@ void GraphRecorder::add_output_tensor(const at::Tensor& tensor, Call& call, int3
   }
 }
 
-bool GraphRecorder::add_output(const c10::IValue& value, Call& call, int32_t node, ir::Output& output) {
-  output.first = static_cast<ir::ValueId>(graph_.values.size());
+bool GraphRecorder::add_output(const c10::IValue& value, Call& call, int32_t node, LoggedOutput& output) {
+  output.first = log_.value_count();
   if (value.isTensor()) {
     add_output_tensor(value.toTensor(), call, node);
   } else if (value.isNone()) {
@@ -482,17 +477,12 @@ bool GraphRecorder::add_output(const c10::IValue& value, Call& call, int32_t nod
 
 void GraphRecorder::end_call(const std::vector<c10::IValue>& stack, Call& call) {
   const OpInfo& info = *call.info;
-  const int32_t node = node_count();
-  graph_.nodes.push_back(std::move(call.node));
-  node_positions_.push_back(options_.positions != nullptr ? options_.positions->current()
-                                                          : ProgramPosition());
-  keep_impure_.push_back(true);
-  settle_mutations(call, node);
-  c10::SmallVector<ir::Output, 1> outputs(info.returns);
+  const int32_t node = log_.append(call.logged);
+  settle_mutations(call);
   const c10::IValue* results = stack.data() + (stack.size() - info.returns);
-  for (size_t i = 0; i < info.returns && !broken(); ++i) add_output(results[i], call, node, outputs[i]);
-  graph_.nodes[static_cast<size_t>(node)].outputs = std::move(outputs);
-  if (info.returns > 0 && call.writes == 0 && call.returned_own_argument) keep_impure_.back() = false;
+  for (size_t i = 0; i < info.returns && !broken(); ++i)
+    add_output(results[i], call, node, call.logged->outputs[i]);
+  call.logged->no_op = info.returns > 0 && call.writes == 0 && call.returned_own_argument;
   ++counters().ops_recorded;
 }
 
@@ -502,7 +492,8 @@ void GraphRecorder::record(const c10::OperatorHandle& op, c10::DispatchKeySet ke
     try {
       step();
     } catch (const std::exception& error) {
-      break_off(GraphBreak::internal_error, error.what());
+      const std::string_view text = error.what();
+      break_off(GraphBreak::internal_error, std::string(text.substr(0, text.find('\n'))));
       ++counters().internal_errors;
     }
   };
@@ -519,16 +510,6 @@ void GraphRecorder::record(const c10::OperatorHandle& op, c10::DispatchKeySet ke
   guarded([&] { end_call(*stack, call); });
 }
 
-void GraphRecorder::describe_positions() {
-  std::map<std::pair<const void*, int32_t>, uint32_t> known;
-  for (size_t i = 0; i < graph_.nodes.size(); ++i) {
-    const ProgramPosition& position = node_positions_[i];
-    const auto [it, is_new] = known.try_emplace({position.code, position.instruction}, 0);
-    if (is_new) it->second = graph_.append_string(options_.positions->describe(position));
-    graph_.nodes[i].location = it->second;
-  }
-}
-
 std::unique_ptr<ir::Graph> GraphRecorder::finish(c10::ArrayRef<at::Tensor> outputs) {
   FP_CHECK(!finished_, "a recording is finished once");
   finished_ = true;
@@ -541,8 +522,7 @@ std::unique_ptr<ir::Graph> GraphRecorder::finish(c10::ArrayRef<at::Tensor> outpu
     if (table_[index].input >= 0 && table_[index].alive()) seal_holds(index, "an input at the end");
   }
   if (broken()) return nullptr;
-  if (options_.positions != nullptr) describe_positions();
-  auto graph = std::make_unique<ir::Graph>(ir::without_dead_code(std::move(graph_), keep_impure_));
+  auto graph = std::make_unique<ir::Graph>(log_.build(outputs_, options_.positions));
 #ifdef FLASHPOINT_DEBUG
   const std::string violation = ir::verify(*graph);
   FP_CHECK(violation.empty(), violation);

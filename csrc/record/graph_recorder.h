@@ -28,6 +28,7 @@
 #include "ir/schema.h"
 #include "record/graph_breaks.h"
 #include "record/identity_table.h"
+#include "record/op_log.h"
 #include "record/tracer_mode.h"
 
 namespace at {
@@ -35,20 +36,6 @@ class Tensor;
 }
 
 namespace flashpoint {
-
-// Where in the program an operator was called; opaque to the recorder.
-struct ProgramPosition {
-  const void* code = nullptr;
-  int32_t instruction = 0;
-  bool operator==(const ProgramPosition&) const = default;
-};
-
-class PositionSource {
- public:
-  virtual ~PositionSource() = default;
-  virtual ProgramPosition current() noexcept = 0;                     // per node; GIL released
-  virtual std::string describe(const ProgramPosition& position) = 0;  // "model.py:12"; in finish()
-};
 
 class GraphRecorder final : public TracerSink {
  public:
@@ -87,7 +74,7 @@ class GraphRecorder final : public TracerSink {
   // The tensor leaves the graph here. Returns its output position, -1 on break.
   int mark_output(const at::Tensor& tensor);
 
-  int32_t node_count() const { return static_cast<int32_t>(graph_.nodes.size()); }
+  int32_t node_count() const { return log_.call_count(); }
   // Names the torch-level callable of which node `index` is the only operator.
   void label_node(int32_t index, std::string_view callable);
   // The operator's traits, for callers that decide on effects; null for pseudo-operators.
@@ -114,30 +101,30 @@ class GraphRecorder final : public TracerSink {
   struct Call;
 
   const OpInfo& info_of(const c10::OperatorHandle& op);
+  void check_dispatch_keys(const OpInfo& info);
   bool ambient_is_plain(const OpInfo& info);
+  void check_dispatch_keys(const OpInfo& info);
   bool is_number_store(const OpInfo& info, const std::vector<c10::IValue>& stack);
   bool begin_call(const c10::OperatorHandle& op, const std::vector<c10::IValue>& stack, Call& call);
-  bool convert(const c10::IValue& value, bool written, Call& call, ir::Arg& arg);
-  bool convert_tensor(const c10::IValue& value, bool written, Call& call, ir::Arg& arg);
+  bool note(const c10::IValue& value, bool written, Call& call, LoggedArg& arg);
+  bool note_tensor(const c10::IValue& value, bool written, Call& call, LoggedArg& arg);
   void end_call(const std::vector<c10::IValue>& stack, Call& call);
-  void settle_mutations(Call& call, int32_t node);
-  bool add_output(const c10::IValue& value, Call& call, int32_t node, ir::Output& output);
+  void settle_mutations(Call& call);
+  bool add_output(const c10::IValue& value, Call& call, int32_t node, LoggedOutput& output);
   void add_output_tensor(const at::Tensor& tensor, Call& call, int32_t node);
   bool is_recordable(const at::TensorBase& tensor, const char* what);
   bool seal_holds(IdentityTable::Index index, const char* what);
-  ir::ValueId add_value(ir::Value value, bool dynamic);
-  void describe_positions();
+  ir::ValueId add_value(const at::TensorBase& tensor, int32_t node, bool dynamic);
 
   Options options_;
   std::thread::id thread_;
   int graph_task_;
-  ir::Graph graph_;
+  int32_t constant_op_ = -1;  // the log's op index of flashpoint.constant, once there is one
+  OpLog log_;
   IdentityTable table_;
-  std::vector<bool> dynamic_;      // per value
-  std::vector<bool> keep_impure_;  // per node: false when it proved to be a no-op
-  std::vector<ProgramPosition> node_positions_;
-  std::vector<int32_t> op_infos_;  // Graph::ops index -> infos_ index, -1 for pseudo-operators
-  std::vector<std::unique_ptr<OpInfo>> infos_;
+  std::vector<ir::ValueId> outputs_;
+  std::vector<bool> dynamic_;                            // per value
+  std::vector<std::unique_ptr<OpInfo>> infos_;           // by the log's op index; null for pseudo-operators
   std::unordered_map<const void*, int32_t> info_index_;  // by the address of the operator's name
   ir::StateReader state_reader_;
   uint32_t state_ = 0;

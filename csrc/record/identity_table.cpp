@@ -10,7 +10,25 @@ IdentityTable::Index IdentityTable::add(const at::TensorBase& tensor, ir::ValueI
   entries_.push_back(std::move(entry));
   index_[tensor.unsafeGetTensorImpl()] = i;
   link(i, entries_.back().seal.storage);
+  unswept_.push_back(i);
+  if (unswept_.size() >= sweep_at_) sweep();
   return i;
+}
+
+// Whenever the list has doubled, so that a program that keeps its tensors pays a constant price for each.
+void IdentityTable::sweep() {
+  size_t kept = 0;
+  for (const Index i : unswept_) {
+    Entry& entry = (*this)[i];
+    if (entry.alive()) {
+      unswept_[kept++] = i;
+    } else {
+      index_.erase(entry.impl._unsafe_get_target());
+      entry.impl.reset();
+    }
+  }
+  unswept_.resize(kept);
+  sweep_at_ = 2 * kept + kSweepEvery;
 }
 
 void IdentityTable::link(Index i, const void* storage) {

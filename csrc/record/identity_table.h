@@ -1,8 +1,9 @@
 // Which tensors of the running program are which values of the graph under construction.
 //
-// Identity is the TensorImpl. An entry holds it weakly: the address is not reused while the entry lives,
-// and the data is freed exactly when eager execution frees it (only the impl's own ~200 bytes stay). One
-// chain per storage links the entries that share it, so that a mutation reaches every view.
+// Identity is the TensorImpl. An entry holds it weakly: the address is not reused while the table knows it,
+// and the data is freed exactly when eager execution frees it; only the impl's own ~200 bytes stay, until
+// the next sweep finds the tensor dead and forgets it. One chain per storage links the entries that share
+// it, so that a mutation reaches every view.
 //
 // Threads: the recording's; no GIL needed.
 #pragma once
@@ -21,6 +22,7 @@ class IdentityTable {
  public:
   using Index = int32_t;
   static constexpr Index kNone = -1;
+  static constexpr size_t kSweepEvery = 64;
 
   using WeakImpl = c10::weak_intrusive_ptr<c10::TensorImpl, c10::UndefinedTensorImpl>;
 
@@ -39,6 +41,13 @@ class IdentityTable {
     const c10::TensorImpl& get() const { return *impl._unsafe_get_target(); }
   };
 
+  IdentityTable() {
+    // As in OpLog: room from the start, so that growth does not land in the holes tensors leave.
+    entries_.reserve(2048);
+    index_.reserve(2048);
+    heads_.reserve(2048);
+  }
+
   Index find(const c10::TensorImpl* impl) const {
     const auto it = index_.find(impl);
     return it == index_.end() ? kNone : it->second;
@@ -46,6 +55,7 @@ class IdentityTable {
   Index add(const at::TensorBase& tensor, ir::ValueId value);
   Entry& operator[](Index i) { return entries_[static_cast<size_t>(i)]; }
   size_t size() const { return entries_.size(); }
+  void clear() { *this = IdentityTable(); }
 
   // Takes a new seal of every living entry on `storage` and calls `visit` with each entry of an input on
   // it, alive or not. A null storage has no chain.
@@ -64,10 +74,13 @@ class IdentityTable {
 
  private:
   void link(Index i, const void* storage);
+  void sweep();
 
   ska::flat_hash_map<const c10::TensorImpl*, Index> index_;
   ska::flat_hash_map<const void*, Index> heads_;
   std::vector<Entry> entries_;
+  std::vector<Index> unswept_;  // entries that were alive at the last sweep, and those added since
+  size_t sweep_at_ = kSweepEvery;
 };
 
 }  // namespace flashpoint

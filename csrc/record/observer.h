@@ -5,6 +5,8 @@
 // on the stack, nothing executed) and, once it has run, `after` (operands still alive, result not yet
 // pushed; `result` is null when the instruction raised, and then the Python error is set). Frames that
 // run in between send their own pairs; the Pending value ties a pair together, so it lives on the C stack.
+// `after` goes only to the observer that saw `before`, and not once it has ended its recording.
+// Stores and other events that name no result give a non-null one (None or an operand) on success.
 //
 // Invariants
 //  - An observer never changes what the program does. The one exception is Call: it may answer the call
@@ -16,6 +18,8 @@
 // Scalar shadow: beside the localsplus array of each evaluated frame runs an array of Tags, one per slot
 // (locals, cells, stack), 0 = nothing known. The evaluator moves tags along with values wherever an
 // instruction only moves a value; every other push writes the tag `after` returned (0 without observer).
+// UNPACK_SEQUENCE and UNPACK_EX push several: a tag t that is not 0 gives element i (in unpacking order)
+// the tag t + i. When another observer takes over while a frame runs, the frame's tags are cleared.
 //
 // Threads and GIL: an observer belongs to one thread and is called with the GIL held.
 #pragma once
@@ -44,8 +48,8 @@ enum class Event : uint8_t {
   kName,          // LOAD_NAME: a = null, name
   kStoreGlobal,   // a = globals dict, name, b = value or null (delete)
   kStoreName,     // STORE_NAME/DELETE_NAME
-  kCell,          // a = cell;                                                    result = content
-  kStoreCell,     // a = cell, b = value or null
+  kCell,          // a = cell, name in a class body (its namespace comes first);  result = content
+  kStoreCell,     // a = cell, b = value or null; also where a local becomes a cell
   kAttr,          // LOAD_ATTR: a = object, name;                                 result = value
   kMethod,        // LOAD_METHOD: a = object, name;    result = value, or the unbound method that was found
   kSpecial,       // with statement: a = object, name = __enter__/__exit__;       result = bound method
@@ -56,20 +60,22 @@ enum class Event : uint8_t {
   kUnary,         // detail = opcode, a
   kTruth,         // a; result = Py_True/Py_False (borrowed); not sent when a is exactly True or False
   kCompare,       // detail = Py_LT.., a, b
-  kContains,      // a = container, b = item; result = Py_True/Py_False before inversion
-  kIs,            // a, b (no result)
+  kContains,      // a = container, b = item; detail = 1: not in; result = Py_True/Py_False before inversion,
+                  // the tag is the pushed value's
+  kIs,            // a, b; detail = 1: is not; result and tag as for kContains; also jumps on (not) None
   kIter,          // a = iterable; result = iterator
-  kNext,          // a = iterator; result = value, null at the end
+  kNext,          // a = iterator; result = value, null at the end; b = sent value (yield from) or null
   kUnpack,        // a = iterable that is read to its end: UNPACK_*, LIST_EXTEND, SET_UPDATE, f(*a)
   kUnpackMapping, // a = mapping that is read to its end: DICT_UPDATE, DICT_MERGE, f(**a)
   kFormat,        // a = value, b = format spec or null, detail = conversion flag
   kCall,          // a = callable, args/nargs/kwnames as in vectorcall (CALL_FUNCTION_EX: unpacked alike)
   kImport,        // IMPORT_NAME: name;     result = module
   kImportFrom,    // IMPORT_FROM: a = module, name
-  kClosure,       // COPY_FREE_VARS: a = function, b = its closure tuple (no result)
-  kMatch,         // MATCH_* and GET_LEN: detail = opcode, a = subject, b = other operand or null
-  kYield,         // a = yielded value (no result)
-  kUnsupported,   // detail = opcode: an instruction the evaluator hands over
+  kClosure,       // COPY_FREE_VARS: a = function, b = its closure tuple
+  kMatch,         // MATCH_* and GET_LEN: detail = opcode, a = subject, b = keys or class, c = MATCH_CLASS's names
+  kYield,         // a = yielded value
+  kUnsupported,   // detail = opcode: the frame goes on in CPython from here (`before` only; not sent for the
+                  // creation of a generator). RESUME: the frame never was ours (tracing, end of the C stack)
 };
 
 // The operands of one event. All borrowed from the frame; alive from `before` to `after`.
@@ -96,7 +102,8 @@ class Observer {
   virtual ~Observer() = default;
   virtual Pending before(EvalFrame& frame, const Operands& operands) = 0;
   virtual Tag after(EvalFrame& frame, const Operands& operands, Pending pending, PyObject* result) = 0;
-  // A frame starts (its arguments are in place, no instruction has run; a generator's resume included).
+  // A frame starts (its arguments are in place, no instruction has run; a generator's resume included, also
+  // one that raises at once because of throw()). No Python error is set.
   // A non-null answer (new reference) becomes the frame's return value and its code does not run.
   virtual PyObject* enter_frame(EvalFrame& frame) = 0;
   // A frame ends: result is its return or yielded value, null when it raises.

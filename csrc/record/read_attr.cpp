@@ -49,7 +49,6 @@ NodeId Recorder::instance_dict_node(PyObject* object) {
   if (owner == kNoNode) return kNoNode;
   PyObject* dict = py::instance_dict(object);
   if (dict == nullptr) {
-    tree_.check(owner, CheckKind::kNoDict);
     return kNoNode;
   }
   const NodeId node = tree_.child(owner, Step::kInstanceDict);
@@ -69,9 +68,14 @@ bool Recorder::read_instance_dict(PyObject* object, PyObject* name) {
   if (slot == nullptr) return false;
   PyObject* dict = *slot;
   if (node_of(object) != kNoNode) {
-    const NodeId node = instance_dict_node(object);
-    if (node == kNoNode) return false;
-    read_dict_key(dict, name);
+    // Tensors have a dict or none without anybody having set an attribute.
+    const bool lacks = dict == nullptr || (is_tensor(object) && PyDict_GetItemWithError(dict, name) == nullptr);
+    if (lacks && !overlaid(dict, name)) {
+      hold(name);
+      tree_.check(node_of(object), CheckKind::kInstanceLacks, name);
+      return false;
+    }
+    if (instance_dict_node(object) != kNoNode) read_dict_key(dict, name);
   }
   if (dict == nullptr) return false;
   const bool found = PyDict_GetItemWithError(dict, name) != nullptr;
@@ -117,7 +121,11 @@ void Recorder::read_attr(PyObject* o, PyObject* name) {
   if (PyType_Check(o)) return read_type_attr(o, name);
   if (type == &PySuper_Type) return read_super_attr(o, name);
   getattrofunc get = type->tp_getattro;
-  if (get == PyObject_GenericGetAttr) return read_generic_attr(o, type, name, false);
+  if (get == PyObject_GenericGetAttr) {
+    type_lookup(type, "__getattribute__");  // that the class brings none
+    type_lookup(type, "__getattr__");
+    return read_generic_attr(o, type, name, false);
+  }
   if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
     PyObject* getattribute = type_lookup(type, "__getattribute__");
     if (getattribute != nullptr && Py_IS_TYPE(getattribute, &PyWrapperDescr_Type)) {
@@ -151,6 +159,11 @@ void Recorder::read_attr(PyObject* o, PyObject* name) {
 
 void Recorder::read_generic_attr(PyObject* o, PyTypeObject* type, PyObject* name, bool getattr_hook) {
   PyObject* d = type_lookup(type, name);
+  if (d != nullptr && PyType_HasFeature(Py_TYPE(d), Py_TPFLAGS_HEAPTYPE) && !PyType_Check(d)) {
+    // Whether it is a descriptor is decided by its class.
+    for (const char* slot : {"__get__", "__set__", "__delete__"}) type_lookup(Py_TYPE(d), slot);
+  }
+  if (d != nullptr && rules().is_tuplegetter(d)) return read_elements(o);
   if (d != nullptr && Py_TYPE(d)->tp_descr_get != nullptr && Py_TYPE(d)->tp_descr_set != nullptr) {
     if (Py_IS_TYPE(d, &PyGetSetDescr_Type) || Py_IS_TYPE(d, &PyMemberDescr_Type)) {
       read_c_attr(o, type, name, d);

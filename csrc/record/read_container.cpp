@@ -3,6 +3,7 @@
 // Elements get sources of their own when a container is read as a whole, so provenance passes through
 // every fresh container they are copied to. A container this recording wrote to is treated as write.cpp
 // says: either its entry contents were guarded then (nothing more to learn), or the read ends the recording.
+#include "py/frame.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
@@ -154,7 +155,7 @@ bool Recorder::read_deep(PyObject* o, int depth) {
   if (is_primitive(o) || ended_) return true;
   PyTypeObject* type = Py_TYPE(o);
   if (is_tensor(o) || PyType_Check(o) || PyFunction_Check(o) || PyCFunction_Check(o) || PyModule_Check(o) ||
-      rules().is_singleton_type(type) || rules().is_value_type(type) || PyRange_Check(o)) {
+      rules().is_singleton_type(type) || rules().is_value_type(type) || PyRange_Check(o) || rules().is_enum_member(o)) {
     return true;
   }
   if (depth > 32) return false;
@@ -193,6 +194,7 @@ void Recorder::read_truth(PyObject* o) {
   const bool number = type->tp_as_number != nullptr && type->tp_as_number->nb_bool != nullptr;
   const bool mapping = type->tp_as_mapping != nullptr && type->tp_as_mapping->mp_length != nullptr;
   const bool sequence = type->tp_as_sequence != nullptr && type->tp_as_sequence->sq_length != nullptr;
+  if (rules().is_enum_member(o)) return;  // the very member is guarded
   if (is_heap(type)) {
     PyObject* truth = type_lookup(type, "__bool__");
     PyObject* length = truth == nullptr ? type_lookup(type, "__len__") : nullptr;
@@ -339,7 +341,8 @@ void Recorder::read_identity(PyObject* a, PyObject* b) {
   if (is_primitive(a) && is_primitive(b)) {
     const bool singleton = a == Py_None || b == Py_None || PyBool_Check(a) || PyBool_Check(b) || a == Py_Ellipsis ||
                            b == Py_Ellipsis;
-    if (!singleton && primitives_equal(a, b)) end(Break::k_identity_value, "'is' between equal values");
+    const bool memo = frame_ != nullptr && rules().uses_identity_as_memo(reinterpret_cast<PyObject*>(py::frame_code(frame_->frame)));
+    if (!singleton && !memo && primitives_equal(a, b)) end(Break::k_identity_value, "'is' between equal values");
     return;
   }
   if (a == b) return;
@@ -363,6 +366,11 @@ void Recorder::read_compare(int op, PyObject* a, PyObject* b) {
     PyTypeObject* type = Py_TYPE(o);
     if (is_primitive(o) || PyType_Check(o)) {
       if (PyType_Check(o) && type != &PyType_Type) type_lookup(type, kCompareNames[op]);
+      continue;
+    }
+    if (rules().is_enum_member(o)) {
+      PyObject* method = type_lookup(type, kCompareNames[op]);
+      if (method != nullptr && !PyFunction_Check(method)) read_identity(a, b);
       continue;
     }
     if (is_heap(type)) {
@@ -410,7 +418,7 @@ void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
   }
   for (PyObject* o : {a, b}) {
     PyTypeObject* type = Py_TYPE(o);
-    if (is_primitive(o) || rules().is_value_type(type)) continue;
+    if (is_primitive(o) || rules().is_value_type(type) || rules().is_enum_member(o)) continue;
     if (is_heap(type)) {
       PyObject* direct = type_lookup(type, ("__" + std::string(stem) + "__").c_str());
       PyObject* reflected = type_lookup(type, ("__r" + std::string(stem) + "__").c_str());

@@ -27,6 +27,11 @@ constexpr size_t kMaxNodes = 400'000;
 
 }  // namespace
 
+std::string graph_break_text(const GraphRecorder& graph) {
+  return std::string(break_name(graph.break_reason())) + ": " + break_text(graph.break_reason()) + " (" +
+         graph.break_detail() + ")";
+}
+
 const char* break_name(Break b) { return kBreaks[static_cast<int>(b)].name; }
 const char* break_message(Break b) { return kBreaks[static_cast<int>(b)].message; }
 const char* break_hint(Break b) { return kBreaks[static_cast<int>(b)].hint; }
@@ -107,13 +112,39 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
   }
   if (PyCFunction_Check(v)) {
     PyObject* self = PyCFunction_GET_SELF(v);
-    if (self == nullptr || PyModule_Check(self) || PyType_Check(self)) {
+    if (self == nullptr || PyModule_Check(self) || PyType_Check(self) || is_primitive(self) ||
+        PyFrozenSet_CheckExact(self)) {
       tree_.check(node, CheckKind::kIs, v);
       return node;
     }
   }
+  if (rules().is_enum_member(v)) {
+    tree_.check(node, CheckKind::kIs, v);
+    return node;
+  }
   tree_.check(node, CheckKind::kTypeIs, reinterpret_cast<PyObject*>(type));
-  if (PyFunction_Check(v)) {
+  if (PyLong_Check(v) || PyFloat_Check(v) || PyUnicode_Check(v) || PyBytes_Check(v) || PyComplex_Check(v)) {
+    end(Break::k_unsupported_argument, std::string("a number or text of class ") + type->tp_name);
+  } else if (PyRange_Check(v)) {
+    Ref parts[3];
+    const char* const names[] = {"start", "stop", "step"};
+    for (int i = 0; i < 3; ++i) parts[i] = Ref::steal(PyObject_GetAttrString(v, names[i]));
+    Ref operand = Ref::steal(PyTuple_Pack(3, parts[0].get(), parts[1].get(), parts[2].get()));
+    tree_.check(node, CheckKind::kRangeIs, operand.get());
+  } else if (PyDictKeys_Check(v) || PyDictValues_Check(v) || PyDictItems_Check(v)) {
+    observe(tree_.child(node, Step::kProxyDict), py::view_dict(v));
+  } else if (Py_IS_TYPE(v, &PyDictProxy_Type)) {
+    if (PyDict_Check(py::proxied_mapping(v))) observe(tree_.child(node, Step::kProxyDict), py::proxied_mapping(v));
+  } else if (PyMethod_Check(v)) {
+    // The evaluator takes bound methods apart before it calls them.
+    observe(tree_.child(node, Step::kMethodFunc), PyMethod_GET_FUNCTION(v));
+    PyObject* self = PyMethod_GET_SELF(v);
+    if (is_primitive(self)) {
+      tree_.check(tree_.child(node, Step::kMethodSelf), CheckKind::kValue, self);
+    } else {
+      observe(tree_.child(node, Step::kMethodSelf), self);
+    }
+  } else if (PyFunction_Check(v)) {
     PyObject* defaults = PyFunction_GET_DEFAULTS(v);
     PyObject* kw = PyFunction_GET_KW_DEFAULTS(v);
     Ref state = Ref::steal(Py_BuildValue("(OnOO)", PyFunction_GET_CODE(v),
@@ -202,6 +233,7 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
       break;
     case Event::kStoreGlobal:
       const_node(o.a);
+      if (o.b == nullptr) read_dict_present(o.a, o.name);
       write_dict(o.a, o.name);
       break;
     case Event::kCell: {
@@ -323,7 +355,7 @@ Tag Recorder::after(EvalFrame& frame, const Operands& o, Pending pending, PyObje
   frame_ = &frame;
   if (ended_) return 0;
   if (graph_.broken()) {
-    end(Break::k_graph, graph_.break_detail());
+    end(Break::k_graph, graph_break_text(graph_));
     return 0;
   }
   switch (o.event) {

@@ -33,6 +33,7 @@ enum class Break : uint8_t {
 #include "record/breaks.def"
 #undef X
 };
+std::string graph_break_text(const GraphRecorder& graph);
 const char* break_name(Break b);
 const char* break_message(Break b);
 const char* break_hint(Break b);
@@ -195,7 +196,9 @@ class Recorder final : public Observer {
   EvalFrame* frame_ = nullptr;  // innermost frame, for locations
   size_t frames_entered_ = 0;
   bool ended_ = false;
-  static constexpr uint32_t kPendingCached = 1000;
+  // What after_call has to do; kept in Pending::word.
+  static constexpr uint32_t kPendingCached = 1;
+  static constexpr uint32_t kPendingLiteral = 2;
 };
 
 }  // namespace flashpoint

@@ -52,6 +52,12 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
                ? fail(o, "a class of unknown origin")
                : RecipeValue{RecipeValue::Kind::kConstant, 0, Ref::share(o)};
   }
+  if (rules().is_size(o)) {
+    const int32_t index = begin(o, MadeObject::Kind::kStruct);  // a new one each call, as in eager mode
+    made_[index].type = Ref::share(reinterpret_cast<PyObject*>(type));
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); ++i) made_[index].items.push_back(describe(PyTuple_GET_ITEM(o, i)));
+    return value_of(RecipeValue::Kind::kMade, index);
+  }
   if (rules().is_singleton_type(type) || rules().is_value_type(type) || PyRange_Check(o) || PyModule_Check(o)) {
     return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
   }

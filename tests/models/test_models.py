@@ -14,22 +14,17 @@ from tools.models import ARCHITECTURES, DEMO, build
 NAMES = [*DEMO, *(name for name in ARCHITECTURES if name not in DEMO)]
 
 
-def poison() -> None:
-    """Fills freed memory: with old results in it, a replay that skips the fill of a tensor looks right."""
-    blocks = [torch.full((2**size,), torch.nan) for size in range(3, 16) for _ in range(4)]
-    del blocks
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_eager(name: str) -> None:
     make_model, make_inputs = build(name, tiny=True)
     eager, compiled = make_model(), flashpoint.compile(make_model())
-    with torch.no_grad():
+    # A replay that lost the fill of a new tensor looks right when freed memory still holds the old values.
+    with torch.no_grad(), flashpoint.config.patch(poison_empty=True):
         for seed in range(4):  # recorded at the first, replayed on new inputs at the others
             expected = eager(**make_inputs(seed))
-            poison()
             flashpoint.reset_counters()
-            assert differences(expected, compiled(**make_inputs(seed))) == []
+            actual = compiled(**make_inputs(seed))
+            assert differences(expected, actual, atol=ARCHITECTURES[name].atol) == []
             if seed > 0 and name in ONE_GRAPH:
                 counters = flashpoint.counters()
                 assert counters["hits"] == 1 and counters["captures_started"] == 0, counters

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 import flashpoint
-from flashpoint import OptimizedModule, _versions
+from flashpoint import Explanation, OptimizedModule, _versions
+from flashpoint.explaining import Break, Entry
 
 
 def add(x: torch.Tensor, y: float = 1.0) -> torch.Tensor:
@@ -138,9 +139,19 @@ def test_callable_object() -> None:
     check(compiled, adder, (torch.randn(3),))
 
 
-@pytest.mark.parametrize("fn", [functools.partial(add, y=2.0), torch.sin, torch.ones(2).mul])
+@pytest.mark.parametrize("fn", [functools.partial(add, y=2.0), torch.sin])
 def test_callable_without_a_python_frame(fn) -> None:
     check(flashpoint.compile(fn), fn, (torch.randn(2),))
+
+
+@pytest.mark.parametrize(
+    "fn", [torch.ones(2).mul, functools.partial(torch.add, torch.ones(2)), torch.Tensor.neg]
+)
+def test_callable_of_c(fn) -> None:
+    compiled = flashpoint.compile(fn)
+    for _ in range(3):
+        x = torch.randn(2)
+        torch.testing.assert_close(compiled(x), fn(x), rtol=0, atol=0)
 
 
 def test_compiling_twice_compiles_once() -> None:
@@ -508,6 +519,7 @@ def test_config_values() -> None:
         "recompile_limit": 8,
         "tracing_state_queries": True,
         "verify": False,
+        "poison_empty": False,
     }
     flashpoint.config.recompile_limit = 2
     assert flashpoint.config.recompile_limit == 2
@@ -576,13 +588,32 @@ def test_explain_a_break() -> None:
         print("seen by the user", end="")
         return y * 2
 
-    told = flashpoint.explain(broken)(torch.randn(2))
-    assert len(told.breaks) == 1 or told.dropped
+    told = flashpoint.explain(broken)(torch.ones(2))
+    assert torch.equal(told.result, torch.full((2,), 4.0))
+    assert len(told.breaks) == 1
     found = told.breaks[0]
-    first = broken.__code__.co_firstlineno
-    assert found.file == __file__ and found.line == first + 2
-    assert found.reason and found.hint
-    assert f"{__file__}:{first + 2}: {found.reason}" in str(told)
+    line = broken.__code__.co_firstlineno + 2
+    assert (found.file, found.line) == (__file__, line)
+    assert found.reason and found.message and found.hint
+    assert f"{__file__}:{line}: {found.message}" in str(told) and f"hint: {found.hint}" in str(told)
+
+
+def test_explanation_text() -> None:
+    made = Break("io", "input or output (print)", "move it out", "model.py", 12)
+    entry = Entry("graph f() {\n}", 3, ("x is 1",), hits=2)
+    told = Explanation("f", (entry,), (made,), "input or output")
+    assert str(told) == (
+        "f: 1 graph, 3 operators, 1 guard, 1 break\n"
+        "not kept: input or output\n"
+        "break 1:\n"
+        "  model.py:12: input or output (print) [io]\n"
+        "    hint: move it out\n"
+        "entry 1, used 2 times:\n"
+        "  graph f() {\n"
+        "  }\n"
+        "  1 guard:\n"
+        "    x is 1"
+    )
 
 
 def test_explain_leaves_what_is_compiled_alone() -> None:

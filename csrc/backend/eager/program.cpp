@@ -50,21 +50,33 @@ struct Instruction {
   uint32_t out_count;
 };
 
-at::Tensor make_wrapped(const c10::IValue& number) {
-  const auto dtype = number.isDouble() ? c10::ScalarType::Double
-                     : number.isInt()  ? c10::ScalarType::Long
-                     : number.isBool() ? c10::ScalarType::Bool
-                                       : c10::ScalarType::ComplexDouble;
-  at::Tensor tensor = at::detail::empty_cpu({}, dtype, false, std::nullopt);
+// The 0-dim tensor of weak dtype a number becomes in a tensor's place, as torch's argument parser makes it.
+// With `dtype`, its value is converted already; it stays weak.
+at::Tensor make_wrapped(const c10::IValue& number, std::optional<c10::ScalarType> dtype) {
+  const c10::Scalar scalar = number.toScalar();
+  const auto own = number.isDouble() ? c10::ScalarType::Double
+                   : number.isInt()  ? c10::ScalarType::Long
+                   : number.isBool() ? c10::ScalarType::Bool
+                                     : c10::ScalarType::ComplexDouble;
+  at::Tensor tensor = at::detail::empty_cpu({}, dtype.value_or(own), false, std::nullopt);
   void* data = tensor.mutable_data_ptr();
-  if (number.isDouble()) {
-    *static_cast<double*>(data) = number.toDouble();
-  } else if (number.isInt()) {
-    *static_cast<int64_t*>(data) = number.toInt();
-  } else if (number.isBool()) {
-    *static_cast<bool*>(data) = number.toBool();
-  } else {
-    *static_cast<c10::complex<double>*>(data) = number.toComplexDouble();
+  switch (dtype.value_or(own)) {
+    case c10::ScalarType::Float:  // from int64 or double, rounded once, as a cast of the tensor would
+      *static_cast<float*>(data) =
+          number.isInt() ? static_cast<float>(number.toInt()) : static_cast<float>(scalar.toDouble());
+      break;
+    case c10::ScalarType::Double:
+      *static_cast<double*>(data) = number.isInt() ? static_cast<double>(number.toInt()) : scalar.toDouble();
+      break;
+    case c10::ScalarType::Long:
+      *static_cast<int64_t*>(data) = number.toInt();
+      break;
+    case c10::ScalarType::Bool:
+      *static_cast<bool*>(data) = number.toBool();
+      break;
+    default:
+      *static_cast<c10::complex<double>*>(data) = number.toComplexDouble();
+      break;
   }
   tensor.unsafeGetTensorImpl()->set_wrapped_number(true);
   return tensor;
@@ -75,6 +87,12 @@ void poison(const at::Tensor& tensor) {
   if (!tensor.defined() || !tensor.device().is_cpu() || !tensor.has_storage()) return;
   const int byte = tensor.scalar_type() == c10::ScalarType::Bool ? 0x01 : 0xff;
   std::memset(tensor.unsafeGetTensorImpl()->unsafe_storage().mutable_data(), byte, tensor.storage().nbytes());
+}
+
+// No dispatch mode, functorch layer or the like is active, which might look at our constants.
+bool dispatch_is_plain() {
+  const auto included = c10::impl::tls_local_dispatch_key_set().included_;
+  return (included - c10::default_included_set).empty();
 }
 
 bool shares_storage(const c10::IValue& value, const c10::IValue& wrapped) {
@@ -92,13 +110,16 @@ struct Program::Code {
   std::vector<int32_t> out_registers;
   std::vector<c10::OperatorHandle> operators;
   std::vector<c10::IValue> constants;
+  std::vector<c10::IValue> converted_constants;  // the same, numbers converted where that is exact
   std::vector<c10::TypePtr> types;
   std::vector<ir::NodeState> states;
+  std::vector<c10::ScalarType> input_dtypes;
   std::vector<int32_t> input_registers;  // kDropped for an input that nothing uses
   std::vector<ArgCode> results;
   size_t registers = 0;
 
-  void load(const ArgCode& arg, std::vector<c10::IValue>& frame, Stack& stack) const {
+  void load(const ArgCode& arg, const c10::IValue* values, std::vector<c10::IValue>& frame,
+            Stack& stack) const {
     switch (arg.load) {
       case Load::kCopy:
         stack.push_back(frame[arg.index]);
@@ -107,14 +128,14 @@ struct Program::Code {
         stack.push_back(std::move(frame[arg.index]));
         return;
       case Load::kConstant:
-        stack.push_back(constants[arg.index]);
+        stack.push_back(values[arg.index]);
         return;
       case Load::kList: {
         c10::impl::GenericList list(types[arg.element_type]);
         list.reserve(arg.count);
         Stack items;
         items.reserve(arg.count);
-        for (uint32_t i = 0; i < arg.count; ++i) load(args[arg.index + i], frame, items);
+        for (uint32_t i = 0; i < arg.count; ++i) load(args[arg.index + i], values, frame, items);
         for (auto& item : items) list.push_back(std::move(item));
         stack.emplace_back(std::move(list));
         return;
@@ -123,12 +144,12 @@ struct Program::Code {
   }
 
   // An operator that hands a wrapped number on would share our constant with the program.
-  void unshare_wrapped(const Instruction& instruction, Stack& stack) const {
+  void unshare_wrapped(const Instruction& instruction, const c10::IValue* values, Stack& stack) const {
     for (uint32_t i = 0; i < instruction.arg_count; ++i) {
       const ArgCode& arg = args[instruction.first_arg + i];
-      if (arg.load != Load::kConstant || !constants[arg.index].isTensor()) continue;
+      if (arg.load != Load::kConstant || !values[arg.index].isTensor()) continue;
       for (auto& result : stack) {
-        if (shares_storage(result, constants[arg.index])) result = at::clone(result.toTensor());
+        if (shares_storage(result, values[arg.index])) result = at::clone(result.toTensor());
       }
     }
   }
@@ -200,8 +221,11 @@ class Builder {
     return {Load::kMove, reg};
   }
 
-  ArgCode constant(c10::IValue value, auto& code) {
+  ArgCode constant(c10::IValue value, auto& code) { return constant(value, value, code); }
+
+  ArgCode constant(c10::IValue value, c10::IValue converted, auto& code) {
     code.constants.push_back(std::move(value));
+    code.converted_constants.push_back(std::move(converted));
     return {Load::kConstant, static_cast<uint32_t>(code.constants.size() - 1)};
   }
 
@@ -213,7 +237,8 @@ class Builder {
         return constant(arg.constant, code);
       case ir::Arg::Kind::kWrapped:
         has_wrapped_ = true;
-        return constant(make_wrapped(arg.constant), code);
+        return constant(make_wrapped(arg.constant, std::nullopt), make_wrapped(arg.constant, number_dtype_),
+                        code);
       case ir::Arg::Kind::kList:
         break;
     }
@@ -238,8 +263,32 @@ class Builder {
             static_cast<uint32_t>(code.types.size() - 1)};
   }
 
+  // The dtype that + - * / will convert a number to, when that is sure and exact: the other operand is a
+  // float tensor whose dtype the graph knows, and no autocast changes it. bf16 and half compute with the
+  // unrounded number, so they are left alone.
+  std::optional<c10::ScalarType> number_dtype(const ir::Node& node) const {
+    const ir::Op& op = graph_.ops[node.op];
+    const bool arithmetic = op.overload == "Tensor" && (op.name == "aten::add" || op.name == "aten::sub" ||
+                                                        op.name == "aten::mul" || op.name == "aten::div");
+    if (!arithmetic || !graph_.states[node.state].autocast.empty()) return std::nullopt;
+    const ir::Arg& a = node.args[0];
+    const ir::Arg& b = node.args[1];
+    const ir::Arg& number = a.kind == ir::Arg::Kind::kWrapped ? a : b;
+    const ir::Arg& other = a.kind == ir::Arg::Kind::kWrapped ? b : a;
+    if (number.kind != ir::Arg::Kind::kWrapped || other.kind != ir::Arg::Kind::kValue) return std::nullopt;
+    if (!number.constant.isDouble() && !number.constant.isInt()) return std::nullopt;
+    const auto& meta = graph_.values[static_cast<size_t>(other.value)].meta;
+    const auto dtype = meta.dtype;
+    if (!meta.device.is_cpu()) return std::nullopt;
+    const bool exact = dtype == c10::ScalarType::Float || dtype == c10::ScalarType::Double;
+    return exact ? std::optional(dtype) : std::nullopt;
+  }
+
   void build(auto& code) {
     code.states = graph_.states;
+    for (const auto& input : graph_.inputs) {
+      code.input_dtypes.push_back(graph_.values[static_cast<size_t>(input.value)].meta.dtype);
+    }
     std::vector<int64_t> op_index(graph_.ops.size(), -1);
     code.operators.reserve(graph_.ops.size());  // instructions point into it
     for (const auto& input : graph_.inputs) code.input_registers.push_back(allocate(input.value, code));
@@ -271,6 +320,7 @@ class Builder {
     for (const auto& arg : node.args) {
       ir::for_each_value(arg, [&](ir::ValueId id) { ++mentions_[id]; });
     }
+    number_dtype_ = number_dtype(node);
     std::vector<ArgCode> args;
     for (size_t a = 0; a < node.args.size(); ++a) {
       args.push_back(argument(node.args[a], *schema->arguments()[a].type(), i, code));
@@ -309,6 +359,7 @@ class Builder {
   std::vector<int32_t> dying_;
   std::unordered_map<ir::ValueId, int> mentions_;
   bool has_wrapped_ = false;
+  std::optional<c10::ScalarType> number_dtype_;
 };
 
 }  // namespace
@@ -336,9 +387,13 @@ std::vector<at::Tensor> Program::run(c10::ArrayRef<at::Tensor> inputs, RunStatus
                                 " inputs got " + std::to_string(inputs.size()));
   }
   std::vector<c10::IValue> frame(code.registers);
+  bool numbers_fit = dispatch_is_plain();
   for (size_t i = 0; i < inputs.size(); ++i) {
+    numbers_fit &= inputs[i].defined() && inputs[i].scalar_type() == code.input_dtypes[i] &&
+                   !inputs[i].unsafeGetTensorImpl()->is_python_dispatch();
     if (code.input_registers[i] != kDropped) frame[static_cast<size_t>(code.input_registers[i])] = inputs[i];
   }
+  const c10::IValue* constants = (numbers_fit ? code.converted_constants : code.constants).data();
   Stack stack;
   stack.reserve(32);
   ir::StateSwitcher ambient;
@@ -350,7 +405,7 @@ std::vector<at::Tensor> Program::run(c10::ArrayRef<at::Tensor> inputs, RunStatus
       ambient.apply(code.states[state]);
     }
     for (uint32_t i = 0; i < instruction.arg_count; ++i) {
-      code.load(code.args[instruction.first_arg + i], frame, stack);
+      code.load(code.args[instruction.first_arg + i], constants, frame, stack);
     }
     if (instruction.mutates_input) progress.visible_mutation = true;
     if (instruction.op != nullptr) [[likely]] {
@@ -358,14 +413,14 @@ std::vector<at::Tensor> Program::run(c10::ArrayRef<at::Tensor> inputs, RunStatus
     } else {
       run_pseudo_op(instruction.pseudo, stack);
     }
-    if (instruction.has_wrapped) code.unshare_wrapped(instruction, stack);
+    if (instruction.has_wrapped) code.unshare_wrapped(instruction, constants, stack);
     if (instruction.poison && stack.back().isTensor()) poison(stack.back().toTensor());
     code.store(instruction, stack, frame);
   }
   std::vector<at::Tensor> outputs;
   outputs.reserve(code.results.size());
   for (const ArgCode& result : code.results) {
-    code.load(result, frame, stack);
+    code.load(result, constants, frame, stack);
     outputs.push_back(std::move(stack.back()).toTensor());
     stack.pop_back();
   }

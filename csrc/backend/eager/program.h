@@ -5,6 +5,10 @@
 // value moves out of its register at its last use, so memory is freed exactly as in eager mode. Ambient
 // state (grad, inference, autocast) is switched only between nodes that differ, and put back at the end.
 //
+// A Python number that meets a tensor of 32 or 64 bit floats in + - * / is converted once, where the operator
+// would convert it in every run. That holds for plain CPU tensors of the recorded dtypes: a run that sees
+// anything else (another dtype, a subclass, an active dispatch mode) takes the numbers as they were written.
+//
 // Constants are shared between runs. An operator might hand a wrapped number on as its result; a run that
 // notices replaces its copy, and `flashpoint.constant` clones, so no run sees another one's mutations.
 //

@@ -12,9 +12,6 @@ namespace flashpoint {
 
 namespace {
 
-// What after_call has to do; kept in Pending::word.
-enum After : uint32_t { kAfterPlain = 0, kAfterTorchTensor, kAfterContextSet, kAfterFresh, kAfterTorch };
-
 Py_ssize_t total(Py_ssize_t n, PyObject* kwnames) {
   return n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
 }
@@ -35,6 +32,10 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kNone:
       return unsupported("no rule");
     case Rule::kConstant:
+      if (std::string_view(row.name) == "callable" && count == 1 && is_heap(Py_TYPE(self))) {
+        r.type_lookup(Py_TYPE(self), "__call__");
+      }
+      return;
     case Rule::kState:
     case Rule::kSetState:
     case Rule::kSuper:
@@ -159,7 +160,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       return;
     case Rule::kId: {
       PyCodeObject* code = py::frame_code(frame.frame);
-      if (!is_deepcopy_code(reinterpret_cast<PyObject*>(code))) r.end(Break::k_identity_value, "id()");
+      if (!uses_identity_as_memo(reinterpret_cast<PyObject*>(code))) r.end(Break::k_identity_value, "id()");
       return;
     }
     case Rule::kHash:
@@ -175,6 +176,15 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kFormat:
     case Rule::kStrFormat:
       if (row.rule == Rule::kStrFormat && count == 0) return;
+      if (std::string_view(row.name).starts_with("str.format")) {
+        // Fields may name attributes and items, which are read by C code.
+        for (Py_ssize_t i = 0; i < count; ++i) {
+          if (is_heap(Py_TYPE(argv[i])) || is_tensor(argv[i]) || !r.read_deep(argv[i])) {
+            return r.end(Break::k_format_object, Py_TYPE(argv[i])->tp_name);
+          }
+        }
+        return;
+      }
       for (Py_ssize_t i = 0; i < count; ++i) {
         if (PyTuple_Check(argv[i]) || PyList_Check(argv[i]) || PyDict_Check(argv[i])) {
           if (!r.read_deep(argv[i])) return r.end(Break::k_format_object, Py_TYPE(argv[i])->tp_name);
@@ -322,7 +332,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
           return r.end(Break::k_denied_function, "torch.tensor of something that is not literal data");
         }
       }
-      pending.word = kAfterTorchTensor;
+      pending.word = Recorder::kPendingLiteral;
       return;
     case Rule::kTorch:
       return r.call_torch(row.name, argv, n, kwnames);
@@ -344,7 +354,8 @@ bool Rules::holds_tensor(PyObject* o) const {
 
 void Rules::after_call(Recorder& r, const Operands& o, Pending pending, PyObject* result) const {
   if (result == nullptr) return;
-  if (pending.word == kAfterTorchTensor && is_tensor(result)) {
+  if (pending.word == Recorder::kPendingLiteral && is_tensor(result)) {
+    if (TensorMeta::of(result).requires_grad) return r.end(Break::k_denied_function, "torch.tensor(requires_grad=True)");
     r.graph_.register_constant(unpack_tensor(result));
     return;
   }

@@ -82,6 +82,8 @@ void Rules::add_namespace(const char* module, const char* path, Rule rule) {
   if (!names) return PyErr_Clear();
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(names.get()); ++i) {
     PyObject* name = PyList_GET_ITEM(names.get(), i);
+    // A module's or instance's own dunders are object's, which have rows elsewhere.
+    if (!PyType_Check(object.get()) && std::strncmp(PyUnicode_AsUTF8(name), "__", 2) == 0) continue;
     Ref f = Ref();
     if (PyType_Check(object.get())) {
       PyObject* own = reinterpret_cast<PyTypeObject*>(object.get())->tp_dict;
@@ -133,10 +135,7 @@ Rules::Rules() {
     Ref t = resolve(module, path);
     return t && PyType_Check(t.get()) ? reinterpret_cast<PyTypeObject*>(t.release()) : nullptr;
   };
-  for (const char* name : {"dtype", "layout", "memory_format", "qscheme"}) {
-    if (PyTypeObject* t = type_of("torch", name)) singleton_types_.insert(t);
-  }
-  for (const char* name : {"device", "Size", "finfo", "iinfo"}) {
+  for (const char* name : {"device", "Size", "finfo", "iinfo", "dtype", "layout", "memory_format", "qscheme"}) {
     if (PyTypeObject* t = type_of("torch", name)) value_types_.insert(t);
   }
   singleton_types_.insert(&PyProperty_Type);
@@ -155,12 +154,19 @@ Rules::Rules() {
   partial_ = type_of("functools", "partial");
   defaultdict_ = type_of("collections", "defaultdict");
   if (PyTypeObject* t = type_of("enum", "EnumMeta")) enum_meta_ = reinterpret_cast<PyObject*>(t);
-  for (const char* name : {"deepcopy", "_deepcopy_list", "_deepcopy_tuple", "_deepcopy_dict", "_keep_alive",
-                           "_deepcopy_method", "_reconstruct"}) {
-    if (Ref f = resolve("copy", name); f && PyFunction_Check(f.get())) {
-      deepcopy_code_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
+  constexpr const char* kMemo[][2] = {
+      {"copy", "deepcopy"},       {"copy", "_deepcopy_list"},   {"copy", "_deepcopy_tuple"}, {"copy", "_deepcopy_dict"},
+      {"copy", "_keep_alive"},    {"copy", "_deepcopy_method"}, {"copy", "_reconstruct"},    {"inspect", "unwrap"}};
+  for (const auto& [module, name] : kMemo) {
+    if (Ref f = resolve(module, name); f && PyFunction_Check(f.get())) {
+      memo_code_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
     }
   }
+  if (Ref f = resolve("torch.utils", "swap_tensors"); f && PyFunction_Check(f.get())) {
+    graph_breaks_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));  // refuses while a recording knows the tensors
+  }
+  if (Ref size = resolve("torch", "Size")) size_ = reinterpret_cast<PyTypeObject*>(size.release());
+  if (Ref getter = resolve("_collections", "_tuplegetter")) tuplegetter_ = reinterpret_cast<PyTypeObject*>(getter.release());
   for (const char* name : {"graph_break", "disable", "disallow_in_graph", "mark_dynamic", "reset"}) {
     for (const char* module : {"torch._dynamo", "torch._dynamo.decorators", "flashpoint"}) {
       if (Ref f = resolve(module, name); f && PyFunction_Check(f.get())) {
@@ -200,7 +206,7 @@ bool Rules::is_enum_member(PyObject* object) const {
          PyObject_TypeCheck(reinterpret_cast<PyObject*>(Py_TYPE(object)), reinterpret_cast<PyTypeObject*>(enum_meta_));
 }
 
-bool Rules::is_deepcopy_code(PyObject* code) const { return deepcopy_code_.count(code) != 0; }
+bool Rules::uses_identity_as_memo(PyObject* code) const { return memo_code_.count(code) != 0; }
 
 bool Rules::attribute_is_constant(PyTypeObject* type, PyObject* name) const {
   const char* text = PyUnicode_AsUTF8(name);

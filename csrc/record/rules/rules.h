@@ -63,11 +63,14 @@ class Rules {
   bool is_value_type(PyTypeObject* type) const { return value_types_.count(type) != 0; }
   bool is_known_descriptor(PyTypeObject* type) const { return known_descriptors_.count(type) != 0; }
   bool is_deque(PyObject* object) const { return PyObject_TypeCheck(object, deque_); }
+  bool is_size(PyObject* object) const { return Py_IS_TYPE(object, size_); }
+  bool is_tuplegetter(PyObject* object) const { return Py_IS_TYPE(object, tuplegetter_); }
   bool is_partial(PyObject* object) const { return Py_IS_TYPE(object, partial_); }
   bool is_lru_cache(PyObject* object) const { return Py_IS_TYPE(object, lru_cache_); }
   bool is_defaultdict(PyObject* object) const { return PyObject_TypeCheck(object, defaultdict_); }
   bool is_enum_member(PyObject* object) const;
-  bool is_deepcopy_code(PyObject* code) const;
+  // Library functions that use id() and `is` only to find again what they have seen before.
+  bool uses_identity_as_memo(PyObject* code) const;
   bool attribute_is_constant(PyTypeObject* type, PyObject* name) const;
   TensorAttribute tensor_attribute(PyObject* name) const;
   bool contains_list(PyObject* index) const;
@@ -99,7 +102,9 @@ class Rules {
   std::unordered_map<PyMethodDef*, PyObject*> tracing_queries_c_;
   std::unordered_set<PyObject*> graph_breaks_;
   std::unordered_set<PyTypeObject*> singleton_types_, value_types_, known_descriptors_;
-  std::unordered_set<PyObject*> deepcopy_code_;
+  std::unordered_set<PyObject*> memo_code_;
+  PyTypeObject* size_ = nullptr;
+  PyTypeObject* tuplegetter_ = nullptr;
   PyTypeObject* deque_ = nullptr;
   PyTypeObject* partial_ = nullptr;
   PyTypeObject* lru_cache_ = nullptr;

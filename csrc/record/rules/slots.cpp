@@ -32,9 +32,24 @@ bool Rules::read_function_attribute(Recorder& r, PyObject* f, PyObject* name) co
     if (kw != nullptr && PyDict_GET_SIZE(kw) > 0) r.watch(kw, r.tree_.child(node, Step::kFuncKwDefaults));
     return true;
   }
+  if (text == "__annotations__") {
+    Ref dict = Ref::steal(PyObject_GetAttr(f, name));  // made on first use
+    if (!dict) PyErr_Clear();
+    if (dict && PyDict_Check(dict.get())) r.watch(dict.get(), r.tree_.child(node, Step::kFuncAnnotations));
+    return true;
+  }
+  if (text == "__name__" || text == "__qualname__" || text == "__doc__" || text == "__module__") {
+    Ref value = Ref::steal(PyObject_GenericGetAttr(f, name));
+    if (!value || !is_primitive(value.get())) {
+      PyErr_Clear();
+      return false;
+    }
+    Ref pair = Ref::steal(PyTuple_Pack(2, name, value.get()));
+    if (r.once(f, name, 6)) r.tree_.check(node, CheckKind::kFunctionAttribute, pair.get());
+    return true;
+  }
   // Guarded with the function's code and globals, or fixed for its life.
-  return text == "__code__" || text == "__globals__" || text == "__builtins__" || text == "__name__" ||
-         text == "__qualname__" || text == "__closure__" || text == "__doc__" || text == "__module__";
+  return text == "__code__" || text == "__globals__" || text == "__builtins__" || text == "__closure__";
 }
 
 void Rules::read_operator_slots(Recorder& r, PyObject* o) const {
