@@ -15,6 +15,7 @@ import collections
 import contextvars
 import enum
 import functools
+import gc
 import hashlib
 import io
 import queue
@@ -34,6 +35,7 @@ Line = tuple[str, str]
 
 _ADDRESS = re.compile(r"0x[0-9a-f]{5,}")
 _OPAQUE = (torch.dtype, torch.device, torch.layout, torch.memory_format, range, type(...), type(NotImplemented))
+_VALUES = (bytes, complex, torch.Size)  # which object it is says nothing
 _SKIPPED_CLASS_KEYS = {"__dict__", "__weakref__", "__module__", "__doc__", "_abc_impl", "__annotations__",
                        "__slotnames__"}
 _OPEN_MODULES = ("torch.nn", "types", "transformers", "collections", "argparse", "dataclasses", "fractions")
@@ -85,7 +87,7 @@ class _Walker:
             self.emit(path, f"float {value!r} {struct.pack('<d', value).hex()}")
         elif kind is str:
             self.emit(path, f"str {scrub(value)!r}")
-        elif kind in (bytes, complex) or isinstance(value, _OPAQUE):
+        elif kind in _VALUES or isinstance(value, _OPAQUE):
             self.emit(path, f"{kind.__name__} {value!r}")
         elif kind is tuple and not value:
             self.emit(path, "tuple of 0")
@@ -159,9 +161,9 @@ def _tensor_itself(w: _Walker, path: str, t: torch.Tensor) -> None:
         w.storage(path, t)
     if t.is_leaf and t.grad is not None:
         w.walk(f"{path}.grad", t.grad)
-    extra = {k: v for k, v in t.__dict__.items() if k != "_backward_hooks"}
-    if extra:
-        w.mapping(path, extra)
+    # Asking a tensor for its dict makes one, which guards may notice.
+    if any(type(held) is dict for held in gc.get_referents(t)) and t.__dict__:
+        w.mapping(path, t.__dict__)
 
 
 def _sequence(w: _Walker, path: str, value: object) -> None:
@@ -266,7 +268,8 @@ def _weakref(w: _Walker, path: str, value: weakref.ref) -> None:
 
 
 def _cached(w: _Walker, path: str, value: object) -> None:
-    w.emit(path, f"lru_cache {value.cache_info()}")
+    info = value.cache_info()  # how often it was hit is not promised: a replayed call need not ask it
+    w.emit(path, f"lru_cache of {info.currsize} of {info.maxsize}")
     w.walk(f"{path}.__wrapped__", value.__wrapped__)
 
 
@@ -377,7 +380,6 @@ def _instance(w: _Walker, path: str, value: object) -> None:
 _walker_of: dict[type, Callable] = {}
 _WALKERS: list[tuple[type | tuple[type, ...], Callable]] = [
     (torch.Tensor, _tensor),
-    (torch.Size, _plain(tuple)),
     ((tuple, list), _sequence),
     (dict, _dict),
     ((set, frozenset), _set),

@@ -141,6 +141,8 @@ def _traceback(error: BaseException) -> list[str]:
 
 
 def _raised(path: str, error: BaseException, depth: int = 0) -> list[Line]:
+    if isinstance(error, RecursionError):
+        return [(path, "RecursionError")]  # how deep it came is nobody's promise
     lines = [(path, f"{type_name(type(error))} {scrub(str(error))!r} at {_traceback(error)}")]
     if depth < 4:
         for name in ("__cause__", "__context__"):

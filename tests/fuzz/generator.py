@@ -10,6 +10,7 @@ To add a statement: add a method and its row to `KINDS`.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 
 from tests.fuzz.expressions import KEYS, WORDS, Expressions, Scope
@@ -97,6 +98,7 @@ class Generator(Expressions):
         self.globals_written: set[str] = set()
         self.depth = 0
         self.nesting = 0
+        self.in_helper = True
         self.kinds: list[Callable[[], Stmt | None]] = []
 
     def fresh(self) -> str:
@@ -288,7 +290,9 @@ class Generator(Expressions):
         self.scope.add("F", name)
         return Stmt(clauses=[(f"def {name}({signature}):", body)])
 
-    def call_with_extras(self) -> Stmt:
+    def call_with_extras(self) -> Stmt | None:
+        if self.in_helper:  # they would call themselves without end
+            return None
         name = self.fresh()
         text = self.rng.choice([
             f"{name} = helper({self.expr('m', 1)}, {self.expr('i', 1)})", f"{name} = helper({self.expr('m', 1)})", f"{name} = helper(t={self.expr('m', 1)}, k={self.expr('i', 1)})",
@@ -364,7 +368,7 @@ class Generator(Expressions):
         classes = _CLASSES.format(
             slots=c(["(Base)", "(Base)", "(Base)"]), bump=c(["+= 1", "= self.n", "= (self.n * 2) % 5"]), use=c(["t", "n", "k"]), swallows=c(["KeyError", "()"]),
             call=c(["t + self.n", "self.scale(t)", "t - self.t", "t"]), forward=c(["self.calls += 1", "pass", "self.mean = self.mean + t.detach().mean(0)", "self.mean.add_(1)"]))
-        body = [Stmt(classes, fixed=True), Stmt(_GLOBALS, fixed=True)]
+        body = [Stmt(text) for text in re.split(r"\n(?=\S)", (classes + _GLOBALS).strip())]
         for name, kind in (("G", "i"), ("GL", "L"), ("GD", "D"), ("GT", "m"), ("o0", "O"), ("W", "W"), ("mod", "mod"), ("w", "m")):
             if self.chance(0.3):
                 self.scope.add(kind, name)
@@ -378,6 +382,7 @@ class Generator(Expressions):
         body.append(Stmt("def deep(t, n): return t if n <= 0 else deep(t * 0.5 + n, n - 1)"))
         self.scope = outer
         self.depth = 0
+        self.in_helper = False
         return body
 
     def parameters(self) -> list[tuple[str, str, tuple[str, ...]]]:
@@ -397,7 +402,7 @@ class Generator(Expressions):
                 index = self.rng.randrange(len(args))
                 args[index] = self.rng.choice(parameters[index][2])
             elif what < 0.6:
-                pre = self.rng.choice(_CHANGES)
+                pre = f"with contextlib.suppress(Exception): {self.rng.choice(_CHANGES)}"
             calls.append(Call(", ".join(args), pre=pre))
         return calls
 
