@@ -500,6 +500,17 @@ void GraphRecorder::record(const c10::OperatorHandle& op, c10::DispatchKeySet ke
   Call call;
   bool recording = false;
   if (!broken() && !finished_) guarded([&] { recording = begin_call(op, *stack, call); });
+  // Python code that is part of a kernel is the operator's business, and runs again when it is replayed.
+  struct Unobserved {
+    explicit Unobserved(bool* flag) : flag(flag), saved(flag != nullptr && *flag) {
+      if (flag != nullptr) *flag = false;
+    }
+    ~Unobserved() {
+      if (flag != nullptr) *flag = saved;
+    }
+    bool* flag;
+    bool saved;
+  } unobserved(options_.observing);
   if (!recording) return run_untraced(op, keys, stack);
   try {
     run_untraced(op, keys, stack);
