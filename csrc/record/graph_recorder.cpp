@@ -1,5 +1,6 @@
 #include "record/graph_recorder.h"
 
+#include <ATen/SavedTensorHooks.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/jit_type.h>
@@ -129,6 +130,7 @@ GraphRecorder::GraphRecorder(const Options& options)
     : options_(options),
       thread_(std::this_thread::get_id()),
       graph_task_(torch::autograd::get_current_graph_task_id()),
+      saved_tensor_hooks_(at::SavedTensorDefaultHooks::get_tls_state().stack.size()),
       global_flags_(ir::global_flags()) {}
 
 GraphRecorder::~GraphRecorder() = default;
@@ -307,6 +309,9 @@ bool GraphRecorder::ambient_is_plain(const OpInfo& info) {
     break_off(GraphBreak::foreign_thread, info.full_name);
   } else if (torch::autograd::get_current_graph_task_id() != graph_task_) {
     break_off(GraphBreak::autograd_engine, info.full_name);
+  } else if (at::SavedTensorDefaultHooks::get_tls_state().stack.size() != saved_tensor_hooks_ &&
+             c10::AutogradState::get_tls_state().get_grad_mode()) {
+    break_off(GraphBreak::saved_tensor_hooks, info.full_name);
   } else if (ir::global_flags() != global_flags_) {
     break_off(GraphBreak::global_state_changed, info.full_name);
   } else if (node_count() >= options_.max_nodes) {

@@ -118,7 +118,8 @@ class GraphRecorder final : public TracerSink {
   Options options_;
   std::thread::id thread_;
   int graph_task_;
-  int32_t constant_op_ = -1;  // the log's op index of flashpoint.constant, once there is one
+  size_t saved_tensor_hooks_;  // on this thread's stack when the recording began
+  int32_t constant_op_ = -1;   // the log's op index of flashpoint.constant, once there is one
   OpLog log_;
   IdentityTable table_;
   std::vector<ir::ValueId> outputs_;
