@@ -477,7 +477,6 @@ void GraphRecorder::end_call(const std::vector<c10::IValue>& stack, Call& call) 
   for (size_t i = 0; i < info.returns && !broken(); ++i)
     add_output(results[i], call, node, call.logged->outputs[i]);
   call.logged->no_op = info.returns > 0 && call.writes == 0 && call.returned_own_argument;
-  ++counters().ops_recorded;
 }
 
 void GraphRecorder::record(const c10::OperatorHandle& op, c10::DispatchKeySet keys,
@@ -488,7 +487,6 @@ void GraphRecorder::record(const c10::OperatorHandle& op, c10::DispatchKeySet ke
     } catch (const std::exception& error) {
       const std::string_view text = error.what();
       break_off(GraphBreak::internal_error, std::string(text.substr(0, text.find('\n'))));
-      ++counters().internal_errors;
     }
   };
   Call call;
@@ -507,6 +505,9 @@ void GraphRecorder::record(const c10::OperatorHandle& op, c10::DispatchKeySet ke
 std::unique_ptr<ir::Graph> GraphRecorder::finish(c10::ArrayRef<at::Tensor> outputs) {
   FP_CHECK(!finished_, "a recording is finished once");
   finished_ = true;
+  // Counted here, under the GIL, and not in record().
+  counters().ops_recorded += static_cast<uint64_t>(node_count());
+  if (break_ == GraphBreak::internal_error) ++counters().internal_errors;
   for (const auto& output : outputs) {
     if (mark_output(output) < 0) return nullptr;
   }

@@ -12,8 +12,8 @@
 //    found again by position: outputs in the order marked, inputs by Input::source.
 //
 // Callers: the capture driver (register, mark, finish) and, through TracerScope, the dispatcher.
-// Threads and GIL: all calls on the thread that made it. record() runs with the GIL released; nothing
-// here touches Python.
+// Threads and GIL: all calls on the thread that made it. record() runs with the GIL released, finish() is
+// called with it; nothing here touches Python objects.
 #pragma once
 
 #include <ATen/core/TensorBase.h>
