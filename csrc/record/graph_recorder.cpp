@@ -103,6 +103,7 @@ c10::IValue wrapped_number(const at::TensorBase& tensor) {
 
 struct GraphRecorder::OpInfo {
   std::string full_name;
+  bool lifts = false;    // lift_fresh, the end of torch.tensor
   bool factory = false;  // makes a tensor from nothing, or from another one's metadata
   int32_t op = 0;
   size_t arguments = 0;
@@ -269,6 +270,7 @@ const GraphRecorder::OpInfo& GraphRecorder::info_of(const c10::OperatorHandle& o
     if (info->rule.rule == Rule::node && reason != GraphBreak::none) info->rule = {Rule::breaks, reason};
   }
   info->traits = ir::traits_of(op);
+  info->lifts = name.name == "aten::lift_fresh";
   info->factory = std::string_view(name.name).ends_with("_like");
   bool takes_tensor = false;
   bool takes_options = false;
@@ -299,8 +301,7 @@ void GraphRecorder::check_dispatch_keys(const OpInfo& info) {
   const bool below_autograd =
       keys.included_ == included && seen == (excluded | c10::autograd_dispatch_keyset_with_ADInplaceOrView);
   if (below_autograd && info.factory) return;
-  const bool fills = seen.has_all(c10::autograd_dispatch_keyset) &&
-                     (info.traits.fills_nothing || info.full_name == "aten::lift_fresh");
+  const bool fills = seen.has_all(c10::autograd_dispatch_keyset) && (info.traits.fills_nothing || info.lifts);
   break_off(fills ? GraphBreak::invisible_fill : GraphBreak::dispatch_keys, info.full_name);
 }
 
@@ -366,7 +367,7 @@ bool GraphRecorder::note(const c10::IValue& value, bool written, Call& call, Log
 }
 
 bool GraphRecorder::is_number_store(const OpInfo& info, const std::vector<c10::IValue>& stack) {
-  if (!number_store_ || info.full_name != "aten::lift_fresh") return false;
+  if (!number_store_ || !info.lifts) return false;
   const at::Tensor& tensor = stack.back().toTensor();
   return tensor.defined() && tensor.dim() == 0 && tensor.device().is_cpu() && register_constant(tensor) >= 0;
 }
@@ -397,7 +398,7 @@ bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<
     if (!note(arguments[i], written, call, call.logged->args[i])) return false;
   }
   // The data of a fresh `empty` may have been filled by hand: that is how torch.tensor builds its result.
-  if (info.full_name == "aten::lift_fresh" && !call.touched.empty()) {
+  if (info.lifts && !call.touched.empty()) {
     const int32_t producer = log_.producer(table_[call.touched[0].index].value);
     if (producer != ir::kNoNode && log_.call(producer).op != constant_op_) {
       break_off(GraphBreak::invisible_fill, info.full_name);
