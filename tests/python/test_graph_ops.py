@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.python.graph_harness import check, record
 
 from flashpoint import _C
+from tests.python.graph_harness import check, record
 
 X = torch.randn(4, 6)
 Y = torch.randn(4, 6)
