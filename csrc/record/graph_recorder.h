@@ -12,8 +12,8 @@
 //    found again by position: outputs in the order marked, inputs by Input::source.
 //
 // Callers: the capture driver (register, mark, finish) and, through TracerScope, the dispatcher.
-// Threads and GIL: all calls on the thread that made it. record() runs with the GIL released; nothing
-// here touches Python.
+// Threads and GIL: all calls on the thread that made it. record() runs with the GIL released, finish() is
+// called with it; nothing here touches Python objects.
 #pragma once
 
 #include <ATen/core/TensorBase.h>
@@ -122,7 +122,8 @@ class GraphRecorder final : public TracerSink {
   Options options_;
   std::thread::id thread_;
   int graph_task_;
-  int32_t constant_op_ = -1;  // the log's op index of flashpoint.constant, once there is one
+  size_t saved_tensor_hooks_;  // on this thread's stack when the recording began
+  int32_t constant_op_ = -1;   // the log's op index of flashpoint.constant, once there is one
   OpLog log_;
   IdentityTable table_;
   std::vector<ir::ValueId> outputs_;
