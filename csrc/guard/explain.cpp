@@ -53,6 +53,11 @@ std::string show(PyObject* o) {
   return text;
 }
 
+std::string describe(const Check& c) {
+  std::string text = c.operand ? show(c.operand.get()) : std::to_string(c.number);
+  return c.second ? "(" + text + ", " + show(c.second.get()) + ")" : text;
+}
+
 void substitute(std::string& text, const std::string& slot, const std::string& value) {
   for (size_t at = text.find(slot); at != std::string::npos; at = text.find(slot, at + value.size())) {
     text.replace(at, slot.size(), value);
@@ -87,7 +92,7 @@ std::string GuardTree::text() const {
         } else if (c.kind >= CheckKind::kSameAs && c.kind <= CheckKind::kNoOverlap) {
           operand = path(c.number);
         } else {
-          operand = c.operand ? show(c.operand.get()) : std::to_string(c.number);
+          operand = describe(c);
         }
         substitute(line, "[]", operand);
         out += path(static_cast<NodeId>(i)) + ": " + line + "\n";
@@ -110,7 +115,7 @@ std::string GuardTree::explain_failure() const {
   } else if (c.kind >= CheckKind::kSameAs && c.kind <= CheckKind::kNoOverlap) {
     operand = path(c.number);
   } else {
-    operand = c.operand ? show(c.operand.get()) : std::to_string(c.number);
+    operand = describe(c);
   }
   substitute(line, "[]", operand);
   return out + "expected " + line;

@@ -71,6 +71,12 @@ void GuardTree::check(NodeId id, CheckKind kind, PyObject* operand, int32_t numb
   list.push_back(Check{kind, number, Ref::share(operand)});
 }
 
+void GuardTree::check_place(NodeId id, CheckKind kind, PyObject* place, PyObject* value, int32_t index) {
+  Node& n = nodes_[id];
+  auto& list = kTagged[static_cast<int>(kind)] ? n.tagged_checks : n.checks;
+  list.push_back(Check{kind, index, Ref::share(place), Ref::share(value)});
+}
+
 void GuardTree::check_tensor(NodeId id, TensorMeta meta) {
   for (const Check& c : nodes_[id].checks) {
     if (c.kind == CheckKind::kTensor) return;
@@ -174,6 +180,7 @@ PyObject* GuardTree::fetch(const Node& n, PyObject* const* args, size_t nargs) {
 
 bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
   PyObject* operand = c.operand.get();
+  PyObject* second = c.second.get();
   auto item = [&](int i) { return PyTuple_GET_ITEM(operand, i); };
   switch (c.kind) {
     case CheckKind::kTypeIs:
@@ -204,12 +211,12 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
       return (n > 0) == (c.number != 0);
     }
     case CheckKind::kListItemValue: {
-      const Py_ssize_t i = PyLong_AsSsize_t(item(0));
-      return PyList_Check(v) && i < PyList_GET_SIZE(v) && primitives_equal(PyList_GET_ITEM(v, i), item(1));
+      const Py_ssize_t i = c.number;
+      return PyList_Check(v) && i < PyList_GET_SIZE(v) && primitives_equal(PyList_GET_ITEM(v, i), second);
     }
     case CheckKind::kTupleItemValue: {
-      const Py_ssize_t i = PyLong_AsSsize_t(item(0));
-      return PyTuple_Check(v) && i < PyTuple_GET_SIZE(v) && primitives_equal(PyTuple_GET_ITEM(v, i), item(1));
+      const Py_ssize_t i = c.number;
+      return PyTuple_Check(v) && i < PyTuple_GET_SIZE(v) && primitives_equal(PyTuple_GET_ITEM(v, i), second);
     }
     case CheckKind::kSetOrder: {
       if (!PyAnySet_Check(v) || PySet_GET_SIZE(v) != PyTuple_GET_SIZE(operand)) return false;
@@ -225,14 +232,14 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
     }
     case CheckKind::kSetContains: {
       if (!PyAnySet_Check(v)) return false;
-      const int found = PySet_Contains(v, item(0));
+      const int found = PySet_Contains(v, operand);
       if (found < 0) PyErr_Clear();
-      return found == (item(1) == Py_True ? 1 : 0);
+      return found == (second == Py_True ? 1 : 0);
     }
     case CheckKind::kSlotValue: {
-      PyObject** slot = py::object_slot(v, item(0));
+      PyObject** slot = py::object_slot(v, operand);
       if (slot == nullptr) return false;
-      return *slot == nullptr ? item(1) == Py_Ellipsis : primitives_equal(*slot, item(1));
+      return *slot == nullptr ? second == Py_Ellipsis : primitives_equal(*slot, second);
     }
     case CheckKind::kFuncState: {
       if (!PyFunction_Check(v)) return false;
@@ -284,9 +291,9 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
     }
     case CheckKind::kFunctionAttribute: {
       if (!PyFunction_Check(v)) return false;
-      Ref value = Ref::steal(PyObject_GenericGetAttr(v, item(0)));
+      Ref value = Ref::steal(PyObject_GenericGetAttr(v, operand));
       if (!value) PyErr_Clear();
-      return value && primitives_equal(value.get(), item(1));
+      return value && primitives_equal(value.get(), second);
     }
     case CheckKind::kRangeIs: {
       if (!PyRange_Check(v)) return false;
@@ -305,9 +312,9 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
     }
     case CheckKind::kDefaultValue: {
       PyObject* defaults = PyFunction_Check(v) ? PyFunction_GET_DEFAULTS(v) : nullptr;
-      const Py_ssize_t i = PyLong_AsSsize_t(item(0));
+      const Py_ssize_t i = c.number;
       return defaults != nullptr && i < PyTuple_GET_SIZE(defaults) &&
-             primitives_equal(PyTuple_GET_ITEM(defaults, i), item(1));
+             primitives_equal(PyTuple_GET_ITEM(defaults, i), second);
     }
     case CheckKind::kContextUnset:
     case CheckKind::kContextIs: {
@@ -337,12 +344,12 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
     case CheckKind::kKeyPresent:
       return PyDict_Check(v) && dict_get(v, operand) != nullptr;
     case CheckKind::kItemValue: {
-      PyObject* found = PyDict_Check(v) ? dict_get(v, item(0)) : nullptr;
-      return found != nullptr && primitives_equal(found, item(1));
+      PyObject* found = PyDict_Check(v) ? dict_get(v, operand) : nullptr;
+      return found != nullptr && primitives_equal(found, second);
     }
     case CheckKind::kLookupValue: {
-      PyObject* found = _PyType_Lookup(reinterpret_cast<PyTypeObject*>(v), item(0));
-      return found != nullptr && primitives_equal(found, item(1));
+      PyObject* found = _PyType_Lookup(reinterpret_cast<PyTypeObject*>(v), operand);
+      return found != nullptr && primitives_equal(found, second);
     }
     case CheckKind::kLookupAbsent:
       return _PyType_Lookup(reinterpret_cast<PyTypeObject*>(v), operand) == nullptr;
@@ -442,8 +449,12 @@ bool GuardTree::audit(PyObject* const* args, size_t nargs, const std::vector<boo
 int GuardTree::traverse(visitproc visit, void* arg) const {
   for (const Node& n : nodes_) {
     Py_VISIT(n.key.get());
-    for (const Check& c : n.checks) Py_VISIT(c.operand.get());
-    for (const Check& c : n.tagged_checks) Py_VISIT(c.operand.get());
+    for (const auto* list : {&n.checks, &n.tagged_checks}) {
+      for (const Check& c : *list) {
+        Py_VISIT(c.operand.get());
+        Py_VISIT(c.second.get());
+      }
+    }
   }
   return 0;
 }

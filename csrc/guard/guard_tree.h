@@ -44,8 +44,9 @@ enum class CheckKind : uint8_t {
 
 struct Check {
   CheckKind kind;
-  int32_t number = 0;  // length, truth, other node, or index of tensor metadata
+  int32_t number = 0;  // length, truth, index, other node, or index of tensor metadata
   Ref operand;
+  Ref second = {};     // the value, where `operand` names a place
 };
 
 struct Node {
@@ -68,6 +69,8 @@ class GuardTree {
 
   // Adds a check unless the same one is there already. Operands are shared.
   void check(NodeId node, CheckKind kind, PyObject* operand = nullptr, int32_t number = 0);
+  // Adds a check that a place (a key, a name, an index) holds a value; the caller asks for each place once.
+  void check_place(NodeId node, CheckKind kind, PyObject* place, PyObject* value, int32_t index = 0);
   void check_tensor(NodeId node, TensorMeta meta);
 
   // True when every guard holds for these arguments. On false, failed_node/failed_check say which.

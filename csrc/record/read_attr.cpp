@@ -36,8 +36,7 @@ PyObject* Recorder::type_lookup(PyTypeObject* type, PyObject* name) {
   if (found == nullptr) {
     tree_.check(root, CheckKind::kLookupAbsent, name);
   } else if (is_primitive(found)) {
-    Ref pair = Ref::steal(PyTuple_Pack(2, name, found));
-    tree_.check(root, CheckKind::kLookupValue, pair.get());
+    tree_.check_place(root, CheckKind::kLookupValue, name, found);
   } else {
     observe(tree_.child(root, Step::kTypeLookup, name), found);
   }
@@ -186,8 +185,7 @@ void Recorder::read_c_attr(PyObject* o, PyTypeObject* type, PyObject* name, PyOb
       if (node == kNoNode || overlaid(o, d) || !once(o, d, 6)) return;
       hold(d);
       if (*slot == nullptr || is_primitive(*slot)) {
-        Ref pair = Ref::steal(PyTuple_Pack(2, d, *slot == nullptr ? Py_Ellipsis : *slot));
-        tree_.check(node, CheckKind::kSlotValue, pair.get());
+        tree_.check_place(node, CheckKind::kSlotValue, d, *slot == nullptr ? Py_Ellipsis : *slot);
       } else {
         observe(tree_.child(node, Step::kSlot, d), *slot);
       }

@@ -52,8 +52,7 @@ void Recorder::read_dict_key(PyObject* dict, PyObject* key) {
   if (value == nullptr) {
     tree_.check(node, CheckKind::kKeyAbsent, key);
   } else if (is_primitive(value)) {
-    Ref pair = Ref::steal(PyTuple_Pack(2, key, value));
-    tree_.check(node, CheckKind::kItemValue, pair.get());
+    tree_.check_place(node, CheckKind::kItemValue, key, value);
   } else {
     observe(tree_.child(node, Step::kDictValue, key), value);
   }
@@ -137,8 +136,8 @@ void Recorder::read_elements(PyObject* c) {
                                   : PySequence_GetItem(c, i));
     if (!item) return PyErr_Clear();
     if (is_primitive(item.get()) && (list || tuple)) {
-      Ref pair = Ref::steal(Py_BuildValue("(nO)", i, item.get()));
-      tree_.check(node, list ? CheckKind::kListItemValue : CheckKind::kTupleItemValue, pair.get());
+      tree_.check_place(node, list ? CheckKind::kListItemValue : CheckKind::kTupleItemValue, nullptr, item.get(),
+                        static_cast<int32_t>(i));
     } else if (is_primitive(item.get())) {
       tree_.check(tree_.child(node, Step::kDequeItem, nullptr, static_cast<int32_t>(i)), CheckKind::kValue,
                   item.get());
@@ -312,8 +311,7 @@ void Recorder::read_contains(PyObject* c, PyObject* item) {
     hold(item);
     const int in = PySet_Contains(c, item);
     if (in < 0) return PyErr_Clear();
-    Ref pair = Ref::steal(PyTuple_Pack(2, item, in ? Py_True : Py_False));
-    tree_.check(node, CheckKind::kSetContains, pair.get());
+    tree_.check_place(node, CheckKind::kSetContains, item, in ? Py_True : Py_False);
     return;
   }
   if (PyList_Check(c) || PyTuple_Check(c) || rules().is_deque(c) || PyDictValues_Check(c) || PyDictItems_Check(c)) {

@@ -209,8 +209,7 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
       for (Py_ssize_t i = 0; defaults != nullptr && i < PyTuple_GET_SIZE(defaults); ++i) {
         PyObject* value = PyTuple_GET_ITEM(defaults, i);
         if (is_primitive(value)) {
-          Ref pair = Ref::steal(Py_BuildValue("(nO)", i, value));
-          tree_.check(node, CheckKind::kDefaultValue, pair.get());
+          tree_.check_place(node, CheckKind::kDefaultValue, nullptr, value, static_cast<int32_t>(i));
         } else {
           observe(tree_.child(node, Step::kFuncDefault, nullptr, static_cast<int32_t>(i)), value);
         }

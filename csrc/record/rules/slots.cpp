@@ -19,8 +19,7 @@ bool Rules::read_function_attribute(Recorder& r, PyObject* f, PyObject* name) co
     for (Py_ssize_t i = 0; defaults != nullptr && i < PyTuple_GET_SIZE(defaults); ++i) {
       PyObject* value = PyTuple_GET_ITEM(defaults, i);
       if (is_primitive(value)) {
-        Ref pair = Ref::steal(Py_BuildValue("(nO)", i, value));
-        r.tree_.check(node, CheckKind::kDefaultValue, pair.get());
+        r.tree_.check_place(node, CheckKind::kDefaultValue, nullptr, value, static_cast<int32_t>(i));
       } else {
         r.observe(r.tree_.child(node, Step::kFuncDefault, nullptr, static_cast<int32_t>(i)), value);
       }
@@ -44,8 +43,7 @@ bool Rules::read_function_attribute(Recorder& r, PyObject* f, PyObject* name) co
       PyErr_Clear();
       return false;
     }
-    Ref pair = Ref::steal(PyTuple_Pack(2, name, value.get()));
-    if (r.once(f, name, 6)) r.tree_.check(node, CheckKind::kFunctionAttribute, pair.get());
+    if (r.once(f, name, 6)) r.tree_.check_place(node, CheckKind::kFunctionAttribute, name, value.get());
     return true;
   }
   // Guarded with the function's code and globals, or fixed for its life.
