@@ -69,7 +69,14 @@ void finish(Recorder& recorder, GraphRecorder& graph_recorder, const GlobalState
   }
   skip.resize(recorder.tree().size());
   for (NodeId node : mutated) skip[node] = true;
-  // Memory shared with a mutated tensor: order and aliasing would have to be proven.
+  // With memory shared between a mutated tensor and another the entry could never be used.
+  for (NodeId node : mutated) {
+    for (NodeId other : recorder.tensor_nodes()) {
+      if (node != other && tensors_overlap(recorder.object_of(node), recorder.object_of(other))) {
+        return recorder.end(Break::k_overlap);
+      }
+    }
+  }
   if (!recorder.tree().audit(args, total, skip)) {
     return recorder.end(Break::k_audit, recorder.tree().explain_failure());
   }
@@ -94,12 +101,16 @@ Capture capture(PyObject* function, PyObject* const* args, size_t nargs, PyObjec
   ++counters().captures_started;
   const size_t total = nargs + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
   const GlobalState before = GlobalState::now();
-  GraphRecorder graph_recorder;
+  GraphRecorder::Options graph_options;
+  graph_options.observing = &thread_context().armed;
+  GraphRecorder graph_recorder(graph_options);
   Recorder recorder(graph_recorder, function, args, total);
   recorder.answers_tracing_queries = options.tracing_state_queries;
   recorder.on_end = [] {
     thread_context().observer = nullptr;
-    if (active != nullptr) active->graph().break_off(GraphBreak::stopped, "the recording ended");
+    if (active == nullptr) return;
+    active->graph().break_off(GraphBreak::stopped, "the recording ended");
+    active->graph().forget_tensors();
   };
   const uint64_t suspensions = hook_suspensions();
   if (recorder.ended()) {

@@ -33,6 +33,7 @@ GlobalState GlobalState::now() {
   s.tls_included = (tls.included_ - tracer).raw_repr();
   s.tls_excluded = (tls.excluded_ - tracer).raw_repr();
   s.flags = ir::global_flags();
+  s.recursion_limit = Py_GetRecursionLimit();
   s.anomaly_mode = torch::autograd::AnomalyMode::is_enabled();
   return s;
 }

@@ -16,6 +16,7 @@ struct GlobalState {
   bool torch_function_enabled = true;
   bool autocast_cache = true;
   bool anomaly_mode = false;
+  int32_t recursion_limit = 0;
   int16_t default_dtype = 0;
   int16_t autocast_dtype_cpu = 0;
   int16_t autocast_dtype_cuda = 0;

@@ -1,8 +1,28 @@
 #include "ir/dead_code.h"
 
+#include <algorithm>
+
 #include "ir/schema.h"
 
 namespace flashpoint::ir {
+namespace {
+
+// Inputs first, then every node's outputs in turn: nothing to renumber.
+bool in_print_order(const Graph& graph) {
+  ValueId next = 0;
+  for (const Input& input : graph.inputs) {
+    if (input.value != next++) return false;
+  }
+  for (const Node& node : graph.nodes) {
+    for (const Output& output : node.outputs) {
+      if (output.first != next) return false;
+      next += output.count;
+    }
+  }
+  return true;
+}
+
+}  // namespace
 
 Graph without_dead_code(Graph graph, const std::vector<bool>& keep_impure) {
   std::vector<bool> pure(graph.ops.size());
@@ -22,6 +42,12 @@ Graph without_dead_code(Graph graph, const std::vector<bool>& keep_impure) {
     live[i] = true;
     for (const Arg& arg : node.args) for_each_value(arg, [&](ValueId id) { mark(id); });
   }
+
+  const bool all_live = std::all_of(live.begin(), live.end(), [](bool b) { return b; });
+  const bool all_used = std::all_of(graph.inputs.begin(), graph.inputs.end(), [&](const Input& input) {
+    return used[static_cast<size_t>(input.value)];
+  });
+  if (all_live && all_used && in_print_order(graph)) return graph;
 
   std::vector<ValueId> renamed(graph.values.size(), kNoValue);
   std::vector<Value> values;

@@ -1,5 +1,6 @@
 #include "record/graph_recorder.h"
 
+#include <ATen/SavedTensorHooks.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/jit_type.h>
@@ -111,6 +112,7 @@ bool has_mask(const c10::IValue& indices) {
 
 struct GraphRecorder::OpInfo {
   std::string full_name;
+  bool lifts = false;    // lift_fresh, the end of torch.tensor
   bool factory = false;  // makes a tensor from nothing, or from another one's metadata
   int32_t op = 0;
   size_t arguments = 0;
@@ -138,6 +140,7 @@ GraphRecorder::GraphRecorder(const Options& options)
     : options_(options),
       thread_(std::this_thread::get_id()),
       graph_task_(torch::autograd::get_current_graph_task_id()),
+      saved_tensor_hooks_(at::SavedTensorDefaultHooks::get_tls_state().stack.size()),
       global_flags_(ir::global_flags()) {}
 
 GraphRecorder::~GraphRecorder() = default;
@@ -276,6 +279,7 @@ const GraphRecorder::OpInfo& GraphRecorder::info_of(const c10::OperatorHandle& o
     if (info->rule.rule == Rule::node && reason != GraphBreak::none) info->rule = {Rule::breaks, reason};
   }
   info->traits = ir::traits_of(op);
+  info->lifts = name.name == "aten::lift_fresh";
   info->factory = std::string_view(name.name).ends_with("_like");
   bool takes_tensor = false;
   bool takes_options = false;
@@ -306,8 +310,7 @@ void GraphRecorder::check_dispatch_keys(const OpInfo& info) {
   const bool below_autograd =
       keys.included_ == included && seen == (excluded | c10::autograd_dispatch_keyset_with_ADInplaceOrView);
   if (below_autograd && info.factory) return;
-  const bool fills = seen.has_all(c10::autograd_dispatch_keyset) &&
-                     (info.traits.fills_nothing || info.full_name == "aten::lift_fresh");
+  const bool fills = seen.has_all(c10::autograd_dispatch_keyset) && (info.traits.fills_nothing || info.lifts);
   break_off(fills ? GraphBreak::invisible_fill : GraphBreak::dispatch_keys, info.full_name);
 }
 
@@ -316,6 +319,9 @@ bool GraphRecorder::ambient_is_plain(const OpInfo& info) {
     break_off(GraphBreak::foreign_thread, info.full_name);
   } else if (torch::autograd::get_current_graph_task_id() != graph_task_) {
     break_off(GraphBreak::autograd_engine, info.full_name);
+  } else if (at::SavedTensorDefaultHooks::get_tls_state().stack.size() != saved_tensor_hooks_ &&
+             c10::AutogradState::get_tls_state().get_grad_mode()) {
+    break_off(GraphBreak::saved_tensor_hooks, info.full_name);
   } else if (ir::global_flags() != global_flags_) {
     break_off(GraphBreak::global_state_changed, info.full_name);
   } else if (node_count() >= options_.max_nodes) {
@@ -370,7 +376,7 @@ bool GraphRecorder::note(const c10::IValue& value, bool written, Call& call, Log
 }
 
 bool GraphRecorder::is_number_store(const OpInfo& info, const std::vector<c10::IValue>& stack) {
-  if (!number_store_ || info.full_name != "aten::lift_fresh") return false;
+  if (!number_store_ || !info.lifts) return false;
   const at::Tensor& tensor = stack.back().toTensor();
   return tensor.defined() && tensor.dim() == 0 && tensor.device().is_cpu() && register_constant(tensor) >= 0;
 }
@@ -401,7 +407,7 @@ bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<
     if (!note(arguments[i], written, call, call.logged->args[i])) return false;
   }
   // The data of a fresh `empty` may have been filled by hand: that is how torch.tensor builds its result.
-  if (info.full_name == "aten::lift_fresh" && !call.touched.empty()) {
+  if (info.lifts && !call.touched.empty()) {
     const int32_t producer = log_.producer(table_[call.touched[0].index].value);
     if (producer != ir::kNoNode && log_.call(producer).op != constant_op_) {
       break_off(GraphBreak::invisible_fill, info.full_name);
@@ -483,7 +489,6 @@ void GraphRecorder::end_call(const std::vector<c10::IValue>& stack, Call& call) 
   for (size_t i = 0; i < info.returns && !broken(); ++i)
     add_output(results[i], call, node, call.logged->outputs[i]);
   call.logged->no_op = info.returns > 0 && call.writes == 0 && call.returned_own_argument;
-  ++counters().ops_recorded;
 }
 
 void GraphRecorder::record(const c10::OperatorHandle& op, c10::DispatchKeySet keys,
@@ -494,12 +499,22 @@ void GraphRecorder::record(const c10::OperatorHandle& op, c10::DispatchKeySet ke
     } catch (const std::exception& error) {
       const std::string_view text = error.what();
       break_off(GraphBreak::internal_error, std::string(text.substr(0, text.find('\n'))));
-      ++counters().internal_errors;
     }
   };
   Call call;
   bool recording = false;
   if (!broken() && !finished_) guarded([&] { recording = begin_call(op, *stack, call); });
+  // Python code that is part of a kernel is the operator's business, and runs again when it is replayed.
+  struct Unobserved {
+    explicit Unobserved(bool* flag) : flag(flag), saved(flag != nullptr && *flag) {
+      if (flag != nullptr) *flag = false;
+    }
+    ~Unobserved() {
+      if (flag != nullptr) *flag = saved;
+    }
+    bool* flag;
+    bool saved;
+  } unobserved(options_.observing);
   if (!recording) return run_untraced(op, keys, stack);
   try {
     run_untraced(op, keys, stack);
@@ -513,6 +528,9 @@ void GraphRecorder::record(const c10::OperatorHandle& op, c10::DispatchKeySet ke
 std::unique_ptr<ir::Graph> GraphRecorder::finish(c10::ArrayRef<at::Tensor> outputs) {
   FP_CHECK(!finished_, "a recording is finished once");
   finished_ = true;
+  // Counted here, under the GIL, and not in record().
+  counters().ops_recorded += static_cast<uint64_t>(node_count());
+  if (break_ == GraphBreak::internal_error) ++counters().internal_errors;
   for (const auto& output : outputs) {
     if (mark_output(output) < 0) return nullptr;
   }

@@ -12,8 +12,8 @@
 //    found again by position: outputs in the order marked, inputs by Input::source.
 //
 // Callers: the capture driver (register, mark, finish) and, through TracerScope, the dispatcher.
-// Threads and GIL: all calls on the thread that made it. record() runs with the GIL released; nothing
-// here touches Python.
+// Threads and GIL: all calls on the thread that made it. record() runs with the GIL released, finish() is
+// called with it; nothing here touches Python objects.
 #pragma once
 
 #include <ATen/core/TensorBase.h>
@@ -42,6 +42,7 @@ class GraphRecorder final : public TracerSink {
   struct Options {
     int32_t max_nodes = 200'000;
     int64_t max_constant_bytes = int64_t{1} << 20;
+    bool* observing = nullptr;  // cleared while an operator runs: Python code of kernels is not recorded
     PositionSource* positions = nullptr;  // outlives the recorder
   };
 
@@ -80,6 +81,9 @@ class GraphRecorder final : public TracerSink {
   // The operator's traits, for callers that decide on effects; null for pseudo-operators.
   const ir::OpTraits* traits_of_node(int32_t index) const;
 
+  // Lets go of every tensor it knows of: the recording is over, and weak references could be seen.
+  void forget_tensors() { table_.clear(); }
+
   bool broken() const { return break_ != GraphBreak::none; }
   GraphBreak break_reason() const { return break_; }
   const std::string& break_detail() const { return break_detail_; }  // operator and argument, for messages
@@ -103,7 +107,6 @@ class GraphRecorder final : public TracerSink {
   const OpInfo& info_of(const c10::OperatorHandle& op);
   void check_dispatch_keys(const OpInfo& info);
   bool ambient_is_plain(const OpInfo& info);
-  void check_dispatch_keys(const OpInfo& info);
   bool is_number_store(const OpInfo& info, const std::vector<c10::IValue>& stack);
   bool begin_call(const c10::OperatorHandle& op, const std::vector<c10::IValue>& stack, Call& call);
   bool note(const c10::IValue& value, bool written, Call& call, LoggedArg& arg);
@@ -119,7 +122,8 @@ class GraphRecorder final : public TracerSink {
   Options options_;
   std::thread::id thread_;
   int graph_task_;
-  int32_t constant_op_ = -1;  // the log's op index of flashpoint.constant, once there is one
+  size_t saved_tensor_hooks_;  // on this thread's stack when the recording began
+  int32_t constant_op_ = -1;   // the log's op index of flashpoint.constant, once there is one
   OpLog log_;
   IdentityTable table_;
   std::vector<ir::ValueId> outputs_;

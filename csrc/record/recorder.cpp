@@ -78,6 +78,13 @@ NodeId Recorder::node_of(PyObject* object) const {
   return it == table_.end() ? kNoNode : it->second;
 }
 
+PyObject* Recorder::object_of(NodeId node) const {
+  for (const auto& [object, id] : table_) {
+    if (id == node) return object;
+  }
+  return nullptr;
+}
+
 bool Recorder::once(PyObject* a, PyObject* b, int what) { return once_[what].emplace(a, b).second; }
 
 void Recorder::watch(PyObject* object, NodeId node) {
@@ -215,15 +222,18 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   if (ended_) return {};
   switch (o.event) {
     case Event::kGlobal: {
+      if (o.name == nullptr) {
+        end(Break::k_unsupported_instruction, "a class statement");
+        break;
+      }
+      // Found in the builtins, or nowhere: absent from every dict before.
       PyObject* globals = py::frame_globals(frame.frame);
-      if (o.a == globals) {
-        const_node(globals);
-        read_dict_key(globals, o.name);
-      } else {
-        const_node(globals);
-        read_dict_key(globals, o.name);  // absent there
-        const_node(o.a);
-        read_dict_key(o.a, o.name);
+      PyObject* builtins = py::frame_builtins(frame.frame);
+      const_node(globals);
+      read_dict_key(globals, o.name);
+      if (o.a != globals) {
+        const_node(builtins);
+        read_dict_key(builtins, o.name);
       }
       break;
     }

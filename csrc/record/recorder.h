@@ -85,6 +85,7 @@ class Recorder final : public Observer {
   GuardTree& tree() { return tree_; }
   GraphRecorder& graph() { return graph_; }
   NodeId node_of(PyObject* object) const;
+  PyObject* object_of(NodeId node) const;  // linear; null when nothing in the table has that node
   const std::vector<Effect>& effects() const { return effects_; }
   // Guards that keep mutated objects apart from others of their type.
   void finish_aliases();

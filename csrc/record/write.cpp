@@ -169,10 +169,7 @@ void Recorder::finish_aliases() {
     // Two objects of one type that share no dict: told apart by the objects, not by their dicts.
     const bool attribute = tree_.node(node).step == Step::kInstanceDict;
     const NodeId mine = attribute ? tree_.node(node).parent : node;
-    PyObject* object = nullptr;
-    for (const auto& [candidate, id] : table_) {
-      if (id == mine) object = candidate;
-    }
+    PyObject* object = object_of(mine);
     if (object == nullptr || tree_.node(mine).step == Step::kConst) continue;
     for (const auto& [other, id] : table_) {
       if (id == mine || Py_TYPE(other) != Py_TYPE(object) || tree_.node(id).step == Step::kInstanceDict) continue;

@@ -11,7 +11,7 @@ import functools
 import sys
 import types
 
-from eval_corpus_common import GLOBAL_NUMBER, Point, case
+from tests.python.eval_corpus_common import GLOBAL_NUMBER, Point, case
 
 
 @case

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import types
 
-from eval_corpus_common import GLOBAL_NUMBER, Manager, Point, case
+from tests.python.eval_corpus_common import GLOBAL_NUMBER, Manager, Point, case
 
 
 @case

@@ -12,7 +12,7 @@ import io
 import sys
 import types
 
-from eval_corpus_common import GLOBAL_NUMBER, Manager, Point, case
+from tests.python.eval_corpus_common import GLOBAL_NUMBER, Manager, Point, case
 
 
 @case

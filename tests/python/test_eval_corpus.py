@@ -6,8 +6,8 @@ import dis
 import sys
 
 import pytest
-from eval_corpus import CASES
-from eval_support import by_default, cold, in_evaluator, observed, outcome, specialized
+from tests.python.eval_corpus import CASES
+from tests.python.eval_support import by_default, cold, in_evaluator, observed, outcome, specialized
 
 from flashpoint import _C
 

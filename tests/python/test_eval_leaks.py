@@ -7,8 +7,8 @@ import sys
 import time
 
 import pytest
-from eval_corpus import CASES
-from eval_support import by_default, cold, in_evaluator, observed, outcome
+from tests.python.eval_corpus import CASES
+from tests.python.eval_support import by_default, cold, in_evaluator, observed, outcome
 
 ROUNDS = 10
 ATTEMPTS = 8

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 
 import pytest
-from eval_corpus import CASES
-from eval_support import by_default, cold, instructions_of, outcome, specialized
+from tests.python.eval_corpus import CASES
+from tests.python.eval_support import by_default, cold, instructions_of, outcome, specialized
 
 from flashpoint import _C
 

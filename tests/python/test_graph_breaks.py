@@ -66,6 +66,11 @@ def change_default_dtype(x):
         torch.set_default_dtype(torch.float32)
 
 
+def saved_on_cpu(x):
+    with torch.autograd.graph.save_on_cpu():
+        return x.sin()
+
+
 def catch(x):
     try:
         torch.linalg.cholesky(-torch.eye(3))
@@ -129,6 +134,12 @@ CASES = {
     "custom_function_returned": ("seal_broken", lambda x: TwoTimes.apply(x), GRAD),
     "backward": ("autograd_engine", backward, GRAD),
     "autograd_grad": ("autograd_engine", lambda x: torch.autograd.grad(x.sin().sum(), x)[0], GRAD),
+    "saved_tensor_hooks": ("saved_tensor_hooks", saved_on_cpu, GRAD),
+    "checkpoint": (
+        "saved_tensor_hooks",
+        lambda x: torch.utils.checkpoint.checkpoint(torch.sin, x, use_reentrant=False),
+        GRAD,
+    ),
     "vmap": ("dispatch_keys", lambda x: torch.vmap(lambda r: r + 1)(x), X),
     "func_grad": ("dispatch_keys", lambda x: torch.func.grad(lambda r: r.sin().sum())(x), X),
     "dispatch_mode": ("dispatch_keys", with_mode, X),
@@ -187,7 +198,8 @@ def test_every_reason_is_tested():
     elsewhere = {"foreign_thread", "too_many_nodes", "constant_too_large"}
     # Results that are no tensors come from operators that need devices or builds we do not have here;
     # internal_error is our own bug.
-    untestable = {"non_tensor_result", "internal_error"}
+    # `stopped` is how the object side ends a recording.
+    untestable = {"non_tensor_result", "internal_error", "stopped"}
     assert {case[0] for case in CASES.values()} | elsewhere | untestable == names
 
 

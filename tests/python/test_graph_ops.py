@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.python.graph_harness import check, record
 
 from flashpoint import _C
+from tests.python.graph_harness import check, record
 
 X = torch.randn(4, 6)
 Y = torch.randn(4, 6)
@@ -97,6 +97,23 @@ def mutate_view_of_graph_value(x):
     w = y.transpose(0, 1)
     y.mul_(2)
     return y, v, w
+
+
+def no_grad_checkpoint(x):
+    with torch.no_grad():
+        return torch.utils.checkpoint.checkpoint(torch.sin, x, use_reentrant=False)
+
+
+def foreach_on_inputs(x, y):
+    torch._foreach_add_([x, y], [1.0, 2.0])
+    torch._foreach_copy_([x], [y])
+
+
+def adam_step(param, grad, mean, square):
+    with torch.no_grad():
+        mean.lerp_(grad, 0.1)
+        square.mul_(0.99).addcmul_(grad, grad.conj(), value=0.01)
+        param.addcdiv_(mean, square.sqrt().add_(1e-8), value=-0.5)
 
 
 def chunks(x):
@@ -266,10 +283,9 @@ PATTERNS = {
     "no_inputs_used": (lambda x: torch.ones(3), X),
     "assert_async": (lambda x: (torch._assert_async(torch.ones(()) > 0), x + 1)[1], X),
     "record_function": (lambda x: profiled(x), X),
-    "checkpoint_off_grad": (
-        lambda x: torch.utils.checkpoint.checkpoint(torch.sin, x, use_reentrant=False),
-        X,
-    ),
+    "checkpoint_no_grad": (no_grad_checkpoint, X),
+    "foreach_on_inputs": (foreach_on_inputs, X, Y),
+    "adam": (adam_step, X, Y, torch.zeros(4, 6), torch.zeros(4, 6)),
 }
 
 

@@ -118,7 +118,8 @@ def test_constants_print_as_written(line):
 
 @pytest.mark.parametrize(
     "dtype",
-    "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 uint16 uint32 uint64 bool complex64 complex128".split(),
+    "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 uint16 uint32 uint64".split()
+    + "bool complex64 complex128".split(),
 )
 def test_tensor_literals(dtype):
     dtype = getattr(torch, dtype)

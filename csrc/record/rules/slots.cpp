@@ -105,6 +105,10 @@ void Rules::import(Recorder& r, EvalFrame& frame, const Operands& o) const {
     }
   }
   if (!module) return r.end(Break::k_unsupported_import, PyUnicode_AsUTF8(o.name));
+  PyObject* builtins = py::frame_builtins(frame.frame);
+  r.const_node(builtins);
+  Ref hook = Ref::steal(PyUnicode_InternFromString("__import__"));
+  r.read_dict_key(builtins, hook.get());
   PyObject* sys_modules = PyImport_GetModuleDict();
   r.const_node(sys_modules);
   Ref name = Ref::steal(PyObject_GetAttrString(module.get(), "__name__"));
