@@ -146,7 +146,10 @@ class _Walker:
 
 def _tensor(w: _Walker, path: str, t: torch.Tensor) -> None:
     with torch._C.DisableTorchFunction():
-        _tensor_itself(w, path, t)
+        try:
+            _tensor_itself(w, path, t)
+        except RuntimeError as error:  # a view that autograd refuses to rebuild
+            w.emit(path, f"unreadable: {scrub(str(error))}")
 
 
 def _tensor_itself(w: _Walker, path: str, t: torch.Tensor) -> None:
