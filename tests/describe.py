@@ -193,7 +193,8 @@ def _dict(w: _Walker, path: str, value: dict) -> None:
     w.emit(path, f"{type_name(type(value))} of {dict.__len__(value)}")
     if isinstance(value, collections.defaultdict):
         w.walk(f"{path}.default_factory", value.default_factory)
-    w.mapping(path, {k: dict.__getitem__(value, k) for k in dict.__iter__(value)})
+    order = collections.OrderedDict if isinstance(value, collections.OrderedDict) else dict
+    w.mapping(path, {k: dict.__getitem__(value, k) for k in order.__iter__(value)})
     _attributes(w, path, value)
 
 

@@ -111,6 +111,8 @@ Capture capture(PyObject* function, PyObject* const* args, size_t nargs, PyObjec
     if (active == nullptr) return;
     active->graph().break_off(GraphBreak::stopped, "the recording ended");
     active->graph().forget_tensors();
+    // What runs from here on must not see our dispatch key: torch.compile guards on it.
+    if (is_dispatch_enabled()) set_dispatch_enabled(false);
   };
   const uint64_t suspensions = hook_suspensions();
   if (recorder.ended()) {

@@ -87,7 +87,13 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
       }
     }
     const RuleRow row = rules().function(c->m_ml);
-    if (row.rule == Rule::kNone) return end(Break::k_unknown_c_function, c_name(f));
+    if (row.rule == Rule::kNone) {
+      // torch.ops: every operator has a C function of its own, called from one place.
+      if (rules().calls_operators(reinterpret_cast<PyObject*>(py::frame_code(frame.frame)))) {
+        return call_torch(c->m_ml->ml_name, args, n, kwnames);
+      }
+      return end(Break::k_unknown_c_function, c_name(f));
+    }
     PyObject* self = PyCFunction_GET_SELF(f);
     const NodeId node = node_of(f);
     const bool receiver = self != nullptr && !PyModule_Check(self) && !(c->m_ml->ml_flags & METH_STATIC) &&

@@ -302,9 +302,10 @@ void Recorder::read_contains(PyObject* c, PyObject* item) {
   }
   if (PyDictKeys_Check(c)) c = py::view_dict(c);
   if (Py_IS_TYPE(c, &PyDictProxy_Type) && node_of(c) == kNoNode) c = py::proxied_mapping(c);
-  if (PyDict_Check(c)) return read_dict_present(c, item);
+  if (PyDict_Check(c)) return node_of(c) == kNoNode ? read_hash(item) : read_dict_present(c, item);
   if (PyAnySet_Check(c)) {
     const NodeId node = node_of(c);
+    if (node == kNoNode && !is_primitive(item)) return read_hash(item);
     if (!hashable_key(item)) return end(Break::k_unsupported_container, "set membership");
     if (node == kNoNode || overlaid_whole(c) || !once(c, item, 2)) return;
     if (touched(c)) return end(Break::k_read_after_mutation, type->tp_name);

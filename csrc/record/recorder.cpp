@@ -85,6 +85,16 @@ PyObject* Recorder::object_of(NodeId node) const {
   return nullptr;
 }
 
+bool Recorder::is_code_constant(PyObject* object) const {
+  for (PyObject* code : codes_) {
+    PyObject* constants = reinterpret_cast<PyCodeObject*>(code)->co_consts;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(constants); ++i) {
+      if (PyTuple_GET_ITEM(constants, i) == object) return true;
+    }
+  }
+  return false;
+}
+
 bool Recorder::once(PyObject* a, PyObject* b, int what) { return once_[what].emplace(a, b).second; }
 
 void Recorder::watch(PyObject* object, NodeId node) {
@@ -185,6 +195,7 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
       return answer;
     }
   }
+  if (codes_.insert(reinterpret_cast<PyObject*>(code)).second) hold(reinterpret_cast<PyObject*>(code));
   PyObject* function = py::frame_function(frame.frame);
   if (rules().is_graph_break(reinterpret_cast<PyObject*>(code))) {
     end(Break::k_disabled);
@@ -371,6 +382,9 @@ Tag Recorder::after(EvalFrame& frame, const Operands& o, Pending pending, PyObje
   switch (o.event) {
     case Event::kCall:
       after_call(o, pending, result);
+      break;
+    case Event::kStoreSubscr:
+      graph_.set_number_store(false);
       break;
     case Event::kImport:
       if (result != nullptr) const_node(result);

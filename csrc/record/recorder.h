@@ -85,6 +85,8 @@ class Recorder final : public Observer {
   GuardTree& tree() { return tree_; }
   GraphRecorder& graph() { return graph_; }
   NodeId node_of(PyObject* object) const;
+  // A constant of the code that ran: the same object at each call.
+  bool is_code_constant(PyObject* object) const;
   PyObject* object_of(NodeId node) const;  // linear; null when nothing in the table has that node
   const std::vector<Effect>& effects() const { return effects_; }
   // Guards that keep mutated objects apart from others of their type.
@@ -192,6 +194,7 @@ class Recorder final : public Observer {
   std::unordered_map<std::pair<PyObject*, PyObject*>, size_t, PairHash> overlay_;  // (storage, key) -> effect
   std::unordered_set<PyObject*> touched_;  // storages with an entry in overlay_
   std::vector<Effect> effects_;
+  std::unordered_set<PyObject*> codes_;  // evaluated; kept alive by held_
   std::vector<NodeId> tensor_nodes_;
   BreakReport report_;
   EvalFrame* frame_ = nullptr;  // innermost frame, for locations

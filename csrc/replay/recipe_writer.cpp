@@ -64,6 +64,9 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
   if (PyCFunction_Check(o) && (PyCFunction_GET_SELF(o) == nullptr || PyModule_Check(PyCFunction_GET_SELF(o)))) {
     return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
   }
+  if ((PyTuple_CheckExact(o) || PyFrozenSet_CheckExact(o)) && recorder_.is_code_constant(o)) {
+    return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
+  }
   if (++depth_ > 200) return fail(o, "nested too deeply");
   RecipeValue result;
   auto sequence = [&](MadeObject::Kind kind) {

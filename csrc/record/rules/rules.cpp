@@ -154,6 +154,11 @@ Rules::Rules() {
   partial_ = type_of("functools", "partial");
   defaultdict_ = type_of("collections", "defaultdict");
   if (PyTypeObject* t = type_of("enum", "EnumMeta")) enum_meta_ = reinterpret_cast<PyObject*>(t);
+  for (const char* name : {"OpOverload.__call__", "OpOverloadPacket.__call__", "OpOverload.redispatch"}) {
+    if (Ref f = resolve("torch._ops", name); f && PyFunction_Check(f.get())) {
+      operator_callers_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
+    }
+  }
   constexpr const char* kMemo[][2] = {
       {"copy", "deepcopy"},       {"copy", "_deepcopy_list"},   {"copy", "_deepcopy_tuple"}, {"copy", "_deepcopy_dict"},
       {"copy", "_keep_alive"},    {"copy", "_deepcopy_method"}, {"copy", "_reconstruct"},    {"inspect", "unwrap"}};
@@ -164,6 +169,9 @@ Rules::Rules() {
   }
   if (Ref f = resolve("torch.utils", "swap_tensors"); f && PyFunction_Check(f.get())) {
     graph_breaks_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));  // refuses while a recording knows the tensors
+  }
+  if (Ref f = resolve("torch._ops", "HigherOrderOperator.__call__"); f && PyFunction_Check(f.get())) {
+    graph_breaks_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));  // dispatches in Python, on the keys of the thread
   }
   if (Ref size = resolve("torch", "Size")) size_ = reinterpret_cast<PyTypeObject*>(size.release());
   if (Ref getter = resolve("_collections", "_tuplegetter")) tuplegetter_ = reinterpret_cast<PyTypeObject*>(getter.release());

@@ -59,6 +59,8 @@ class Rules {
   PyObject* tracing_query_c(PyMethodDef* def) const;
   bool is_graph_break(PyObject* code) const { return graph_breaks_.count(code) != 0; }
 
+  bool calls_operators(PyObject* code) const { return operator_callers_.count(code) != 0; }
+
   bool is_singleton_type(PyTypeObject* type) const { return singleton_types_.count(type) != 0; }
   bool is_value_type(PyTypeObject* type) const { return value_types_.count(type) != 0; }
   bool is_known_descriptor(PyTypeObject* type) const { return known_descriptors_.count(type) != 0; }
@@ -103,6 +105,7 @@ class Rules {
   std::unordered_set<PyObject*> graph_breaks_;
   std::unordered_set<PyTypeObject*> singleton_types_, value_types_, known_descriptors_;
   std::unordered_set<PyObject*> memo_code_;
+  std::unordered_set<PyObject*> operator_callers_;
   PyTypeObject* size_ = nullptr;
   PyTypeObject* tuplegetter_ = nullptr;
   PyTypeObject* deque_ = nullptr;

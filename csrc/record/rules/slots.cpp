@@ -68,6 +68,8 @@ void Rules::store_subscript(Recorder& r, PyObject* c, PyObject* key, PyObject* v
   PyTypeObject* type = Py_TYPE(c);
   if (is_tensor(c)) {
     if (!r.read_deep(key) || contains_list(key)) r.end(Break::k_denied_function, "a list as a tensor index");
+    // A number becomes a tensor without an operator; it is a literal of the graph.
+    if (value != nullptr && !is_tensor(value)) r.graph_.set_number_store(true);
     return;
   }
   if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
