@@ -68,6 +68,13 @@ def tensor_bits(tensor: torch.Tensor) -> str:
     return hashlib.blake2b(raw, digest_size=8).hexdigest() + few
 
 
+def _is_value(value: object) -> bool:
+    """Whether an object is immutable through and through, so that its identity is an accident."""
+    if type(value) is tuple:
+        return all(map(_is_value, value))
+    return value is None or type(value) in (bool, int, float, str, bytes, complex)
+
+
 class _Walker:
     def __init__(self, module: types.ModuleType | None) -> None:
         self.lines: list[Line] = []
@@ -89,8 +96,9 @@ class _Walker:
             self.emit(path, f"str {scrub(value)!r}")
         elif kind in _VALUES or isinstance(value, _OPAQUE):
             self.emit(path, f"{kind.__name__} {value!r}")
-        elif kind is tuple and not value:
-            self.emit(path, "tuple of 0")
+        elif kind is tuple and _is_value(value):
+            self.emit(path, f"builtins.tuple of {len(value)}")
+            self.items(path, value)
         else:
             first = self._seen.setdefault(id(value), path)
             if first is not path:
@@ -138,7 +146,10 @@ class _Walker:
 
 def _tensor(w: _Walker, path: str, t: torch.Tensor) -> None:
     with torch._C.DisableTorchFunction():
-        _tensor_itself(w, path, t)
+        try:
+            _tensor_itself(w, path, t)
+        except RuntimeError as error:  # a view that autograd refuses to rebuild
+            w.emit(path, f"unreadable: {scrub(str(error))}")
 
 
 def _tensor_itself(w: _Walker, path: str, t: torch.Tensor) -> None:

@@ -229,7 +229,8 @@ def _run(source: str, calls: Sequence[Call], wrap: Callable[[Callable], Callable
             warned.clear(), handler.records.clear()
             outcome, roots = world.step(call, target, counters)
             outcome.lines.append(("stdout", scrub(stdout.getvalue())))
-            outcome.lines += [("warning", f"{w.category.__name__} {scrub(str(w.message))}") for w in warned]
+            outcome.lines += [("warning", f"{w.category.__name__} {scrub(str(w.message))}") for w in warned
+                              if w.category is not ResourceWarning]  # it comes when garbage is collected
             outcome.lines += [("log", record) for record in handler.records]
             outcome.lines += _global_state()
             last = index + 1 == len(calls)

@@ -27,7 +27,8 @@ LIMIT = 60.0  # seconds one program may take
 
 @dataclass
 class Verdict:
-    """kind: same, differs (from eager), unsteady (eager differs from itself), died, or hangs."""
+    """kind: same, differs (from eager), unsteady (eager differs from itself), died (by a signal), hangs, or broken
+    (the program does not get as far as its calls)."""
 
     seed: int
     kind: str
@@ -81,8 +82,8 @@ class _Worker:
                 os._exit(0)
         os.close(write)
 
-    def end(self, kill: bool) -> str:
-        """Waits for the child, returns the end of what it wrote to stderr."""
+    def end(self, kill: bool) -> tuple[bool, str]:
+        """Waits for the child; whether a signal ended it, and the end of what it wrote to stderr."""
         if kill:
             os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
@@ -90,7 +91,9 @@ class _Worker:
         self.errors.seek(0)
         text = self.errors.read().decode(errors="replace")[-3000:]
         self.errors.close()
-        return f"signal {os.WTERMSIG(status)}\n{text}" if os.WIFSIGNALED(status) else text
+        if os.WIFSIGNALED(status):
+            return True, f"signal {os.WTERMSIG(status)}\n{text}"
+        return False, text
 
 
 def judge_all(programs: Iterable[tuple[int, Callable[[], Program]]], package: Any, *, jobs: int = 2,
@@ -104,9 +107,9 @@ def judge_all(programs: Iterable[tuple[int, Callable[[], Program]]], package: An
 
     def finish(worker: _Worker, kind: str) -> None:
         rest = running.pop(worker)
-        text = worker.end(kill=kind == "hangs")
+        signaled, text = worker.end(kill=kind == "hangs")
         if rest:
-            verdicts.append(Verdict(rest[0][0], kind, text))
+            verdicts.append(Verdict(rest[0][0], kind if signaled else "broken", text))
             if rest[1:]:
                 batches.append(rest[1:])
         del alive[worker]

@@ -272,13 +272,13 @@ CAPTURES = [_capture_function, _capture_model, _capture_with_break, _capture_rai
 
 @pytest.mark.parametrize("work", CAPTURES, ids=lambda work: work.__name__.strip("_"))
 def test_captures_leave_no_objects(work: Callable[[], None]) -> None:
-    assert grown(work, 20) == 0
+    assert grown(work, 20) <= 0
 
 
 def test_recompiles_leave_no_objects() -> None:
     compiled = compile(lambda t, s: (t * 2, s))
     count = iter(range(10**9))
-    assert grown(lambda: compiled(torch.ones(3), f"s{next(count)}")) == 0
+    assert grown(lambda: compiled(torch.ones(3), f"s{next(count)}")) <= 0
 
 
 def test_resets_leave_no_objects() -> None:
@@ -288,7 +288,7 @@ def test_resets_leave_no_objects() -> None:
         compiled(torch.ones(3))
         flashpoint.reset()
 
-    assert grown(work) == 0
+    assert grown(work) <= 0
 
 
 HITS: dict[str, tuple[Callable, Callable[[], tuple]]] = {
@@ -305,7 +305,7 @@ HITS: dict[str, tuple[Callable, Callable[[], tuple]]] = {
 def test_hits_leave_no_objects(name: str) -> None:
     fn, make = HITS[name]
     compiled = compile(fn)
-    assert grown(lambda: compiled(*make()), 200) == 0
+    assert grown(lambda: compiled(*make()), 200) <= 0
 
 
 def _resident() -> int:
