@@ -1,10 +1,10 @@
 """Turns objects into text that two runs of one program can be compared by.
 
-`describe(roots, module)` walks named roots in order and yields one (path, token) line per object. An object met
-again is `same as <first path>`, a storage met again is `shares <first path>`: so aliasing between results,
-arguments and globals is part of the text, and addresses are not. Values are compared bit by bit; strides are
-left out. Reading an object must not change it: iterators are described without being advanced, and nothing here
-runs user code (no `__eq__`, no `__repr__`, no `__getattr__`).
+`describe(roots, module)` walks named roots in order and yields one (path, token) line per object. An object
+met again is `same as <first path>`, a storage met again is `shares <first path>`: so aliasing between
+results, arguments and globals is part of the text, and addresses are not. Values are compared bit by bit;
+strides are left out. Reading an object must not change it: iterators are described without being advanced,
+and nothing here runs user code (no `__eq__`, no `__repr__`, no `__getattr__`).
 
 To add a type: add a function to `_WALKERS`.
 """
@@ -34,10 +34,25 @@ from torch.utils.hooks import RemovableHandle
 Line = tuple[str, str]
 
 _ADDRESS = re.compile(r"0x[0-9a-f]{5,}")
-_OPAQUE = (torch.dtype, torch.device, torch.layout, torch.memory_format, range, type(...), type(NotImplemented))
+_OPAQUE = (
+    torch.dtype,
+    torch.device,
+    torch.layout,
+    torch.memory_format,
+    range,
+    type(...),
+    type(NotImplemented),
+)
 _VALUES = (bytes, complex, torch.Size)  # which object it is says nothing
-_SKIPPED_CLASS_KEYS = {"__dict__", "__weakref__", "__module__", "__doc__", "_abc_impl", "__annotations__",
-                       "__slotnames__"}
+_SKIPPED_CLASS_KEYS = {
+    "__dict__",
+    "__weakref__",
+    "__module__",
+    "__doc__",
+    "_abc_impl",
+    "__annotations__",
+    "__slotnames__",
+}
 _OPEN_MODULES = ("torch.nn", "types", "transformers", "collections", "argparse", "dataclasses", "fractions")
 
 
@@ -154,9 +169,18 @@ def _tensor(w: _Walker, path: str, t: torch.Tensor) -> None:
 
 def _tensor_itself(w: _Walker, path: str, t: torch.Tensor) -> None:
     facts = [type_name(type(t)), str(t.dtype), str(tuple(t.shape)), str(t.device)]
-    facts += [name for name, on in (
-        ("requires_grad", t.requires_grad), ("leaf", t.is_leaf), ("conj", t.is_conj()), ("neg", t.is_neg()),
-        ("inference", t.is_inference()), ("retains_grad", t.retains_grad)) if on]
+    facts += [
+        name
+        for name, on in (
+            ("requires_grad", t.requires_grad),
+            ("leaf", t.is_leaf),
+            ("conj", t.is_conj()),
+            ("neg", t.is_neg()),
+            ("inference", t.is_inference()),
+            ("retains_grad", t.retains_grad),
+        )
+        if on
+    ]
     if t.layout != torch.strided:
         facts.append(str(t.layout))
     if t._backward_hooks:
@@ -209,8 +233,13 @@ def _set(w: _Walker, path: str, value: set | frozenset) -> None:
 
 
 def _array(w: _Walker, path: str, value: np.ndarray) -> None:
-    values = value.tolist() if value.size <= 8 else hashlib.blake2b(value.tobytes(), digest_size=8).hexdigest()
-    w.emit(path, f"{type_name(type(value))} {value.dtype} {value.shape} {values} writable={value.flags.writeable}")
+    values = (
+        value.tolist() if value.size <= 8 else hashlib.blake2b(value.tobytes(), digest_size=8).hexdigest()
+    )
+    w.emit(
+        path,
+        f"{type_name(type(value))} {value.dtype} {value.shape} {values} writable={value.flags.writeable}",
+    )
 
 
 def _code(w: _Walker, path: str, value: types.CodeType) -> None:
@@ -425,8 +454,17 @@ _WALKERS: list[tuple[type | tuple[type, ...], Callable]] = [
     (torch.Generator, _plain(lambda g: _digest(g.get_state().tolist()))),
     (threading.local, lambda w, p, v: (w.emit(p, "local"), w.mapping(p, v.__dict__))),
     (type(threading.Lock()), _plain(lambda v: v.locked())),
-    ((types.BuiltinFunctionType, types.MethodWrapperType, types.WrapperDescriptorType,
-      types.MethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType), _named),
+    (
+        (
+            types.BuiltinFunctionType,
+            types.MethodWrapperType,
+            types.WrapperDescriptorType,
+            types.MethodDescriptorType,
+            types.GetSetDescriptorType,
+            types.MemberDescriptorType,
+        ),
+        _named,
+    ),
 ]
 
 

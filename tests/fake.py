@@ -1,8 +1,8 @@
 """Stand-ins for the flashpoint package, to test the tests.
 
-`FLASHPOINT_FAKE=1` makes tests.support use `Identity`, which runs everything eagerly: the programs and the oracle
-can then be checked without the native core. The others are wrong on purpose; tests of the oracle show that each is
-caught. All have the package's interface as far as the tests use it.
+`FLASHPOINT_FAKE=1` makes tests.support use `Identity`, which runs everything eagerly: the programs and the
+oracle can then be checked without the native core. The others are wrong on purpose; tests of the oracle
+show that each is caught. All have the package's interface as far as the tests use it.
 """
 
 from __future__ import annotations
@@ -87,9 +87,11 @@ class FreezesScalars(Identity):
 
         def call(*args: Any, **kwargs: Any) -> Any:
             first.append(args)
-            merged = [old if isinstance(new, int | float | str) and type(old) is type(new) else new
-                      for old, new in zip(first[0], args, strict=False)]
-            return fn(*merged, *args[len(merged):], **kwargs)
+            merged = [
+                old if isinstance(new, int | float | str) and type(old) is type(new) else new
+                for old, new in zip(first[0], args, strict=False)
+            ]
+            return fn(*merged, *args[len(merged) :], **kwargs)
 
         return call
 

@@ -1,5 +1,6 @@
-"""pytest -p tests.isolate: each test in a forked child, so that a crash is one failed test and not the end of the
-run. To be used with `python -m pytest`, which puts the tree on the path."""
+"""pytest -p tests.isolate: each test in a forked child, so that a crash is one failed test and not the end of
+the run. To be used with `python -m pytest`, which puts the tree on the path.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +25,9 @@ def _in_child(item: pytest.Item, write: int) -> None:
     code = 1
     try:
         reports = runtestprotocol(item, log=False)
-        data = pickle.dumps([item.config.hook.pytest_report_to_serializable(config=item.config, report=r)
-                             for r in reports])
+        data = pickle.dumps(
+            [item.config.hook.pytest_report_to_serializable(config=item.config, report=r) for r in reports]
+        )
         with os.fdopen(write, "wb") as stream:
             stream.write(data)
         code = 0
@@ -74,8 +76,19 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
             report = item.config.hook.pytest_report_from_serializable(config=item.config, data=raw)
             item.ihook.pytest_runtest_logreport(report=report)
     else:
-        item.ihook.pytest_runtest_logreport(report=TestReport(
-            nodeid=item.nodeid, location=item.location, keywords={item.name: 1}, outcome="failed",
-            longrepr=f"the test process {problem}", when="call", sections=[], duration=0, start=0, stop=0))
+        item.ihook.pytest_runtest_logreport(
+            report=TestReport(
+                nodeid=item.nodeid,
+                location=item.location,
+                keywords={item.name: 1},
+                outcome="failed",
+                longrepr=f"the test process {problem}",
+                when="call",
+                sections=[],
+                duration=0,
+                start=0,
+                stop=0,
+            )
+        )
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True

@@ -2,8 +2,9 @@
 
     check_calls(source, ["x, 2", "x, 2", Call("x, 3", expect=".")])
 
-`source` defines `fn` (see tests.world.PRELUDE for the names it finds). The calls run in two worlds, one eager and
-one compiled; results, mutations, exceptions, output, random state and global modes must be equal after every call.
+`source` defines `fn` (see tests.world.PRELUDE for the names it finds). The calls run in two worlds, one
+eager and one compiled; results, mutations, exceptions, output, random state and global modes must be equal
+after every call.
 
 Counters are checked per call by one letter of `expect` (or of `Call.expect`):
     k  a recording started and was kept          h  answered by an entry, no recording started
@@ -65,13 +66,27 @@ def _first_difference(eager: list[Outcome], compiled: list[Outcome]) -> int | No
     return None
 
 
-def compare(source: str, calls: Sequence[Call], package: Any, *, backend: str = "eager", watch: str = "each",
-            seed: int = 0, eager: list[Outcome] | None = None) -> list[Outcome]:
+def compare(
+    source: str,
+    calls: Sequence[Call],
+    package: Any,
+    *,
+    backend: str = "eager",
+    watch: str = "each",
+    seed: int = 0,
+    eager: list[Outcome] | None = None,
+) -> list[Outcome]:
     """Runs both worlds, raises Mismatch at the first difference, returns the compiled run's outcomes."""
     eager = eager if eager is not None else run(source, calls, watch=watch, seed=seed)
     package.reset()
-    compiled = run(source, calls, lambda fn: package.compile(fn, backend=backend),
-                   counters=package.counters, watch=watch, seed=seed)
+    compiled = run(
+        source,
+        calls,
+        lambda fn: package.compile(fn, backend=backend),
+        counters=package.counters,
+        watch=watch,
+        seed=seed,
+    )
     if _first_difference(eager, compiled) is None:
         return compiled
     # What only the first run of a process does (a warning given once) may be missing in the compiled run.
@@ -79,14 +94,23 @@ def compare(source: str, calls: Sequence[Call], package: Any, *, backend: str = 
     for index, (left, right) in enumerate(zip(eager, compiled, strict=True)):
         found = difference(left.lines, right.lines)
         if found is not None:
-            script = "\n".join(f"    {'>' if i == index else ' '} {c.pre + '; ' if c.pre else ''}fn({c.args})"
-                               for i, c in enumerate(calls))
+            script = "\n".join(
+                f"    {'>' if i == index else ' '} {c.pre + '; ' if c.pre else ''}fn({c.args})"
+                for i, c in enumerate(calls)
+            )
             raise Mismatch(f"call {index} differs:\n  {found}\n  calls:\n{script}\n{source}", index)
     return compiled
 
 
-def check_calls(source: str, calls: Sequence[Call | str], *, expect: str = "", backend: str = "eager",
-                watch: str = "each", package: Any = None) -> list[Outcome]:
+def check_calls(
+    source: str,
+    calls: Sequence[Call | str],
+    *,
+    expect: str = "",
+    backend: str = "eager",
+    watch: str = "each",
+    package: Any = None,
+) -> list[Outcome]:
     """Runs the same calls eagerly and compiled and asserts that nothing differs; then the counters.
 
     `package` replaces flashpoint (tests of the oracle). Returns the compiled run's outcomes.

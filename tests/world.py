@@ -1,9 +1,9 @@
 """Runs a program and a sequence of calls in a world of its own, and records everything a user could notice.
 
-A program is Python source that defines `fn`, and may define `done`, which is called at the end. A world is a
-fresh module made from it, so nothing (code objects, globals, classes, models) is shared between the eager run and
-the compiled run. Random state, the working environment and the outputs are the same at the start of each world
-and are put back at its end.
+A program is Python source that defines `fn`, and may define `done`, which is called at the end. A world is
+a fresh module made from it, so nothing (code objects, globals, classes, models) is shared between the eager
+run and the compiled run. Random state, the working environment and the outputs are the same at the start of
+each world and are put back at its end.
 """
 
 from __future__ import annotations
@@ -104,9 +104,16 @@ def _global_state() -> list[Line]:
 @contextlib.contextmanager
 def _fresh_process_state(seed: int) -> Iterator[None]:
     """Seeds, then puts back what programs may change."""
-    saved = (torch.is_grad_enabled(), torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled(),
-             torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"), sys.getrecursionlimit(),
-             dict(os.environ), list(sys.path))
+    saved = (
+        torch.is_grad_enabled(),
+        torch.get_default_dtype(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_autocast_enabled("cpu"),
+        torch.get_autocast_dtype("cpu"),
+        sys.getrecursionlimit(),
+        dict(os.environ),
+        list(sys.path),
+    )
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed)
@@ -164,8 +171,11 @@ class _World:
 
     def visible(self) -> list[tuple[str, Any]]:
         """The program's globals, less the modules it imported."""
-        return [(name, value) for name, value in list(self.globals.items())
-                if not name.startswith("__") and not (type(value) is types.ModuleType and name in _IMPORTED)]
+        return [
+            (name, value)
+            for name, value in list(self.globals.items())
+            if not name.startswith("__") and not (type(value) is types.ModuleType and name in _IMPORTED)
+        ]
 
     def step(self, call: Call, target: Callable, counters: Callable[[], dict]) -> tuple[Outcome, list]:
         """Runs one call; returns its outcome, without the world's state, and the roots to describe."""
@@ -196,8 +206,15 @@ class _World:
         return outcome, roots
 
 
-def run(source: str, calls: Sequence[Call], wrap: Callable[[Callable], Callable] | None = None, *,
-        counters: Callable[[], dict[str, int]] = dict, watch: str = "each", seed: int = 0) -> list[Outcome]:
+def run(
+    source: str,
+    calls: Sequence[Call],
+    wrap: Callable[[Callable], Callable] | None = None,
+    *,
+    counters: Callable[[], dict[str, int]] = dict,
+    watch: str = "each",
+    seed: int = 0,
+) -> list[Outcome]:
     """Runs the calls in a new world and returns one outcome per call.
 
     `wrap` compiles `fn` (None: the eager run). With watch="each", results, arguments, earlier results and the
@@ -207,8 +224,14 @@ def run(source: str, calls: Sequence[Call], wrap: Callable[[Callable], Callable]
     return contextvars.copy_context().run(_run, source, calls, wrap, counters, watch, seed)
 
 
-def _run(source: str, calls: Sequence[Call], wrap: Callable[[Callable], Callable] | None,
-         counters: Callable[[], dict[str, int]], watch: str, seed: int) -> list[Outcome]:
+def _run(
+    source: str,
+    calls: Sequence[Call],
+    wrap: Callable[[Callable], Callable] | None,
+    counters: Callable[[], dict[str, int]],
+    watch: str,
+    seed: int,
+) -> list[Outcome]:
     outcomes: list[Outcome] = []
     stdout, handler, root = io.StringIO(), _ListHandler(), logging.getLogger()
     stack = contextlib.ExitStack()
@@ -229,8 +252,11 @@ def _run(source: str, calls: Sequence[Call], wrap: Callable[[Callable], Callable
             warned.clear(), handler.records.clear()
             outcome, roots = world.step(call, target, counters)
             outcome.lines.append(("stdout", scrub(stdout.getvalue())))
-            outcome.lines += [("warning", f"{w.category.__name__} {scrub(str(w.message))}") for w in warned
-                              if w.category is not ResourceWarning]  # it comes when garbage is collected
+            outcome.lines += [
+                ("warning", f"{w.category.__name__} {scrub(str(w.message))}")
+                for w in warned
+                if w.category is not ResourceWarning
+            ]  # it comes when garbage is collected
             outcome.lines += [("log", record) for record in handler.records]
             outcome.lines += _global_state()
             last = index + 1 == len(calls)

@@ -1,4 +1,6 @@
-"""python -m tests.fuzz --seed S --count N: random programs, eager against compiled; failing ones are made smaller."""
+"""python -m tests.fuzz --seed S --count N: random programs, eager against compiled; failing ones are made
+smaller.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first program's seed")
     parser.add_argument("--count", type=int, default=1000, help="how many programs")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes")
-    parser.add_argument("--shrink", type=float, default=60.0, help="seconds to make a failing program smaller; 0: do not")
-    parser.add_argument("--show", type=int, default=5, help="how many failing programs to make smaller and print")
+    parser.add_argument(
+        "--shrink", type=float, default=60.0, help="seconds to make a failing program smaller; 0: do not"
+    )
+    parser.add_argument(
+        "--show", type=int, default=5, help="how many failing programs to make smaller and print"
+    )
     parser.add_argument("--print", action="store_true", help="only print the programs")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -42,7 +48,7 @@ def main() -> int:
     hit = sum(verdict.counters.get("hits", 0) > 0 for verdict in verdicts)
     kinds = collections.Counter(verdict.kind for verdict in verdicts)
     raised, calls = sum(v.raised for v in verdicts), sum(v.calls for v in verdicts)
-    print(f"{len(verdicts)} programs, {calls} calls ({raised} raised): {dict(kinds)}; {hit} programs hit an entry")
+    print(f"{len(verdicts)} programs, {hit} hit an entry; {calls} calls, {raised} raised; {dict(kinds)}")
     print("failing seeds:", *[f"{v.seed}:{v.kind}" for v in failed][:200])
     return bool(failed)
 

@@ -55,12 +55,12 @@ def smaller(program: Program) -> Iterator[Program]:
     """Copies of a program with one statement, one clause's nesting, or one call less."""
     for index in range(len(program.calls) - 1, -1, -1):
         if len(program.calls) > 1:
-            smaller_calls = program.calls[:index] + program.calls[index + 1:]
+            smaller_calls = program.calls[:index] + program.calls[index + 1 :]
             yield Program(program.seed, program.body, smaller_calls, program.watch)
     for index, call in enumerate(program.calls):
         if call.pre:
             bare = Call(call.args, post=call.post)
-            calls = program.calls[:index] + [bare] + program.calls[index + 1:]
+            calls = program.calls[:index] + [bare] + program.calls[index + 1 :]
             yield Program(program.seed, program.body, calls, program.watch)
     count = sum(len(statements) for statements in _lists(program.body))
     for position in range(count - 1, -1, -1):
@@ -79,6 +79,6 @@ def _edit(body: list[Stmt], position: int, hoist: bool) -> bool:
         stmt = statements[position]
         if stmt.fixed or (hoist and (not stmt.clauses or stmt.clauses[0][0].startswith(("def ", "class ")))):
             return False
-        statements[position:position + 1] = [s for _, b in stmt.clauses for s in b] if hoist else []
+        statements[position : position + 1] = [s for _, b in stmt.clauses for s in b] if hoist else []
         return True
     return False

@@ -1,6 +1,7 @@
 """Runs generated programs eagerly and compiled in forked workers, and makes failing ones smaller.
 
-A worker that dies or hangs costs one verdict, not the run: its parent starts another one behind that program.
+A worker that dies or hangs costs one verdict, not the run: its parent starts another one behind that
+program.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ LIMIT = 60.0  # seconds one program may take
 
 @dataclass
 class Verdict:
-    """kind: same, differs (from eager), unsteady (eager differs from itself), died (by a signal), hangs, or broken
-    (the program does not get as far as its calls)."""
+    """kind: same, differs (from eager), unsteady (eager differs from itself), died (by a signal), hangs, or
+    broken (the program does not get as far as its calls)."""
 
     seed: int
     kind: str
@@ -96,11 +97,17 @@ class _Worker:
         return False, text
 
 
-def judge_all(programs: Iterable[tuple[int, Callable[[], Program]]], package: Any, *, jobs: int = 2,
-              chunk: int = 50, limit: float = LIMIT) -> list[Verdict]:
+def judge_all(
+    programs: Iterable[tuple[int, Callable[[], Program]]],
+    package: Any,
+    *,
+    jobs: int = 2,
+    chunk: int = 50,
+    limit: float = LIMIT,
+) -> list[Verdict]:
     """Judges programs, given as (seed, maker), in `jobs` forked workers; in the order of the seeds."""
     queue = list(programs)
-    batches = [queue[i:i + chunk] for i in range(0, len(queue), chunk)][::-1]
+    batches = [queue[i : i + chunk] for i in range(0, len(queue), chunk)][::-1]
     running: dict[_Worker, list[tuple[int, Callable[[], Program]]]] = {}
     alive: dict[_Worker, float] = {}
     verdicts: list[Verdict] = []

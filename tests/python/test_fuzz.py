@@ -15,14 +15,14 @@ from tests.fuzz.runner import fuzz, judge, shrink
 from tests.support import FAKE, flashpoint
 
 PROGRAMS = 2000
-HIT_FLOOR = 0.0  # the share of programs of which at least one call must be answered by an entry
+HIT_FLOOR = 0.4  # the share of programs of which at least one call must be answered by an entry
 
 # Kinds of syntax that the programs must hold between them.
 SYNTAX = {
-    ast.Assert: False, ast.AugAssign: True, ast.Break: True, ast.ClassDef: True, ast.Compare: True, ast.Continue: True,
-    ast.Delete: True, ast.DictComp: True, ast.For: True, ast.FunctionDef: True, ast.GeneratorExp: True, ast.Global: True,
-    ast.IfExp: True, ast.JoinedStr: True, ast.Lambda: True, ast.ListComp: True, ast.Match: True, ast.Nonlocal: True,
-    ast.Raise: True, ast.SetComp: True, ast.Starred: True, ast.Subscript: True, ast.Try: True, ast.While: True, ast.With: True,
+    ast.AugAssign, ast.Break, ast.ClassDef, ast.Compare, ast.Continue, ast.Delete, ast.DictComp,
+    ast.For, ast.FunctionDef, ast.GeneratorExp, ast.Global, ast.IfExp, ast.JoinedStr, ast.Lambda,
+    ast.ListComp, ast.Match, ast.Nonlocal, ast.Raise, ast.SetComp, ast.Starred, ast.Subscript, ast.Try,
+    ast.While, ast.With,
 }  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def test_programs_do_as_eager_does(record_property: Any) -> None:
     record_property("share of programs hit", hit)
     print(f"{hit:.1%} of {PROGRAMS} programs hit an entry")
     assert not failed, (
-        f"{len(failed)} programs differ; for the first: python -m tests.fuzz --seed {failed[0].seed} --count 1\n"
+        f"{len(failed)} differ; for the first: python -m tests.fuzz --seed {failed[0].seed} --count 1\n"
         + "\n".join(f"{v.seed}: {v.kind}\n{v.message}" for v in failed[:3])
     )
     assert len(verdicts) == PROGRAMS
@@ -46,7 +46,7 @@ def test_programs_are_diverse() -> None:
     sources = {program.source() for program in programs}
     assert len(sources) == len(programs)
     found = {type(node) for source in sources for node in ast.walk(ast.parse(source))}
-    assert {kind for kind, wanted in SYNTAX.items() if wanted} <= found
+    assert SYNTAX <= found
     verdicts = [judge(program, fake.Identity()) for program in programs[:60]]
     raised, calls = sum(v.raised for v in verdicts), sum(v.calls for v in verdicts)
     assert 0 < raised < calls * 0.3, "most calls should get through, some should raise"

@@ -1,8 +1,8 @@
 """Exactly one thing changes between calls; the answer is eager's.
 
-Each row of the tables calls `fn` twice in a first state, twice in a second one, and twice in the first again. Eager
-itself must answer the two states differently (unless the row says that the change is not to be seen), so a row whose
-guard is missing fails.
+Each row of the tables calls `fn` twice in a first state, twice in a second one, and twice in the first
+again. Eager itself must answer the two states differently (unless the row says that the change is not to be
+seen), so a row whose guard is missing fails.
 """
 
 from __future__ import annotations
@@ -14,8 +14,16 @@ from tests.python.guards import arguments, functions, modes, objects, tensors
 from tests.python.guards.case import Case
 from tests.support import Mismatch, check_calls, differing
 
-TABLES = {"arguments": arguments, "functions": functions, "modes": modes, "objects": objects, "tensors": tensors}
-ROWS = [pytest.param(case, id=f"{name}: {case.name}") for name, table in TABLES.items() for case in table.CASES]
+TABLES = {
+    "arguments": arguments,
+    "functions": functions,
+    "modes": modes,
+    "objects": objects,
+    "tensors": tensors,
+}
+ROWS = [
+    pytest.param(case, id=f"{name}: {case.name}") for name, table in TABLES.items() for case in table.CASES
+]
 
 
 @pytest.mark.parametrize("case", ROWS)

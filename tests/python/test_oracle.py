@@ -32,14 +32,31 @@ def test_a_wrong_package_is_caught(package: fake.Identity, source: str, calls: l
         check_calls(source, calls, package=package)
 
 
-@pytest.mark.parametrize("left, right", [
-    ("1", "True"), ("1", "1.0"), ("0.0", "-0.0"), ("(1,)", "[1]"), ("{1: 2}", "{True: 2}"), ("[x, x]", "[x, x + 0]"),
-    ("x", "x.to(torch.int64)"), ("x", "nn.Parameter(x)"), ("x", "x.clone().requires_grad_()"), ("[1, 2]", "[2, 1]"),
-    ("{'a': 1, 'b': 2}", "{'b': 2, 'a': 1}"), ("x[0]", "x[0].clone()"), ("torch.Size([2])", "(2,)"),
-    ("iter([1, 2])", "iter([2])"), ("float('nan')", "float('inf')"), ("x", "x.reshape(3, 2)"),
-    ("np.ones(2)", "np.ones(2, np.float32)"), ("itertools.count(1)", "itertools.count(2)"),
-    ("(i for i in [1])", "(i for i in [2])"), ("x", "x.view(torch.int32).view(torch.float32).neg().neg_()*0 + x + 1"),
-])
+@pytest.mark.parametrize(
+    "left, right",
+    [
+        ("1", "True"),
+        ("1", "1.0"),
+        ("0.0", "-0.0"),
+        ("(1,)", "[1]"),
+        ("{1: 2}", "{True: 2}"),
+        ("[x, x]", "[x, x + 0]"),
+        ("x", "x.to(torch.int64)"),
+        ("x", "nn.Parameter(x)"),
+        ("x", "x.clone().requires_grad_()"),
+        ("[1, 2]", "[2, 1]"),
+        ("{'a': 1, 'b': 2}", "{'b': 2, 'a': 1}"),
+        ("x[0]", "x[0].clone()"),
+        ("torch.Size([2])", "(2,)"),
+        ("iter([1, 2])", "iter([2])"),
+        ("float('nan')", "float('inf')"),
+        ("x", "x.reshape(3, 2)"),
+        ("np.ones(2)", "np.ones(2, np.float32)"),
+        ("itertools.count(1)", "itertools.count(2)"),
+        ("(i for i in [1])", "(i for i in [2])"),
+        ("x", "x.view(torch.int32).view(torch.float32).neg().neg_()*0 + x + 1"),
+    ],
+)
 def test_descriptions_tell_things_apart(left: str, right: str) -> None:
     source = f"left = lambda: ({left})\nright = lambda: ({right})\ndef fn(k): return left() if k else right()"
 

@@ -9,7 +9,9 @@ from tests.python.soundness import effects, readers, tensors, world
 from tests.python.soundness.row import Row
 from tests.support import Mismatch, check_calls
 
-SECTIONS = {name: rows for table in (tensors, readers, effects, world) for name, rows in table.SECTIONS.items()}
+SECTIONS = {
+    name: rows for table in (tensors, readers, effects, world) for name, rows in table.SECTIONS.items()
+}
 ROWS = [pytest.param(row, id=f"{name}: {row.name}") for name, rows in SECTIONS.items() for row in rows]
 
 
@@ -30,7 +32,7 @@ def test_names_are_unique() -> None:
 
 @pytest.mark.parametrize("rows", SECTIONS.values(), ids=SECTIONS)
 def test_a_stale_replay_fails_most_rows(rows: list[Row]) -> None:
-    """A row on which even the crudest replay passes could not fail; few are of the kind that only may not crash."""
+    """A row on which even the crudest replay passes could not fail; few rows only may not crash."""
     missed = []
     for row in rows:
         try:

@@ -1,4 +1,4 @@
-"""Soundness where one program text is not enough: addresses reused, threads, fork, other compilers, re-entry."""
+"""Soundness beyond one program text: addresses reused, threads, fork, other compilers, re-entry."""
 
 from __future__ import annotations
 
@@ -446,7 +446,8 @@ COMPILERS = {
         ["x", "x", "y", "x"],
     ),
     "scripted function": (
-        "@torch.jit.script\ndef h(t, k: int):\n  if k > 2: t = t + 1\n  return t * k\ndef fn(x, k): return h(x, k) * 2",
+        "@torch.jit.script\ndef h(t, k: int):\n  if k > 2: t = t + 1\n  return t * k\n"
+        "def fn(x, k): return h(x, k) * 2",
         ["x, 2", "x, 2", "y, 3", "x, 3"],
     ),
     "traced function": (
@@ -454,7 +455,8 @@ COMPILERS = {
         ["x", "x", "y", "x"],
     ),
     "disabled for dynamo": (
-        "import torch._dynamo\n@torch._dynamo.disable\ndef h(t): return t.sin() + 1\ndef fn(x): return h(x) * 2",
+        "import torch._dynamo\n@torch._dynamo.disable\ndef h(t): return t.sin() + 1\n"
+        "def fn(x): return h(x) * 2",
         ["x", "x", "y", "x"],
     ),
     "make_fx inside": (

@@ -1,7 +1,7 @@
 """Nothing outlives what it belongs to: inputs, models, compiled callables; and a loop of calls stays flat.
 
-What is counted is exact (weak references, live objects). Resident memory is only looked at over many rounds and
-against a bound far above its noise and far below a leak of one small object per call.
+What is counted is exact (weak references, live objects). Resident memory is only looked at over many rounds
+and against a bound far above its noise and far below a leak of one small object per call.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def test_the_measure_finds_a_leak() -> None:
 
 INPUTS: dict[str, tuple[Callable, Callable[[], tuple]]] = {
     "tensor": (lambda t: t * 2 + 1, lambda: (tracked(2, 3),)),
-    "tensors in a list": (lambda l: torch.cat(l), lambda: ([tracked(2, 3)],)),
+    "tensors in a list": (lambda ts: torch.cat(ts), lambda: ([tracked(2, 3)],)),
     "tensor returned": (lambda t: (t, t + 1), lambda: (tracked(2, 3),)),
     "tensor mutated": (lambda t: t.add_(1), lambda: (tracked(2, 3),)),
     "view returned": (lambda t: t[0], lambda: (tracked(2, 3),)),
@@ -134,7 +134,7 @@ def test_compiled_function_and_what_it_closes_over_die(calls: int) -> None:
     weight = tracked(3)
 
     def fn(t: torch.Tensor) -> torch.Tensor:
-        return t * config.scale + weight
+        return t * config.scale + weight  # noqa: F821 (they are deleted below)
 
     compiled = compile(fn)
     for _ in range(calls):
@@ -151,7 +151,9 @@ def test_compiled_module_dies(calls: int) -> None:
     compiled = compile(model)
     for _ in range(calls):
         compiled(torch.ones(2, 8))
-    watched = [weakref.ref(thing) for thing in (model, model.first, model.first.weight, model.config, compiled)]
+    watched = [
+        weakref.ref(thing) for thing in (model, model.first, model.first.weight, model.config, compiled)
+    ]
     del model, compiled
     gc.collect()
     assert [ref() for ref in watched] == [None] * 5
@@ -242,8 +244,7 @@ def _capture_effects() -> None:
 
 def _capture_generators() -> None:
     def numbers(n: int) -> Any:
-        for i in range(n):
-            yield i
+        yield from range(n)
 
     compiled = compile(lambda t: sum((t * i for i in numbers(3)), t))
     compiled(torch.ones(3))
@@ -293,7 +294,10 @@ def test_resets_leave_no_objects() -> None:
 
 HITS: dict[str, tuple[Callable, Callable[[], tuple]]] = {
     "function": (lambda t: t * 2 + 1, lambda: (torch.ones(3),)),
-    "containers": (lambda t, l, d: {"r": [t * l[0], (t, d["k"])]}, lambda: (torch.ones(3), [2, 3], {"k": 1})),
+    "containers": (
+        lambda t, ks, d: {"r": [t * ks[0], (t, d["k"])]},
+        lambda: (torch.ones(3), [2, 3], {"k": 1}),
+    ),
     "objects": (lambda t, o: Config(t * o.scale), lambda: (torch.ones(3), Config(2.0))),
     "store": (lambda t, o: setattr(o, "last", t * 2), lambda: (torch.ones(3), Config(2.0))),
     "in place": (lambda t: t.add_(1), lambda: (torch.ones(3),)),
@@ -359,5 +363,3 @@ def test_memory_is_flat_over_100000_hits(name: str) -> None:
 def test_memory_of_a_leak_is_seen() -> None:
     kept: list = []
     assert rises(lambda: kept.append(bytearray(100)), 100_000) > BOUND
-
-

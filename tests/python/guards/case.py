@@ -30,8 +30,14 @@ class Case:
     @property
     def calls(self) -> list[Call]:
         other = self.args if self.args2 is None else self.args2
-        return [Call(self.args), Call(self.args), Call(other, pre=self.change), Call(other),
-                Call(self.args, pre=self.undo), Call(self.args)]
+        return [
+            Call(self.args),
+            Call(self.args),
+            Call(other, pre=self.change),
+            Call(other),
+            Call(self.args, pre=self.undo),
+            Call(self.args),
+        ]
 
     @property
     def expect(self) -> str:
