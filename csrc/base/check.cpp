@@ -14,8 +14,8 @@ bool strict_mode() {
 }
 
 void check_failed(const char* condition, const char* file, int line, const std::string& note) {
-  const std::string text = std::string("[flashpoint] internal check failed: ") + condition + " at " + file + ":" +
-                           std::to_string(line) + (note.empty() ? "" : ": " + note);
+  const std::string text = std::string("[flashpoint] internal check failed: ") + condition + " at " + file +
+                           ":" + std::to_string(line) + (note.empty() ? "" : ": " + note);
   if (strict_mode()) {
     std::fprintf(stderr, "%s\n", text.c_str());
     std::abort();

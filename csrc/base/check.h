@@ -19,8 +19,8 @@ bool strict_mode();
 
 }  // namespace flashpoint
 
-#define FP_CHECK(condition, note)                                                   \
-  do {                                                                              \
-    if (!(condition)) [[unlikely]]                                                  \
-      ::flashpoint::check_failed(#condition, __FILE__, __LINE__, note);             \
+#define FP_CHECK(condition, note)                                       \
+  do {                                                                  \
+    if (!(condition)) [[unlikely]]                                      \
+      ::flashpoint::check_failed(#condition, __FILE__, __LINE__, note); \
   } while (0)

@@ -6,6 +6,7 @@
 #include "base/counters.h"
 #include "eval/thread_context.h"
 #include "ir/schema.h"
+#include "ir/verifier.h"
 #include "py/frame.h"
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
@@ -40,8 +41,9 @@ bool failure_after_mutation(const ir::Graph& graph) {
   return false;
 }
 
-void finish(Recorder& recorder, GraphRecorder& graph_recorder, const GlobalState& before, PyObject* const* args,
-            size_t total, PyObject* result, const CaptureOptions& options, Capture& out) {
+void finish(Recorder& recorder, GraphRecorder& graph_recorder, const GlobalState& before,
+            PyObject* const* args, size_t total, PyObject* result, const CaptureOptions& options,
+            Capture& out) {
   const GlobalState after = GlobalState::now();
   int8_t grad_after = -1;
   if (!(after == before)) {
@@ -58,6 +60,10 @@ void finish(Recorder& recorder, GraphRecorder& graph_recorder, const GlobalState
   }
   auto graph = graph_recorder.finish();
   if (!graph) return recorder.end(Break::k_graph, graph_break_text(graph_recorder));
+  if (options.verify || strict_mode()) {
+    const std::string violation = ir::verify(*graph);
+    FP_CHECK(violation.empty(), violation);
+  }
   if (failure_after_mutation(*graph)) return recorder.end(Break::k_mutation_may_fail);
   recorder.finish_aliases();
   std::vector<bool> skip = recorder.audit_skips();
@@ -84,8 +90,9 @@ void finish(Recorder& recorder, GraphRecorder& graph_recorder, const GlobalState
   program_options.poison_empty = options.poison_empty;
   eager::Program program = eager::compile(*graph, program_options);
   const auto& nodes = recorder.tensor_nodes();
-  out.entry = std::make_unique<Entry>(std::move(recorder.tree()), before, std::move(graph), std::move(program),
-                                      writer.take(), std::move(effects), std::move(result_recipe));
+  out.entry =
+      std::make_unique<Entry>(std::move(recorder.tree()), before, std::move(graph), std::move(program),
+                              writer.take(), std::move(effects), std::move(result_recipe));
   out.entry->tensor_nodes = nodes;
   out.entry->mutated_nodes = std::move(mutated);
   out.entry->grad_mode_after = grad_after;

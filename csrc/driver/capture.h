@@ -13,7 +13,7 @@ namespace flashpoint {
 
 struct CaptureOptions {
   bool tracing_state_queries = true;
-  bool fullgraph = false;
+  bool verify = false;
   bool poison_empty = false;
 };
 

@@ -31,8 +31,7 @@ struct State {
 };
 
 struct CompiledFunction {
-  PyObject_HEAD
-  PyObject* function;  // the first field: py::CompiledFunctionLayout
+  PyObject_HEAD PyObject* function;  // the first field: py::CompiledFunctionLayout
   vectorcallfunc vectorcall;
   PyObject* dict;
   PyObject* weakrefs;
@@ -62,15 +61,15 @@ PyObject* capture_call(CompiledFunction* self, PyObject* function, PyObject* con
   State& s = *self->state;
   const DriverConfig& config = driver_config();
   Capture c = capture(function, args, nargs, kwnames,
-                      {config.tracing_state_queries, s.fullgraph, config.poison_empty});
+                      {config.tracing_state_queries, config.verify, config.poison_empty});
   s.has_report = true;
   s.kept = c.entry != nullptr;
   s.report = std::move(c.report);
   if (c.entry) {
     s.drops = 0;
     if (log_enabled(LogKind::kCapture)) {
-      log_line("capture " + name_of(function) + ": " + std::to_string(c.entry->graph().nodes.size()) + " ops, " +
-               std::to_string(c.entry->guards().check_count()) + " guards, " +
+      log_line("capture " + name_of(function) + ": " + std::to_string(c.entry->graph().nodes.size()) +
+               " ops, " + std::to_string(c.entry->guards().check_count()) + " guards, " +
                std::to_string(c.entry->effect_count()) + " effects");
     }
     if (log_enabled(LogKind::kDumpGraph)) log_line(ir::print(c.entry->graph()));
@@ -86,11 +85,12 @@ PyObject* capture_call(CompiledFunction* self, PyObject* function, PyObject* con
   }
   if (s.fullgraph && c.result != nullptr && s.report.reason != Break::k_exception) {
     Py_CLEAR(c.result);
-    PyErr_Format(PyExc_RuntimeError,
-                 "[flashpoint.compile] fullgraph=True, but the recording broke at %s: %s (%s). The call's effects "
-                 "stand. %s",
-                 s.report.location.c_str(), break_message(s.report.reason), s.report.detail.c_str(),
-                 break_hint(s.report.reason));
+    PyErr_Format(
+        PyExc_RuntimeError,
+        "[flashpoint.compile] fullgraph=True, but the recording broke at %s: %s (%s). The call's effects "
+        "stand. %s",
+        s.report.location.c_str(), break_message(s.report.reason), s.report.detail.c_str(),
+        break_hint(s.report.reason));
   }
   return c.result;
 }
@@ -111,7 +111,8 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
   }
   Ref keep_function = Ref::share(function);
   if (capturing()) return PyObject_Vectorcall(function, args, nargs, kwnames);
-  if (!global_state_supported() || !PyFunction_Check(function)) return call_eagerly(function, args, nargs, kwnames);
+  if (!global_state_supported() || !PyFunction_Check(function))
+    return call_eagerly(function, args, nargs, kwnames);
   State& s = *self->state;
   const GlobalState now = GlobalState::now();
   for (size_t i = 0; i < s.entries.size(); ++i) {
@@ -146,7 +147,8 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
 PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   static const char* names[] = {"fn", "options", nullptr};
   PyObject *fn, *options = nullptr;
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O!", const_cast<char**>(names), &fn, &PyDict_Type, &options)) {
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O!", const_cast<char**>(names), &fn, &PyDict_Type,
+                                   &options)) {
     return nullptr;
   }
   if (!PyCallable_Check(fn)) {
@@ -223,11 +225,12 @@ PyObject* entries(PyObject* object, PyObject*) {
     const Entry& e = *s.entries[i];
     Ref guards = Ref::steal(list_of_lines(e.guards().text()));
     const std::string graph = ir::print(e.graph());
-    Ref row = Ref::steal(guards ? Py_BuildValue("{s:s,s:n,s:O,s:K,s:n}", "graph", graph.c_str(), "nodes",
-                                                static_cast<Py_ssize_t>(e.graph().nodes.size()), "guards", guards.get(),
-                                                "hits", static_cast<unsigned long long>(s.hits[i]), "effects",
-                                                static_cast<Py_ssize_t>(e.effect_count()))
-                                : nullptr);
+    Ref row =
+        Ref::steal(guards ? Py_BuildValue("{s:s,s:n,s:O,s:K,s:n}", "graph", graph.c_str(), "nodes",
+                                          static_cast<Py_ssize_t>(e.graph().nodes.size()), "guards",
+                                          guards.get(), "hits", static_cast<unsigned long long>(s.hits[i]),
+                                          "effects", static_cast<Py_ssize_t>(e.effect_count()))
+                          : nullptr);
     if (!row || PyList_Append(list.get(), row.get()) < 0) return nullptr;
   }
   return list.release();
@@ -242,9 +245,11 @@ PyObject* last_report(PyObject* object, PyObject*) {
     const size_t colon = r.location.rfind(':');
     const std::string file = r.location.substr(0, colon);
     const int line = colon == std::string::npos ? 0 : std::atoi(r.location.c_str() + colon + 1);
-    const std::string message = std::string(break_message(r.reason)) + (r.detail.empty() ? "" : " (" + r.detail + ")");
+    const std::string message =
+        std::string(break_message(r.reason)) + (r.detail.empty() ? "" : " (" + r.detail + ")");
     Ref row = Ref::steal(Py_BuildValue("{s:s,s:s,s:s,s:s,s:i}", "reason", break_name(r.reason), "message",
-                                       message.c_str(), "hint", break_hint(r.reason), "file", file.c_str(), "line", line));
+                                       message.c_str(), "hint", break_hint(r.reason), "file", file.c_str(),
+                                       "line", line));
     if (!row || PyList_Append(breaks.get(), row.get()) < 0) return nullptr;
   }
   return Py_BuildValue("{s:O,s:s,s:O}", "kept", s.kept ? Py_True : Py_False, "dropped",

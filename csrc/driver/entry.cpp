@@ -54,7 +54,8 @@ bool Entry::overlaps() const {
   const auto& values = tree_.values();
   for (NodeId mutated : mutated_nodes) {
     for (NodeId other : tensor_nodes) {
-      if (other != mutated && values[other] != values[mutated] && tensors_overlap(values[mutated], values[other])) {
+      if (other != mutated && values[other] != values[mutated] &&
+          tensors_overlap(values[mutated], values[other])) {
         return true;
       }
       if (other != mutated && values[other] == values[mutated]) return true;
@@ -63,7 +64,8 @@ bool Entry::overlaps() const {
   return false;
 }
 
-Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const GlobalState& now, PyObject** result) {
+Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const GlobalState& now,
+                    PyObject** result) {
   *result = nullptr;
   const size_t total = nargs + (names == nullptr ? 0 : PyTuple_GET_SIZE(names));
   auto miss = [&](const char* why) {
@@ -78,7 +80,8 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
     }
   }
   if (!(now == state_)) return miss("global state");
-  if (abc_token != 0 && abc_token != flashpoint::abc_token()) return miss("abstract base class registrations");
+  if (abc_token != 0 && abc_token != flashpoint::abc_token())
+    return miss("abstract base class registrations");
   if (!tree_.evaluate(args, total)) {
     last_miss_.clear();  // explained on demand from the tree
     return Outcome::kMiss;

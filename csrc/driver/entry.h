@@ -30,7 +30,8 @@ class Entry {
   Entry(GuardTree tree, GlobalState state, std::unique_ptr<ir::Graph> graph, eager::Program program,
         std::vector<MadeObject> recipes, std::vector<PlannedEffect> effects, RecipeValue result);
 
-  Outcome call(PyObject* const* args, size_t nargs, PyObject* kwnames, const GlobalState& now, PyObject** result);
+  Outcome call(PyObject* const* args, size_t nargs, PyObject* kwnames, const GlobalState& now,
+               PyObject** result);
 
   // The names of keyword arguments of the call (tuple or null) and how many positional ones there were.
   Ref kwnames;

@@ -40,7 +40,8 @@ std::string show(PyObject* o) {
   }
   if (PyFunction_Check(o)) return "function " + show(reinterpret_cast<PyFunctionObject*>(o)->func_qualname);
   if (PyCode_Check(o)) return "code " + show(reinterpret_cast<PyCodeObject*>(o)->co_qualname);
-  if (PyCFunction_Check(o)) return std::string("builtin ") + reinterpret_cast<PyCFunctionObject*>(o)->m_ml->ml_name;
+  if (PyCFunction_Check(o))
+    return std::string("builtin ") + reinterpret_cast<PyCFunctionObject*>(o)->m_ml->ml_name;
   if (!is_primitive(o) && !PyFrozenSet_CheckExact(o)) return std::string("a ") + Py_TYPE(o)->tp_name;
   Ref repr = Ref::steal(PyObject_Repr(o));
   const char* utf8 = repr ? PyUnicode_AsUTF8(repr.get()) : nullptr;
@@ -89,7 +90,7 @@ std::string GuardTree::text() const {
         std::string operand;
         if (c.kind == CheckKind::kTensor) {
           operand = metas_[c.number].text();
-        } else if (c.kind >= CheckKind::kSameAs && c.kind <= CheckKind::kNoOverlap) {
+        } else if (c.kind >= CheckKind::kSameAs && c.kind <= CheckKind::kNotSameAs) {
           operand = path(c.number);
         } else {
           operand = describe(c);
@@ -112,7 +113,7 @@ std::string GuardTree::explain_failure() const {
   std::string operand;
   if (c.kind == CheckKind::kTensor) {
     operand = metas_[c.number].text();
-  } else if (c.kind >= CheckKind::kSameAs && c.kind <= CheckKind::kNoOverlap) {
+  } else if (c.kind >= CheckKind::kSameAs && c.kind <= CheckKind::kNotSameAs) {
     operand = path(c.number);
   } else {
     operand = describe(c);

@@ -46,12 +46,13 @@ bool GlobalState::differs_only_in_grad_mode(const GlobalState& other) const {
 
 std::string GlobalState::text() const {
   return std::string("grad ") + (grad_mode ? "on" : "off") + (inference_mode ? ", inference mode" : "") +
-         ", default dtype " + c10::toString(static_cast<c10::ScalarType>(default_dtype)) + ", dispatch keys +" +
-         std::to_string(tls_included) + " -" + std::to_string(tls_excluded);
+         ", default dtype " + c10::toString(static_cast<c10::ScalarType>(default_dtype)) +
+         ", dispatch keys +" + std::to_string(tls_included) + " -" + std::to_string(tls_excluded);
 }
 
 bool global_state_supported() {
-  return at::impl::PythonTorchFunctionTLS::stack_len() == 0 && c10::impl::TorchDispatchModeTLS::stack_len() == 0 &&
+  return at::impl::PythonTorchFunctionTLS::stack_len() == 0 &&
+         c10::impl::TorchDispatchModeTLS::stack_len() == 0 &&
          !c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::FuncTorchDynamicLayerFrontMode);
 }
 

@@ -22,7 +22,7 @@ struct GlobalState {
   int16_t autocast_dtype_cuda = 0;
   uint64_t tls_included = 0;  // dispatch keys: autocast, functorch, Python modes
   uint64_t tls_excluded = 0;
-  uint64_t flags = 0;         // deterministic algorithms, backends' switches
+  uint64_t flags = 0;  // deterministic algorithms, backends' switches
 
   static GlobalState now();
   bool operator==(const GlobalState&) const = default;

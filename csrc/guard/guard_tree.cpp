@@ -118,7 +118,8 @@ PyObject* GuardTree::fetch(const Node& n, PyObject* const* args, size_t nargs) {
       return _PyType_Lookup(reinterpret_cast<PyTypeObject*>(p), key);
     case Step::kSuperLookup:
       return py::super_lookup(reinterpret_cast<PyTypeObject*>(p),
-                              reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(key, 0)), PyTuple_GET_ITEM(key, 1));
+                              reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(key, 0)),
+                              PyTuple_GET_ITEM(key, 1));
     case Step::kTypeOf:
       return reinterpret_cast<PyObject*>(Py_TYPE(p));
     case Step::kCellContents:
@@ -126,12 +127,12 @@ PyObject* GuardTree::fetch(const Node& n, PyObject* const* args, size_t nargs) {
     case Step::kFuncClosure: {
       PyObject* closure = PyFunction_Check(p) ? PyFunction_GET_CLOSURE(p) : nullptr;
       return closure != nullptr && n.index < PyTuple_GET_SIZE(closure) ? PyTuple_GET_ITEM(closure, n.index)
-                                                                      : nullptr;
+                                                                       : nullptr;
     }
     case Step::kFuncDefault: {
       PyObject* defaults = PyFunction_Check(p) ? PyFunction_GET_DEFAULTS(p) : nullptr;
       return defaults != nullptr && n.index < PyTuple_GET_SIZE(defaults) ? PyTuple_GET_ITEM(defaults, n.index)
-                                                                        : nullptr;
+                                                                         : nullptr;
     }
     case Step::kFuncKwDefaults:
       return PyFunction_Check(p) ? PyFunction_GET_KW_DEFAULTS(p) : nullptr;
@@ -149,9 +150,9 @@ PyObject* GuardTree::fetch(const Node& n, PyObject* const* args, size_t nargs) {
       return slot == nullptr ? nullptr : *slot;
     }
     case Step::kProxyDict:
-      return Py_IS_TYPE(p, &PyDictProxy_Type) ? py::proxied_mapping(p)
-                                              : (PyDictViewSet_Check(p) || PyDictValues_Check(p) ? py::view_dict(p)
-                                                                                                 : nullptr);
+      return Py_IS_TYPE(p, &PyDictProxy_Type)
+                 ? py::proxied_mapping(p)
+                 : (PyDictViewSet_Check(p) || PyDictValues_Check(p) ? py::view_dict(p) : nullptr);
     case Step::kPropertyGet:
       return PyObject_TypeCheck(p, &PyProperty_Type) ? py::property_getter(p) : nullptr;
     case Step::kDescrFunc:
@@ -252,7 +253,8 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
       PyObject* defaults = PyFunction_GET_DEFAULTS(v);
       const Py_ssize_t n = defaults == nullptr ? 0 : PyTuple_GET_SIZE(defaults);
       PyObject* kw = PyFunction_GET_KW_DEFAULTS(v);
-      return n == PyLong_AsSsize_t(item(1)) && (kw != nullptr && PyDict_GET_SIZE(kw) > 0) == (item(2) == Py_True) &&
+      return n == PyLong_AsSsize_t(item(1)) &&
+             (kw != nullptr && PyDict_GET_SIZE(kw) > 0) == (item(2) == Py_True) &&
              PyFunction_GET_GLOBALS(v) == item(3);
     }
     case CheckKind::kCellValue:
@@ -269,7 +271,8 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
           Ref key = Ref::steal(Py_TYPE(it.get())->tp_iternext(it.get()));
           if (!key) break;
           PyObject* expected = i < PyTuple_GET_SIZE(operand) ? item(static_cast<int>(i)) : nullptr;
-          if (expected == nullptr || (key.get() != expected && !primitives_equal(key.get(), expected))) return false;
+          if (expected == nullptr || (key.get() != expected && !primitives_equal(key.get(), expected)))
+            return false;
           ++i;
         }
         PyErr_Clear();
@@ -331,8 +334,6 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
       return v == values_[c.number];
     case CheckKind::kNotSameAs:
       return v != values_[c.number];
-    case CheckKind::kNoOverlap:
-      return !tensors_overlap(v, values_[c.number]);
     case CheckKind::kCacheTag:
       return PyDict_Check(v) && py::dict_tag(v) == PyLong_AsUnsignedLongLong(operand);
     case CheckKind::kDictLen:
@@ -368,7 +369,7 @@ bool GuardTree::run(PyObject* const* args, size_t nargs, bool use_tags, const st
   failed_node_ = kNoNode;
   for (size_t i = 0; i < n; ++i) {
     Node& node = nodes_[i];
-    if (skip != nullptr && ((*skip)[i] || (node.parent != kNoNode && (*skip)[node.parent] ))) continue;
+    if (skip != nullptr && ((*skip)[i] || (node.parent != kNoNode && (*skip)[node.parent]))) continue;
     PassState& state = pass_[i];
     const bool parent_clean = node.parent != kNoNode && pass_[node.parent].clean;
     PyObject* v;
@@ -386,7 +387,7 @@ bool GuardTree::run(PyObject* const* args, size_t nargs, bool use_tags, const st
     values_[i] = v;
     for (size_t c = 0; c < node.checks.size(); ++c) {
       if (skip != nullptr && node.checks[c].kind >= CheckKind::kSameAs &&
-          node.checks[c].kind <= CheckKind::kNoOverlap && values_[node.checks[c].number] == nullptr) {
+          node.checks[c].kind <= CheckKind::kNotSameAs && values_[node.checks[c].number] == nullptr) {
         continue;
       }
       if (!holds(node, node.checks[c], v)) {

@@ -46,7 +46,7 @@ struct Check {
   CheckKind kind;
   int32_t number = 0;  // length, truth, index, other node, or index of tensor metadata
   Ref operand;
-  Ref second = {};     // the value, where `operand` names a place
+  Ref second = {};  // the value, where `operand` names a place
 };
 
 struct Node {

@@ -34,10 +34,12 @@ bool TensorMeta::matches(PyObject* object) const {
   }
   if (t->has_symbolic_sizes_strides() || static_cast<int16_t>(t->layout()) != layout) return false;
   if (t->is_inference() != is_inference) return false;
-  if (t->layout() == c10::kStrided && (t->sizes() != c10::IntArrayRef(sizes) || t->strides() != c10::IntArrayRef(strides))) {
+  if (t->layout() == c10::kStrided &&
+      (t->sizes() != c10::IntArrayRef(sizes) || t->strides() != c10::IntArrayRef(strides))) {
     return false;
   }
-  if (static_cast<int16_t>(t->device().type()) != device_type || t->device().index() != device_index) return false;
+  if (static_cast<int16_t>(t->device().type()) != device_type || t->device().index() != device_index)
+    return false;
   return !requires_grad || tensor_is_leaf(object) == is_leaf;
 }
 
@@ -47,7 +49,9 @@ std::string TensorMeta::text() const {
   for (size_t i = 0; i < sizes.size(); ++i) out += (i ? "," : "") + std::to_string(sizes[i]);
   out += "] strides (";
   for (size_t i = 0; i < strides.size(); ++i) out += (i ? "," : "") + std::to_string(strides[i]);
-  out += ") " + c10::Device(static_cast<c10::DeviceType>(device_type), static_cast<c10::DeviceIndex>(device_index)).str();
+  out += ") " +
+         c10::Device(static_cast<c10::DeviceType>(device_type), static_cast<c10::DeviceIndex>(device_index))
+             .str();
   if (requires_grad) out += is_leaf ? " requires_grad" : " requires_grad non-leaf";
   if (is_inference) out += " inference";
   return out;

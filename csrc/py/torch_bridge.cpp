@@ -16,7 +16,9 @@ bool is_plain_tensor(PyObject* object) { return THPVariable_CheckExact(object); 
 
 const at::Tensor& unpack_tensor(PyObject* object) { return THPVariable_Unpack(object); }
 
-bool is_parameter(PyObject* object) { return Py_TYPE(object) == reinterpret_cast<PyTypeObject*>(ParameterClass); }
+bool is_parameter(PyObject* object) {
+  return Py_TYPE(object) == reinterpret_cast<PyTypeObject*>(ParameterClass);
+}
 
 c10::TensorImpl* tensor_impl(PyObject* tensor) { return THPVariable_Unpack(tensor).unsafeGetTensorImpl(); }
 

@@ -19,7 +19,8 @@ std::string c_name(PyObject* f) {
   Ref name = Ref::steal(PyObject_GetAttrString(f, "__qualname__"));
   Ref module = Ref::steal(PyObject_GetAttrString(f, "__module__"));
   PyErr_Clear();
-  std::string text = module && PyUnicode_Check(module.get()) ? std::string(PyUnicode_AsUTF8(module.get())) + "." : "";
+  std::string text =
+      module && PyUnicode_Check(module.get()) ? std::string(PyUnicode_AsUTF8(module.get())) + "." : "";
   return text + (name && PyUnicode_Check(name.get()) ? PyUnicode_AsUTF8(name.get()) : Py_TYPE(f)->tp_name);
 }
 
@@ -54,8 +55,8 @@ Pending Recorder::call(EvalFrame& frame, const Operands& o) {
   return pending;
 }
 
-void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
-                            Pending& pending, int depth) {
+void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args, Py_ssize_t n,
+                            PyObject* kwnames, Pending& pending, int depth) {
   if (ended_) return;
   if (depth > 16) return end(Break::k_unknown_c_function, "a deep chain of callables");
   if (PyFunction_Check(f)) return;  // its frame comes through the hook
@@ -132,12 +133,13 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     const auto argv = with_receiver(w->self);
     return rules().call(*this, frame, row, argv.data(), n + 1, kwnames, pending);
   }
-  if (PyType_Check(f)) return call_type(reinterpret_cast<PyTypeObject*>(f), args, n, kwnames, &frame, &pending);
+  if (PyType_Check(f))
+    return call_type(reinterpret_cast<PyTypeObject*>(f), args, n, kwnames, &frame, &pending);
   if (rules().is_partial(f)) {
     auto* p = reinterpret_cast<py::PartialLayout*>(f);
     const NodeId node = node_of(f);
     if (node != kNoNode) {
-      if (!PyType_Check(p->function) || true) observe(tree_.child(node, Step::kPartialFunc), p->function);
+      observe(tree_.child(node, Step::kPartialFunc), p->function);
       watch(p->args, tree_.child(node, Step::kPartialArgs));
       watch(p->keywords, tree_.child(node, Step::kPartialKeywords));
     }
@@ -150,18 +152,19 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     PyObject *key, *value;
     Py_ssize_t pos = 0;
     std::vector<PyObject*> names;
-    for (Py_ssize_t i = 0; kwnames != nullptr && i < PyTuple_GET_SIZE(kwnames); ++i) names.push_back(PyTuple_GET_ITEM(kwnames, i));
+    for (Py_ssize_t i = 0; kwnames != nullptr && i < PyTuple_GET_SIZE(kwnames); ++i)
+      names.push_back(PyTuple_GET_ITEM(kwnames, i));
     while (PyDict_Next(p->keywords, &pos, &key, &value)) {
       argv.push_back(value);
       names.push_back(key);
     }
     Ref merged = Ref::steal(PyTuple_New(static_cast<Py_ssize_t>(names.size())));
     for (size_t i = 0; i < names.size(); ++i) PyTuple_SET_ITEM(merged.get(), i, Py_NewRef(names[i]));
-    return resolve_call(frame, p->function, argv.data(), positional, names.empty() ? nullptr : merged.get(), pending,
-                        depth + 1);
+    return resolve_call(frame, p->function, argv.data(), positional, names.empty() ? nullptr : merged.get(),
+                        pending, depth + 1);
   }
   if (rules().is_lru_cache(f)) {
-    // A hit hands out what an earlier call made; a miss runs the wrapped function, which is then recorded.
+    // A hit hands out what an earlier call made; a miss runs the wrapped function, whose frame is recorded.
     Ref wrapped = Ref::steal(PyObject_GetAttrString(f, "__wrapped__"));
     if (!wrapped) {
       PyErr_Clear();
@@ -187,8 +190,8 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
   end(Break::k_unknown_c_function, c_name(f));
 }
 
-void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n, PyObject* kwnames, EvalFrame* frame,
-                         Pending* pending) {
+void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
+                         EvalFrame* frame, Pending* pending) {
   if (!is_heap(type)) {
     const RuleRow row = rules().type(type);
     if (row.rule == Rule::kNone) {
@@ -205,7 +208,8 @@ void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n
     PyObject* call = type_lookup(meta, "__call__");
     if (call != nullptr && PyFunction_Check(call) && frame != nullptr) return;
   }
-  if (node_of(type_as_object) == kNoNode) watch(type_as_object, tree_.child(kNoNode, Step::kTypeRoot, type_as_object));
+  if (node_of(type_as_object) == kNoNode)
+    watch(type_as_object, tree_.child(kNoNode, Step::kTypeRoot, type_as_object));
   PyObject* make = type_lookup(type, "__new__");
   PyObject* init = type_lookup(type, "__init__");
   if (make != nullptr && PyCFunction_Check(make)) {
@@ -213,8 +217,10 @@ void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n
     PyObject* owner = PyCFunction_GET_SELF(make);
     auto* base = owner != nullptr && PyType_Check(owner) ? reinterpret_cast<PyTypeObject*>(owner) : nullptr;
     const RuleRow row = base == nullptr ? RuleRow{} : rules().type(base);
-    const bool exception = base != nullptr && PyType_IsSubtype(base, reinterpret_cast<PyTypeObject*>(PyExc_BaseException));
-    if (row.rule == Rule::kNone && !exception) return end(Break::k_unknown_c_function, std::string("constructor of ") + type->tp_name);
+    const bool exception =
+        base != nullptr && PyType_IsSubtype(base, reinterpret_cast<PyTypeObject*>(PyExc_BaseException));
+    if (row.rule == Rule::kNone && !exception)
+      return end(Break::k_unknown_c_function, std::string("constructor of ") + type->tp_name);
     if (base != &PyBaseObject_Type && !exception) {
       const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
       for (Py_ssize_t i = 0; i < total; ++i) read_iterable_if_container(args[i]);
@@ -244,20 +250,24 @@ void Recorder::call_torch(const char* name, PyObject* const* args, Py_ssize_t n,
   for (Py_ssize_t i = 0; i < total && !ended_; ++i) {
     PyObject* a = args[i];
     if (is_tensor(a)) {
-      if (!is_plain_tensor(a)) end(Break::k_unsupported_argument, std::string("tensor subclass ") + Py_TYPE(a)->tp_name);
+      if (!is_plain_tensor(a))
+        end(Break::k_unsupported_argument, std::string("tensor subclass ") + Py_TYPE(a)->tp_name);
       continue;
     }
     if (rules().is_enum_member(a)) continue;
     if (!read_deep(a) && !PyRange_Check(a)) {
       if (i == 0 && PyType_Check(a)) continue;
-      return end(Break::k_unknown_c_function, std::string(name) + " with an argument of type " + Py_TYPE(a)->tp_name);
+      return end(Break::k_unknown_c_function,
+                 std::string(name) + " with an argument of type " + Py_TYPE(a)->tp_name);
     }
   }
-  static const char* const kDynamicReads[] = {"size", "stride", "dim", "ndimension", "numel", "nelement", "__len__",
-                                              "is_contiguous", "element_size", "is_floating_point", "is_complex"};
+  static const char* const kDynamicReads[] = {
+      "size",    "stride",        "dim",          "ndimension",        "numel",     "nelement",
+      "__len__", "is_contiguous", "element_size", "is_floating_point", "is_complex"};
   if (total > 0 && is_tensor(args[0]) && node_of(args[0]) == kNoNode) {
     for (const char* read : kDynamicReads) {
-      if (std::string_view(name) == read && graph_.has_dynamic_shape(graph_.value_of(unpack_tensor(args[0])))) {
+      if (std::string_view(name) == read &&
+          graph_.has_dynamic_shape(graph_.value_of(unpack_tensor(args[0])))) {
         return end(Break::k_tensor_data_as_python, "size of a tensor whose shape depends on data");
       }
     }

@@ -39,43 +39,43 @@ using Tag = uint32_t;
 struct EvalFrame {
   _PyInterpreterFrame* frame = nullptr;
   EvalFrame* caller = nullptr;
-  Tag* tags = nullptr;         // one per localsplus slot, stack included; null while nothing is recorded
+  Tag* tags = nullptr;  // one per localsplus slot, stack included; null while nothing is recorded
   PyObject** stack_pointer = nullptr;  // valid during an event: one past the top of the value stack
 };
 
 enum class Event : uint8_t {
-  kGlobal,        // a = globals or builtins dict it was found in, name;         result = value
-  kName,          // LOAD_NAME: a = null, name
-  kStoreGlobal,   // a = globals dict, name, b = value or null (delete)
-  kStoreName,     // STORE_NAME/DELETE_NAME
-  kCell,          // a = cell, name in a class body (its namespace comes first);  result = content
-  kStoreCell,     // a = cell, b = value or null; also where a local becomes a cell
-  kAttr,          // LOAD_ATTR: a = object, name;                                 result = value
-  kMethod,        // LOAD_METHOD: a = object, name;    result = value, or the unbound method that was found
-  kSpecial,       // with statement: a = object, name = __enter__/__exit__;       result = bound method
-  kStoreAttr,     // a = object, name, b = value or null (delete)
-  kSubscr,        // a = container, b = key
-  kStoreSubscr,   // a = container, b = key, c = value or null (delete)
-  kBinary,        // detail = NB_* of BINARY_OP, a, b
-  kUnary,         // detail = opcode, a
-  kTruth,         // a; result = Py_True/Py_False (borrowed); not sent when a is exactly True or False
-  kCompare,       // detail = Py_LT.., a, b
-  kContains,      // a = container, b = item; detail = 1: not in; result = Py_True/Py_False before inversion,
-                  // the tag is the pushed value's
-  kIs,            // a, b; detail = 1: is not; result and tag as for kContains; also jumps on (not) None
-  kIter,          // a = iterable; result = iterator
-  kNext,          // a = iterator; result = value, null at the end; b = sent value (yield from) or null
-  kUnpack,        // a = iterable that is read to its end: UNPACK_*, LIST_EXTEND, SET_UPDATE, f(*a)
-  kUnpackMapping, // a = mapping that is read to its end: DICT_UPDATE, DICT_MERGE, f(**a)
-  kFormat,        // a = value, b = format spec or null, detail = conversion flag
-  kCall,          // a = callable, args/nargs/kwnames as in vectorcall (CALL_FUNCTION_EX: unpacked alike)
-  kImport,        // IMPORT_NAME: name;     result = module
-  kImportFrom,    // IMPORT_FROM: a = module, name
-  kClosure,       // COPY_FREE_VARS: a = function, b = its closure tuple
-  kMatch,         // MATCH_* and GET_LEN: detail = opcode, a = subject, b = keys or class, c = MATCH_CLASS's names
-  kYield,         // a = yielded value
-  kUnsupported,   // detail = opcode: the frame goes on in CPython from here (`before` only; not sent for the
-                  // creation of a generator). RESUME: the frame never was ours (tracing, end of the C stack)
+  kGlobal,         // a = globals or builtins dict it was found in, name;         result = value
+  kName,           // LOAD_NAME: a = null, name
+  kStoreGlobal,    // a = globals dict, name, b = value or null (delete)
+  kStoreName,      // STORE_NAME/DELETE_NAME
+  kCell,           // a = cell, name in a class body (its namespace comes first);  result = content
+  kStoreCell,      // a = cell, b = value or null; also where a local becomes a cell
+  kAttr,           // LOAD_ATTR: a = object, name;                                 result = value
+  kMethod,         // LOAD_METHOD: a = object, name;    result = value, or the unbound method that was found
+  kSpecial,        // with statement: a = object, name = __enter__/__exit__;       result = bound method
+  kStoreAttr,      // a = object, name, b = value or null (delete)
+  kSubscr,         // a = container, b = key
+  kStoreSubscr,    // a = container, b = key, c = value or null (delete)
+  kBinary,         // detail = NB_* of BINARY_OP, a, b
+  kUnary,          // detail = opcode, a
+  kTruth,          // a; result = Py_True/Py_False (borrowed); not sent when a is exactly True or False
+  kCompare,        // detail = Py_LT.., a, b
+  kContains,       // a = container, b = item; detail = 1: not in; result = Py_True/Py_False before inversion,
+                   // the tag is the pushed value's
+  kIs,             // a, b; detail = 1: is not; result and tag as for kContains; also jumps on (not) None
+  kIter,           // a = iterable; result = iterator
+  kNext,           // a = iterator; result = value, null at the end; b = sent value (yield from) or null
+  kUnpack,         // a = iterable that is read to its end: UNPACK_*, LIST_EXTEND, SET_UPDATE, f(*a)
+  kUnpackMapping,  // a = mapping that is read to its end: DICT_UPDATE, DICT_MERGE, f(**a)
+  kFormat,         // a = value, b = format spec or null, detail = conversion flag
+  kCall,           // a = callable, args/nargs/kwnames as in vectorcall (CALL_FUNCTION_EX: unpacked alike)
+  kImport,         // IMPORT_NAME: name;     result = module
+  kImportFrom,     // IMPORT_FROM: a = module, name
+  kClosure,        // COPY_FREE_VARS: a = function, b = its closure tuple
+  kMatch,  // MATCH_* and GET_LEN: detail = opcode, a = subject, b = keys or class, c = MATCH_CLASS's names
+  kYield,  // a = yielded value
+  kUnsupported,  // detail = opcode: the frame goes on in CPython from here (`before` only; not sent for the
+                 // creation of a generator). RESUME: the frame never was ours (tracing, end of the C stack)
 };
 
 // The operands of one event. All borrowed from the frame; alive from `before` to `after`.
@@ -87,7 +87,7 @@ struct Operands {
   PyObject* c = nullptr;
   PyObject* name = nullptr;
   PyObject* const* args = nullptr;
-  Py_ssize_t nargs = 0;   // positional ones
+  Py_ssize_t nargs = 0;  // positional ones
   PyObject* kwnames = nullptr;
 };
 

@@ -21,9 +21,12 @@ bool immutable_type(PyTypeObject* type) {
 
 }  // namespace
 
-PyObject* Recorder::type_lookup(PyTypeObject* type, const char* name) {
-  Ref text = Ref::steal(PyUnicode_InternFromString(name));
-  return type_lookup(type, text.get());
+PyObject* Recorder::type_lookup(PyTypeObject* type, const char* literal) {
+  // By the literal's address: interning anew would cost more than the lookup.
+  static auto* names = new std::unordered_map<const void*, PyObject*>();
+  PyObject*& name = (*names)[literal];
+  if (name == nullptr) name = PyUnicode_InternFromString(literal);
+  return type_lookup(type, name);
 }
 
 PyObject* Recorder::type_lookup(PyTypeObject* type, PyObject* name) {
@@ -68,7 +71,8 @@ bool Recorder::read_instance_dict(PyObject* object, PyObject* name) {
   PyObject* dict = *slot;
   if (node_of(object) != kNoNode) {
     // Tensors have a dict or none without anybody having set an attribute.
-    const bool lacks = dict == nullptr || (is_tensor(object) && PyDict_GetItemWithError(dict, name) == nullptr);
+    const bool lacks =
+        dict == nullptr || (is_tensor(object) && PyDict_GetItemWithError(dict, name) == nullptr);
     if (lacks && !overlaid(dict, name)) {
       hold(name);
       tree_.check(node_of(object), CheckKind::kInstanceLacks, name);
@@ -146,7 +150,8 @@ void Recorder::read_attr(PyObject* o, PyObject* name) {
     const NodeId node = node_of(o);
     if (node != kNoNode) {
       observe(tree_.child(node, Step::kMethodFunc), function);
-      if (!is_primitive(PyMethod_GET_SELF(o))) observe(tree_.child(node, Step::kMethodSelf), PyMethod_GET_SELF(o));
+      if (!is_primitive(PyMethod_GET_SELF(o)))
+        observe(tree_.child(node, Step::kMethodSelf), PyMethod_GET_SELF(o));
     }
     PyObject* own = _PyType_Lookup(type, name);
     if (own == nullptr && PyFunction_Check(function)) read_attr(function, name);
@@ -226,10 +231,12 @@ void Recorder::read_type_attr(PyObject* o, PyObject* name) {
   PyTypeObject* type = reinterpret_cast<PyTypeObject*>(o);
   PyTypeObject* meta = Py_TYPE(o);
   if (node_of(o) == kNoNode && !immutable_type(type)) watch(o, tree_.child(kNoNode, Step::kTypeRoot, o));
-  PyObject* get = meta->tp_getattro == PyType_Type.tp_getattro ? nullptr : type_lookup(meta, "__getattribute__");
+  PyObject* get =
+      meta->tp_getattro == PyType_Type.tp_getattro ? nullptr : type_lookup(meta, "__getattribute__");
   if (get != nullptr && PyFunction_Check(get)) return;
   PyObject* on_meta = type_lookup(meta, name);
-  if (on_meta != nullptr && Py_TYPE(on_meta)->tp_descr_get != nullptr && Py_TYPE(on_meta)->tp_descr_set != nullptr) {
+  if (on_meta != nullptr && Py_TYPE(on_meta)->tp_descr_get != nullptr &&
+      Py_TYPE(on_meta)->tp_descr_set != nullptr) {
     if (Py_IS_TYPE(on_meta, &PyGetSetDescr_Type) || Py_IS_TYPE(on_meta, &PyMemberDescr_Type)) {
       if (!rules().attribute_is_constant(&PyType_Type, name)) {
         end(Break::k_unsupported_attribute, std::string("type.") + PyUnicode_AsUTF8(name));
@@ -259,7 +266,8 @@ void Recorder::read_super_attr(PyObject* super, PyObject* name) {
   if (found == nullptr) {
     if (_PyType_Lookup(&PySuper_Type, name) == nullptr) {
       Ref pair = Ref::steal(PyTuple_Pack(2, s->type, name));
-      tree_.check(tree_.child(kNoNode, Step::kTypeRoot, type_object(type)), CheckKind::kSuperAbsent, pair.get());
+      tree_.check(tree_.child(kNoNode, Step::kTypeRoot, type_object(type)), CheckKind::kSuperAbsent,
+                  pair.get());
     } else if (PyUnicode_CompareWithASCIIString(name, "__class__") != 0) {
       end(Break::k_unsupported_attribute, std::string("super().") + PyUnicode_AsUTF8(name));
     }
@@ -296,11 +304,12 @@ void Recorder::read_tensor_attr(PyObject* tensor, PyObject* name) {
     switch (rules().tensor_attribute(name)) {
       case TensorAttribute::kMetadata:
         // dtype, device and the like follow from the operator; sizes may not.
-        if (node == kNoNode && (PyUnicode_CompareWithASCIIString(name, "shape") == 0 ||
-                                PyUnicode_CompareWithASCIIString(name, "nbytes") == 0) &&
+        if (node == kNoNode &&
+            (PyUnicode_CompareWithASCIIString(name, "shape") == 0 ||
+             PyUnicode_CompareWithASCIIString(name, "nbytes") == 0) &&
             graph_.has_dynamic_shape(graph_.value_of(unpack_tensor(tensor)))) {
-          end(Break::k_tensor_data_as_python, std::string("shape of a tensor whose size depends on data: .") +
-                                                  PyUnicode_AsUTF8(name));
+          end(Break::k_tensor_data_as_python,
+              std::string("shape of a tensor whose size depends on data: .") + PyUnicode_AsUTF8(name));
         }
         return;
       case TensorAttribute::kOperation:

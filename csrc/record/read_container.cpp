@@ -19,7 +19,7 @@ bool is_heap(PyTypeObject* type) { return PyType_HasFeature(type, Py_TPFLAGS_HEA
 const char* const kCompareNames[] = {"__lt__", "__le__", "__eq__", "__ne__", "__gt__", "__ge__"};
 
 // NB_ADD .. NB_XOR of CPython's BINARY_OP, then the in-place forms in the same order.
-const char* const kBinaryNames[] = {"add", "and", "floordiv", "lshift", "matmul", "mul",    "mod",
+const char* const kBinaryNames[] = {"add", "and", "floordiv", "lshift", "matmul",  "mul", "mod",
                                     "or",  "pow", "rshift",   "sub",    "truediv", "xor"};
 constexpr int kInplace = 13;
 
@@ -78,7 +78,8 @@ void Recorder::read_length(PyObject* c) {
   if (!once(c, Py_None, 7)) return;
   const Py_ssize_t n = PyObject_Size(c);
   if (n < 0) return PyErr_Clear();
-  tree_.check(node, PyDict_Check(c) ? CheckKind::kDictLen : CheckKind::kLen, nullptr, static_cast<int32_t>(n));
+  tree_.check(node, PyDict_Check(c) ? CheckKind::kDictLen : CheckKind::kLen, nullptr,
+              static_cast<int32_t>(n));
 }
 
 void Recorder::read_keys(PyObject* dict) {
@@ -136,14 +137,17 @@ void Recorder::read_elements(PyObject* c) {
                                   : PySequence_GetItem(c, i));
     if (!item) return PyErr_Clear();
     if (is_primitive(item.get()) && (list || tuple)) {
-      tree_.check_place(node, list ? CheckKind::kListItemValue : CheckKind::kTupleItemValue, nullptr, item.get(),
-                        static_cast<int32_t>(i));
+      tree_.check_place(node, list ? CheckKind::kListItemValue : CheckKind::kTupleItemValue, nullptr,
+                        item.get(), static_cast<int32_t>(i));
     } else if (is_primitive(item.get())) {
       tree_.check(tree_.child(node, Step::kDequeItem, nullptr, static_cast<int32_t>(i)), CheckKind::kValue,
                   item.get());
     } else {
-      observe(tree_.child(node, list ? Step::kListItem : tuple ? Step::kTupleItem : Step::kDequeItem, nullptr,
-                          static_cast<int32_t>(i)),
+      observe(tree_.child(node,
+                          list    ? Step::kListItem
+                          : tuple ? Step::kTupleItem
+                                  : Step::kDequeItem,
+                          nullptr, static_cast<int32_t>(i)),
               item.get());
     }
   }
@@ -154,7 +158,8 @@ bool Recorder::read_deep(PyObject* o, int depth) {
   if (is_primitive(o) || ended_) return true;
   PyTypeObject* type = Py_TYPE(o);
   if (is_tensor(o) || PyType_Check(o) || PyFunction_Check(o) || PyCFunction_Check(o) || PyModule_Check(o) ||
-      rules().is_singleton_type(type) || rules().is_value_type(type) || PyRange_Check(o) || rules().is_enum_member(o)) {
+      rules().is_singleton_type(type) || rules().is_value_type(type) || PyRange_Check(o) ||
+      rules().is_enum_member(o)) {
     return true;
   }
   if (depth > 32) return false;
@@ -175,14 +180,16 @@ bool Recorder::read_deep(PyObject* o, int depth) {
     read_elements(o);
     PyObject *key, *value;
     Py_ssize_t pos = 0;
-    while (!ended_ && PyDict_Next(o, &pos, &key, &value)) plain &= read_deep(key, depth + 1) && read_deep(value, depth + 1);
+    while (!ended_ && PyDict_Next(o, &pos, &key, &value))
+      plain &= read_deep(key, depth + 1) && read_deep(value, depth + 1);
     return plain;
   }
   if (PyAnySet_Check(o) || rules().is_deque(o)) {
     read_elements(o);
     return true;
   }
-  if (PyDictKeys_Check(o) || PyDictValues_Check(o) || PyDictItems_Check(o)) return read_deep(py::view_dict(o), depth + 1);
+  if (PyDictKeys_Check(o) || PyDictValues_Check(o) || PyDictItems_Check(o))
+    return read_deep(py::view_dict(o), depth + 1);
   return false;
 }
 
@@ -197,7 +204,8 @@ void Recorder::read_truth(PyObject* o) {
   if (is_heap(type)) {
     PyObject* truth = type_lookup(type, "__bool__");
     PyObject* length = truth == nullptr ? type_lookup(type, "__len__") : nullptr;
-    if (truth != nullptr && !PyFunction_Check(truth)) return end(Break::k_unsupported_container, type->tp_name);
+    if (truth != nullptr && !PyFunction_Check(truth))
+      return end(Break::k_unsupported_container, type->tp_name);
     if (truth != nullptr || length == nullptr || PyFunction_Check(length)) return;
   } else if (!number && !mapping && !sequence) {
     return;
@@ -208,7 +216,8 @@ void Recorder::read_truth(PyObject* o) {
     if (touched(o)) return end(Break::k_read_after_mutation, type->tp_name);
     if (!once(o, Py_Ellipsis, 7)) return;
     const Py_ssize_t n = PyObject_Size(o);
-    tree_.check(node_of(o), PyDict_Check(o) ? CheckKind::kDictNonEmpty : CheckKind::kNonEmpty, nullptr, n > 0);
+    tree_.check(node_of(o), PyDict_Check(o) ? CheckKind::kDictNonEmpty : CheckKind::kNonEmpty, nullptr,
+                n > 0);
   } else if (!rules().is_value_type(type)) {
     end(Break::k_unsupported_container, std::string("truth of ") + type->tp_name);
   }
@@ -221,10 +230,12 @@ void Recorder::read_iterable(PyObject* o) {
   if (PyDictValues_Check(o) || PyDictItems_Check(o)) return read_elements(py::view_dict(o));
   if (Py_IS_TYPE(o, &PyDictProxy_Type)) {
     PyObject* mapping = py::proxied_mapping(o);
-    if (!PyDict_Check(mapping) || node_of(o) != kNoNode) return end(Break::k_unsupported_container, "mappingproxy");
+    if (!PyDict_Check(mapping) || node_of(o) != kNoNode)
+      return end(Break::k_unsupported_container, "mappingproxy");
     return read_elements(mapping);
   }
-  const bool container = PyList_Check(o) || PyTuple_Check(o) || PyDict_Check(o) || PyAnySet_Check(o) || rules().is_deque(o);
+  const bool container =
+      PyList_Check(o) || PyTuple_Check(o) || PyDict_Check(o) || PyAnySet_Check(o) || rules().is_deque(o);
   if (is_heap(type)) {
     PyObject* iter = type_lookup(type, "__iter__");
     if (iter != nullptr && PyFunction_Check(iter)) return;
@@ -270,7 +281,8 @@ void Recorder::read_subscript(PyObject* c, PyObject* key) {
     if (get != nullptr && PyFunction_Check(get)) return;
     if (PyDict_Check(c)) {
       PyObject* missing = type_lookup(type, "__missing__");
-      if (missing != nullptr && !PyFunction_Check(missing)) return end(Break::k_unsupported_container, type->tp_name);
+      if (missing != nullptr && !PyFunction_Check(missing))
+        return end(Break::k_unsupported_container, type->tp_name);
     }
   }
   if (PyType_Check(c)) {
@@ -314,7 +326,8 @@ void Recorder::read_contains(PyObject* c, PyObject* item) {
     tree_.check_place(node, CheckKind::kSetContains, item, in ? Py_True : Py_False);
     return;
   }
-  if (PyList_Check(c) || PyTuple_Check(c) || rules().is_deque(c) || PyDictValues_Check(c) || PyDictItems_Check(c)) {
+  if (PyList_Check(c) || PyTuple_Check(c) || rules().is_deque(c) || PyDictValues_Check(c) ||
+      PyDictItems_Check(c)) {
     if (!read_deep(c)) {
       // Elements with identity equality or Python equality: guard the way to it.
       for (Py_ssize_t i = 0; (PyList_Check(c) || PyTuple_Check(c)) && i < Py_SIZE(c) && !ended_; ++i) {
@@ -338,10 +351,12 @@ void Recorder::read_contains(PyObject* c, PyObject* item) {
 
 void Recorder::read_identity(PyObject* a, PyObject* b) {
   if (is_primitive(a) && is_primitive(b)) {
-    const bool singleton = a == Py_None || b == Py_None || PyBool_Check(a) || PyBool_Check(b) || a == Py_Ellipsis ||
-                           b == Py_Ellipsis;
-    const bool memo = frame_ != nullptr && rules().uses_identity_as_memo(reinterpret_cast<PyObject*>(py::frame_code(frame_->frame)));
-    if (!singleton && !memo && primitives_equal(a, b)) end(Break::k_identity_value, "'is' between equal values");
+    const bool singleton = a == Py_None || b == Py_None || PyBool_Check(a) || PyBool_Check(b) ||
+                           a == Py_Ellipsis || b == Py_Ellipsis;
+    const bool memo = frame_ != nullptr && rules().uses_identity_as_memo(
+                                               reinterpret_cast<PyObject*>(py::frame_code(frame_->frame)));
+    if (!singleton && !memo && primitives_equal(a, b))
+      end(Break::k_identity_value, "'is' between equal values");
     return;
   }
   if (a == b) return;
@@ -376,7 +391,8 @@ void Recorder::read_compare(int op, PyObject* a, PyObject* b) {
       PyObject* method = type_lookup(type, kCompareNames[op]);
       if (op == Py_NE) type_lookup(type, "__eq__");
       if (method != nullptr && PyFunction_Check(method)) continue;
-      if (method != nullptr && Py_IS_TYPE(method, &PyWrapperDescr_Type) && PyDescr_TYPE(method) == &PyBaseObject_Type) {
+      if (method != nullptr && Py_IS_TYPE(method, &PyWrapperDescr_Type) &&
+          PyDescr_TYPE(method) == &PyBaseObject_Type) {
         read_identity(a, b);
         continue;
       }
@@ -384,14 +400,16 @@ void Recorder::read_compare(int op, PyObject* a, PyObject* b) {
     if (!read_deep(o) && node_of(o) != kNoNode) {
       if (PyMethod_Check(o) || type == &PySuper_Type) {
         end(Break::k_unsupported_container, std::string("comparison of ") + type->tp_name);
-      } else if (type->tp_richcompare == nullptr || type->tp_richcompare == PyBaseObject_Type.tp_richcompare) {
+      } else if (type->tp_richcompare == nullptr ||
+                 type->tp_richcompare == PyBaseObject_Type.tp_richcompare) {
         read_identity(a, b);
       } else {
         end(Break::k_unsupported_container, std::string("comparison of ") + type->tp_name);
       }
     }
   }
-  if ((PyType_Check(a) && PyType_Check(b)) || (PyFunction_Check(a) && PyFunction_Check(b))) read_identity(a, b);
+  if ((PyType_Check(a) && PyType_Check(b)) || (PyFunction_Check(a) && PyFunction_Check(b)))
+    read_identity(a, b);
 }
 
 void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
@@ -401,7 +419,8 @@ void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
   if (is_tensor(a) || is_tensor(b)) {
     for (PyObject* o : {a, b}) {
       if (!is_tensor(o) && !is_primitive(o) && !PyTuple_Check(o)) {
-        if (!is_heap(Py_TYPE(o))) end(Break::k_unsupported_container, std::string("operator on ") + Py_TYPE(o)->tp_name);
+        if (!is_heap(Py_TYPE(o)))
+          end(Break::k_unsupported_container, std::string("operator on ") + Py_TYPE(o)->tp_name);
       }
     }
     return;
@@ -409,7 +428,8 @@ void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
   if (PyUnicode_CheckExact(a) && op % kInplace == 6) {
     if (PyTuple_Check(b)) {
       read_elements(b);
-      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(b) && !ended_; ++i) read_format(PyTuple_GET_ITEM(b, i), nullptr);
+      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(b) && !ended_; ++i)
+        read_format(PyTuple_GET_ITEM(b, i), nullptr);
     } else {
       read_format(b, nullptr);
     }
@@ -419,25 +439,34 @@ void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
     PyTypeObject* type = Py_TYPE(o);
     if (is_primitive(o) || rules().is_value_type(type) || rules().is_enum_member(o)) continue;
     if (is_heap(type)) {
-      PyObject* direct = type_lookup(type, ("__" + std::string(stem) + "__").c_str());
-      PyObject* reflected = type_lookup(type, ("__r" + std::string(stem) + "__").c_str());
-      PyObject* in = inplace ? type_lookup(type, ("__i" + std::string(stem) + "__").c_str()) : nullptr;
-      if ((direct != nullptr && PyFunction_Check(direct)) || (reflected != nullptr && PyFunction_Check(reflected)) ||
-          (in != nullptr && PyFunction_Check(in))) {
+      auto named = [&](const char* prefix) {
+        Ref name = Ref::steal(PyUnicode_FromFormat("__%s%s__", prefix, stem));
+        PyObject* interned = name.release();
+        PyUnicode_InternInPlace(&interned);
+        Ref owned = Ref::steal(interned);
+        return type_lookup(type, interned);
+      };
+      PyObject* direct = named("");
+      PyObject* reflected = named("r");
+      PyObject* in = inplace ? named("i") : nullptr;
+      if ((direct != nullptr && PyFunction_Check(direct)) ||
+          (reflected != nullptr && PyFunction_Check(reflected)) || (in != nullptr && PyFunction_Check(in))) {
         continue;
       }
     }
     if (PyType_Check(o)) continue;  // unions of types
     if (PyDictKeys_Check(o) || PyDictItems_Check(o)) {
       read_elements(py::view_dict(o));
-    } else if (PyList_Check(o) || PyTuple_Check(o) || PyDict_Check(o) || PyAnySet_Check(o) || rules().is_deque(o)) {
+    } else if (PyList_Check(o) || PyTuple_Check(o) || PyDict_Check(o) || PyAnySet_Check(o) ||
+               rules().is_deque(o)) {
       read_elements(o);
       if (PyAnySet_Check(o)) read_deep(o);
     } else {
       end(Break::k_unsupported_container, std::string("operator on ") + type->tp_name);
     }
   }
-  if (inplace && !ended_ && node_of(a) != kNoNode && (PyList_Check(a) || PyDict_Check(a) || PyAnySet_Check(a))) {
+  if (inplace && !ended_ && node_of(a) != kNoNode &&
+      (PyList_Check(a) || PyDict_Check(a) || PyAnySet_Check(a))) {
     if (!PyTuple_Check(a)) write_contents(a);
   } else if (inplace && rules().is_deque(a) && node_of(a) != kNoNode) {
     end(Break::k_unsupported_mutation, "deque");
@@ -453,7 +482,8 @@ void Recorder::read_format(PyObject* value, PyObject* spec) {
   if (PyType_Check(value) || rules().is_singleton_type(type) || rules().is_value_type(type)) return;
   if (PyExceptionInstance_Check(value) && node_of(value) == kNoNode) {
     PyObject* args = reinterpret_cast<PyBaseExceptionObject*>(value)->args;
-    for (Py_ssize_t i = 0; args != nullptr && i < PyTuple_GET_SIZE(args); ++i) read_format(PyTuple_GET_ITEM(args, i), nullptr);
+    for (Py_ssize_t i = 0; args != nullptr && i < PyTuple_GET_SIZE(args); ++i)
+      read_format(PyTuple_GET_ITEM(args, i), nullptr);
     return;
   }
   if (PyList_CheckExact(value) || PyTuple_CheckExact(value)) {

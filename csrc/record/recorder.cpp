@@ -151,7 +151,8 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
   } else if (PyDictKeys_Check(v) || PyDictValues_Check(v) || PyDictItems_Check(v)) {
     observe(tree_.child(node, Step::kProxyDict), py::view_dict(v));
   } else if (Py_IS_TYPE(v, &PyDictProxy_Type)) {
-    if (PyDict_Check(py::proxied_mapping(v))) observe(tree_.child(node, Step::kProxyDict), py::proxied_mapping(v));
+    if (PyDict_Check(py::proxied_mapping(v)))
+      observe(tree_.child(node, Step::kProxyDict), py::proxied_mapping(v));
   } else if (PyMethod_Check(v)) {
     // The evaluator takes bound methods apart before it calls them.
     observe(tree_.child(node, Step::kMethodFunc), PyMethod_GET_FUNCTION(v));
@@ -164,10 +165,9 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
   } else if (PyFunction_Check(v)) {
     PyObject* defaults = PyFunction_GET_DEFAULTS(v);
     PyObject* kw = PyFunction_GET_KW_DEFAULTS(v);
-    Ref state = Ref::steal(Py_BuildValue("(OnOO)", PyFunction_GET_CODE(v),
-                                         defaults == nullptr ? 0 : PyTuple_GET_SIZE(defaults),
-                                         kw != nullptr && PyDict_GET_SIZE(kw) > 0 ? Py_True : Py_False,
-                                         PyFunction_GET_GLOBALS(v)));
+    Ref state = Ref::steal(Py_BuildValue(
+        "(OnOO)", PyFunction_GET_CODE(v), defaults == nullptr ? 0 : PyTuple_GET_SIZE(defaults),
+        kw != nullptr && PyDict_GET_SIZE(kw) > 0 ? Py_True : Py_False, PyFunction_GET_GLOBALS(v)));
     tree_.check(node, CheckKind::kFuncState, state.get());
   } else if (is_tensor(v)) {
     if (!is_plain_tensor(v)) {
@@ -360,7 +360,8 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
       break;
     case Event::kMatch:
       read_deep(o.a);
-      if (PyType_HasFeature(Py_TYPE(o.a), Py_TPFLAGS_HEAPTYPE)) end(Break::k_unsupported_instruction, "match");
+      if (PyType_HasFeature(Py_TYPE(o.a), Py_TPFLAGS_HEAPTYPE))
+        end(Break::k_unsupported_instruction, "match");
       break;
     case Event::kYield:
       break;

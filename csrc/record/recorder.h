@@ -99,7 +99,7 @@ class Recorder final : public Observer {
   std::string location() const;
   bool answers_tracing_queries = true;
   bool reads_abc_registry = false;  // an isinstance() against an abstract base class
-  void (*on_end)() = nullptr;  // called once when the recording ends early
+  void (*on_end)() = nullptr;       // called once when the recording ends early
 
  private:
   friend class Rules;
@@ -114,7 +114,7 @@ class Recorder final : public Observer {
 
   // read_attr.cpp
   PyObject* type_lookup(PyTypeObject* type, PyObject* name);
-  PyObject* type_lookup(PyTypeObject* type, const char* name);
+  PyObject* type_lookup(PyTypeObject* type, const char* literal);  // a string literal
   void read_attr(PyObject* object, PyObject* name);
   void read_generic_attr(PyObject* object, PyTypeObject* type, PyObject* name, bool getattr_hook);
   void read_type_attr(PyObject* type, PyObject* name);
@@ -160,8 +160,8 @@ class Recorder final : public Observer {
 
   // call.cpp and rules/
   Pending call(EvalFrame& frame, const Operands& operands);
-  void resolve_call(EvalFrame& frame, PyObject* callable, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames,
-                    Pending& pending, int depth);
+  void resolve_call(EvalFrame& frame, PyObject* callable, PyObject* const* args, Py_ssize_t nargs,
+                    PyObject* kwnames, Pending& pending, int depth);
   void call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames,
                  EvalFrame* frame = nullptr, Pending* pending = nullptr);
   void after_call(const Operands& operands, Pending pending, PyObject* result);
@@ -169,7 +169,8 @@ class Recorder final : public Observer {
 
   struct PairHash {
     size_t operator()(const std::pair<PyObject*, PyObject*>& p) const {
-      return (reinterpret_cast<size_t>(p.first) >> 4) * 0x9E3779B97F4A7C15ull ^ (reinterpret_cast<size_t>(p.second) >> 4);
+      return (reinterpret_cast<size_t>(p.first) >> 4) * 0x9E3779B97F4A7C15ull ^
+             (reinterpret_cast<size_t>(p.second) >> 4);
     }
   };
 

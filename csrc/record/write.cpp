@@ -80,7 +80,8 @@ void Recorder::append_to_list(PyObject* list, PyObject* item) {
     effects_[it->second].items.push_back(Ref::share(item));
     return;
   }
-  // What was learned of the list before would be wrong afterwards only for reads to come; those end the recording.
+  // What was learned of the list before would be wrong afterwards only for reads to come; those end the
+  // recording.
   add_effect(Effect{EffectKind::kListAppend, node, Ref::share(list), Ref(), {Ref::share(item)}}, nullptr);
 }
 
@@ -107,13 +108,15 @@ void Recorder::write_context_var(PyObject* var) {
 
 void Recorder::write_attr(PyObject* o, PyObject* name, PyObject* value) {
   PyTypeObject* type = Py_TYPE(o);
-  if (is_tensor(o)) return end(Break::k_unsupported_mutation, std::string("Tensor.") + PyUnicode_AsUTF8(name));
+  if (is_tensor(o))
+    return end(Break::k_unsupported_mutation, std::string("Tensor.") + PyUnicode_AsUTF8(name));
   if (PyType_Check(o)) return end(Break::k_unsupported_mutation, "a class attribute");
   if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
     PyObject* set = type_lookup(type, value == nullptr ? "__delattr__" : "__setattr__");
     if (set != nullptr && PyFunction_Check(set)) return;
     if (type->tp_setattro != PyObject_GenericSetAttr &&
-        !(set != nullptr && Py_IS_TYPE(set, &PyWrapperDescr_Type) && PyDescr_TYPE(set) == &PyBaseObject_Type)) {
+        !(set != nullptr && Py_IS_TYPE(set, &PyWrapperDescr_Type) &&
+          PyDescr_TYPE(set) == &PyBaseObject_Type)) {
       return end(Break::k_unsupported_mutation, type->tp_name);
     }
   } else if (PyFunction_Check(o) || PyMethod_Check(o)) {
@@ -172,7 +175,8 @@ void Recorder::finish_aliases() {
     PyObject* object = object_of(mine);
     if (object == nullptr || tree_.node(mine).step == Step::kConst) continue;
     for (const auto& [other, id] : table_) {
-      if (id == mine || Py_TYPE(other) != Py_TYPE(object) || tree_.node(id).step == Step::kInstanceDict) continue;
+      if (id == mine || Py_TYPE(other) != Py_TYPE(object) || tree_.node(id).step == Step::kInstanceDict)
+        continue;
       tree_.check(std::max(id, mine), CheckKind::kNotSameAs, nullptr, std::min(id, mine));
     }
   }

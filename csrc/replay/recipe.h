@@ -26,11 +26,22 @@ struct RecipeValue {
 };
 
 struct MadeObject {
-  enum class Kind : uint8_t { kList, kTuple, kStruct, kDict, kSet, kFrozenSet, kSlice, kMethod, kDeque, kInstance };
+  enum class Kind : uint8_t {
+    kList,
+    kTuple,
+    kStruct,
+    kDict,
+    kSet,
+    kFrozenSet,
+    kSlice,
+    kMethod,
+    kDeque,
+    kInstance
+  };
   Kind kind;
-  Ref type;                         // kInstance, kStruct, kTuple subclasses
-  PyTypeObject* base = nullptr;     // kInstance: the builtin type underneath (static)
-  std::vector<RecipeValue> items;   // list, tuple, set items; dict keys and values in turn
+  Ref type;                        // kInstance, kStruct, kTuple subclasses
+  PyTypeObject* base = nullptr;    // kInstance: the builtin type underneath (static)
+  std::vector<RecipeValue> items;  // list, tuple, set items; dict keys and values in turn
   std::vector<std::pair<Ref, RecipeValue>> attributes;  // instance dict
   std::vector<std::pair<Ref, RecipeValue>> slots;       // member descriptors
 };
@@ -67,10 +78,10 @@ class RecipeWriter {
 
 // What one replay has at hand.
 struct BuildContext {
-  const std::vector<PyObject*>& nodes;    // guard node -> object (borrowed)
-  const std::vector<Ref>& outputs;        // graph outputs as Python tensors
+  const std::vector<PyObject*>& nodes;  // guard node -> object (borrowed)
+  const std::vector<Ref>& outputs;      // graph outputs as Python tensors
   const std::vector<MadeObject>& recipes;
-  std::vector<Ref> made;                  // filled as objects are built
+  std::vector<Ref> made;  // filled as objects are built
 };
 
 // A new reference, or null with a Python error set.

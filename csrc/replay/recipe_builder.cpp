@@ -12,7 +12,8 @@ bool set_items(BuildContext& c, PyObject* dict, const std::vector<RecipeValue>& 
     Ref key = Ref::steal(build(c, items[i]));
     Ref value = Ref::steal(key ? build(c, items[i + 1]) : nullptr);
     if (!value) return false;
-    if ((ordered ? PyODict_SetItem(dict, key.get(), value.get()) : PyDict_SetItem(dict, key.get(), value.get())) < 0) {
+    if ((ordered ? PyODict_SetItem(dict, key.get(), value.get())
+                 : PyDict_SetItem(dict, key.get(), value.get())) < 0) {
       return false;
     }
   }
@@ -81,7 +82,8 @@ PyObject* build_made(BuildContext& c, int32_t index) {
       c.made[index] = list;
       for (size_t i = 0; i < m.items.size(); ++i) {
         PyObject* item = build(c, m.items[i]);
-        if (item == nullptr || PyList_SetItem(list.get(), static_cast<Py_ssize_t>(i), item) < 0) return nullptr;
+        if (item == nullptr || PyList_SetItem(list.get(), static_cast<Py_ssize_t>(i), item) < 0)
+          return nullptr;
       }
       return list.release();
     }
@@ -110,7 +112,8 @@ PyObject* build_made(BuildContext& c, int32_t index) {
     }
     case MadeObject::Kind::kMethod: {
       Ref items = Ref::steal(build_tuple(c, m.items));
-      return items ? PyMethod_New(PyTuple_GET_ITEM(items.get(), 0), PyTuple_GET_ITEM(items.get(), 1)) : nullptr;
+      return items ? PyMethod_New(PyTuple_GET_ITEM(items.get(), 0), PyTuple_GET_ITEM(items.get(), 1))
+                   : nullptr;
     }
     case MadeObject::Kind::kInstance:
       return build_instance(c, m, index);
@@ -167,7 +170,8 @@ bool commit(BuildContext& c, const std::vector<PlannedEffect>& effects) {
         PyObject *key, *value;
         Py_ssize_t pos = 0;
         while (PyDict_Next(fresh.get(), &pos, &key, &value)) {
-          if ((ordered ? PyODict_SetItem(owner, key, value) : PyDict_SetItem(owner, key, value)) < 0) return false;
+          if ((ordered ? PyODict_SetItem(owner, key, value) : PyDict_SetItem(owner, key, value)) < 0)
+            return false;
         }
         break;
       }

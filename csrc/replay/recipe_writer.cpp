@@ -40,7 +40,8 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
   if (is_tensor(o)) {
     if (!is_plain_tensor(o)) return fail(o, "a tensor subclass");
     PyObject** slot = _PyObject_GetDictPtr(o);
-    if (slot != nullptr && *slot != nullptr && PyDict_GET_SIZE(*slot) > 0) return fail(o, "attributes on a tensor");
+    if (slot != nullptr && *slot != nullptr && PyDict_GET_SIZE(*slot) > 0)
+      return fail(o, "attributes on a tensor");
     if (tensor_has_hooks(o)) return fail(o, "hooks on a tensor");
     if (is_parameter(o)) return fail(o, "a parameter made in the call");
     const int output = recorder_.graph().mark_output(unpack_tensor(o));
@@ -55,13 +56,16 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
   if (rules().is_size(o)) {
     const int32_t index = begin(o, MadeObject::Kind::kStruct);  // a new one each call, as in eager mode
     made_[index].type = Ref::share(reinterpret_cast<PyObject*>(type));
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); ++i) made_[index].items.push_back(describe(PyTuple_GET_ITEM(o, i)));
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); ++i)
+      made_[index].items.push_back(describe(PyTuple_GET_ITEM(o, i)));
     return value_of(RecipeValue::Kind::kMade, index);
   }
-  if (rules().is_singleton_type(type) || rules().is_value_type(type) || PyRange_Check(o) || PyModule_Check(o)) {
+  if (rules().is_singleton_type(type) || rules().is_value_type(type) || PyRange_Check(o) ||
+      PyModule_Check(o)) {
     return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
   }
-  if (PyCFunction_Check(o) && (PyCFunction_GET_SELF(o) == nullptr || PyModule_Check(PyCFunction_GET_SELF(o)))) {
+  if (PyCFunction_Check(o) &&
+      (PyCFunction_GET_SELF(o) == nullptr || PyModule_Check(PyCFunction_GET_SELF(o)))) {
     return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
   }
   if ((PyTuple_CheckExact(o) || PyFrozenSet_CheckExact(o)) && recorder_.is_code_constant(o)) {
@@ -133,7 +137,8 @@ RecipeValue RecipeWriter::describe_instance(PyObject* o) {
   const bool list = base == &PyList_Type, tuple = base == &PyTuple_Type;
   if (base != &PyBaseObject_Type && !mapping && !list && !tuple) return fail(o, "no recipe for this type");
   if (type->tp_del != nullptr || type->tp_finalize != nullptr) return fail(o, "has a finalizer");
-  if (recorder_.node_of(reinterpret_cast<PyObject*>(type)) == kNoNode && PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
+  if (recorder_.node_of(reinterpret_cast<PyObject*>(type)) == kNoNode &&
+      PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
     return fail(o, "an instance of a class of unknown origin");
   }
   const int32_t index = begin(o, MadeObject::Kind::kInstance);
@@ -191,8 +196,9 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
           fail(storage, "contents of a dict subclass");
           break;
         }
-        Ref keys = Ref::steal(PyODict_Check(storage) ? PySequence_List(Ref::steal(PyODict_Type.tp_iter(storage)).get())
-                                                     : PyDict_Keys(storage));
+        Ref keys = Ref::steal(PyODict_Check(storage)
+                                  ? PySequence_List(Ref::steal(PyODict_Type.tp_iter(storage)).get())
+                                  : PyDict_Keys(storage));
         for (Py_ssize_t i = 0; keys && i < PyList_GET_SIZE(keys.get()); ++i) {
           PyObject* key = PyList_GET_ITEM(keys.get(), i);
           p.items.push_back(describe(key));
@@ -201,7 +207,8 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
         break;
       }
       case EffectKind::kListContents:
-        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(storage); ++i) p.items.push_back(describe(PyList_GET_ITEM(storage, i)));
+        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(storage); ++i)
+          p.items.push_back(describe(PyList_GET_ITEM(storage, i)));
         break;
       case EffectKind::kListAppend:
         for (const Ref& item : e.items) p.items.push_back(describe(item.get()));
@@ -210,7 +217,8 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
         Ref items = Ref::steal(PySequence_List(storage));
         for (Py_ssize_t i = 0; items && i < PyList_GET_SIZE(items.get()); ++i) {
           PyObject* item = PyList_GET_ITEM(items.get(), i);
-          if (!is_primitive(item) && recorder_.node_of(item) == kNoNode) fail(storage, "a set of fresh objects");
+          if (!is_primitive(item) && recorder_.node_of(item) == kNoNode)
+            fail(storage, "a set of fresh objects");
           p.items.push_back(describe(item));
         }
         break;
@@ -233,8 +241,8 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
         PyObject* value = nullptr;
         if (PyContextVar_Get(storage, nullptr, &value) < 0) PyErr_Clear();
         Ref owned = Ref::steal(value);
-        const bool same = value == e.key.get() ||
-                          (value != nullptr && e.key && is_primitive(value) && primitives_equal(value, e.key.get()));
+        const bool same = value == e.key.get() || (value != nullptr && e.key && is_primitive(value) &&
+                                                   primitives_equal(value, e.key.get()));
         if (same) continue;  // set and reset
         if (value == nullptr) {
           fail(storage, "a context variable that became unset");

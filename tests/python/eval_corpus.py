@@ -6,9 +6,11 @@ Each case is a function without arguments, deterministic, and its own judge: wha
 
 from __future__ import annotations
 
-from tests.python import eval_corpus_basic  # noqa: F401
-from tests.python import eval_corpus_errors  # noqa: F401
-from tests.python import eval_corpus_flow  # noqa: F401
+from tests.python import (
+    eval_corpus_basic,  # noqa: F401
+    eval_corpus_errors,  # noqa: F401
+    eval_corpus_flow,  # noqa: F401
+)
 from tests.python.eval_corpus_common import CASES
 
 __all__ = ["CASES"]

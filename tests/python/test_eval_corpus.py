@@ -6,10 +6,10 @@ import dis
 import sys
 
 import pytest
-from tests.python.eval_corpus import CASES
-from tests.python.eval_support import by_default, cold, in_evaluator, observed, outcome, specialized
 
 from flashpoint import _C
+from tests.python.eval_corpus import CASES
+from tests.python.eval_support import by_default, cold, in_evaluator, observed, outcome, specialized
 
 NOT_INSTRUCTIONS = {"CACHE"}
 IDS = [case.__name__ for case in CASES]

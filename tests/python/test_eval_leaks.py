@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+
 from tests.python.eval_corpus import CASES
 from tests.python.eval_support import by_default, cold, in_evaluator, observed, outcome
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 
 import pytest
-from tests.python.eval_corpus import CASES
-from tests.python.eval_support import by_default, cold, observed, outcome
 
 from flashpoint import _C
+from tests.python.eval_corpus import CASES
+from tests.python.eval_support import by_default, cold, observed, outcome
 
 IDS = [case.__name__ for case in CASES]
 MOST_POINTS = 3000

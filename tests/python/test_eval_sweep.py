@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 
 import pytest
-from tests.python.eval_corpus import CASES
-from tests.python.eval_support import by_default, cold, instructions_of, outcome, specialized
 
 from flashpoint import _C
+from tests.python.eval_corpus import CASES
+from tests.python.eval_support import by_default, cold, instructions_of, outcome, specialized
 
 IDS = [case.__name__ for case in CASES]
 # Library code below these runs for tens of thousands of instructions: sweep only their first part.

@@ -20,8 +20,8 @@ bool is_heap(PyTypeObject* type) { return PyType_HasFeature(type, Py_TPFLAGS_HEA
 
 }  // namespace
 
-void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* argv, Py_ssize_t n, PyObject* kwnames,
-                 Pending& pending) const {
+void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* argv, Py_ssize_t n,
+                 PyObject* kwnames, Pending& pending) const {
   const Py_ssize_t count = total(n, kwnames);
   PyObject* self = count > 0 ? argv[0] : nullptr;
   auto arg = [&](Py_ssize_t i) -> PyObject* { return i < n ? argv[i] : nullptr; };
@@ -48,7 +48,8 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       }
       if (row.rule == Rule::kObjectNew && count > 1 && PyType_Check(self)) {
         auto* type = reinterpret_cast<PyTypeObject*>(self);
-        if (PyType_FastSubclass(type, Py_TPFLAGS_TUPLE_SUBCLASS) || PyType_FastSubclass(type, Py_TPFLAGS_LIST_SUBCLASS)) {
+        if (PyType_FastSubclass(type, Py_TPFLAGS_TUPLE_SUBCLASS) ||
+            PyType_FastSubclass(type, Py_TPFLAGS_LIST_SUBCLASS)) {
           r.read_iterable(argv[1]);
         } else {
           for (Py_ssize_t i = 1; i < count; ++i) {
@@ -101,10 +102,13 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
         PyObject* length = r.type_lookup(Py_TYPE(self), "__len__");
         if (length == nullptr || PyFunction_Check(length)) return;
       }
-      if (is_primitive(self) || is_tensor(self) || PyRange_Check(self) || is_value_type(Py_TYPE(self))) return;
-      if (PyDictKeys_Check(self) || PyDictValues_Check(self) || PyDictItems_Check(self)) self = py::view_dict(self);
+      if (is_primitive(self) || is_tensor(self) || PyRange_Check(self) || is_value_type(Py_TYPE(self)))
+        return;
+      if (PyDictKeys_Check(self) || PyDictValues_Check(self) || PyDictItems_Check(self))
+        self = py::view_dict(self);
       if (Py_IS_TYPE(self, &PyDictProxy_Type) && r.node_of(self) == kNoNode) self = py::proxied_mapping(self);
-      if (PyList_Check(self) || PyTuple_Check(self) || PyDict_Check(self) || PyAnySet_Check(self) || is_deque(self)) {
+      if (PyList_Check(self) || PyTuple_Check(self) || PyDict_Check(self) || PyAnySet_Check(self) ||
+          is_deque(self)) {
         return r.read_length(self);
       }
       return unsupported(Py_TYPE(self)->tp_name);
@@ -131,7 +135,8 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       if (row.rule == Rule::kIterSlot) return r.read_elements(self);
       return r.read_iterable(self);
     case Rule::kNext:
-      if (self != nullptr && r.node_of(self) != kNoNode) r.end(Break::k_iterator_argument, Py_TYPE(self)->tp_name);
+      if (self != nullptr && r.node_of(self) != kNoNode)
+        r.end(Break::k_iterator_argument, Py_TYPE(self)->tp_name);
       if (self != nullptr && is_heap(Py_TYPE(self))) r.type_lookup(Py_TYPE(self), "__next__");
       return;
     case Rule::kIsInstance: {
@@ -209,7 +214,8 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
         r.read_elements(dict);
       }
       if (PyDict_Check(self) || PyList_Check(self) || PyAnySet_Check(self)) r.read_elements(self);
-      if (Py_TYPE(self)->tp_basicsize > PyBaseObject_Type.tp_basicsize + 2 * static_cast<Py_ssize_t>(sizeof(void*)) &&
+      if (Py_TYPE(self)->tp_basicsize >
+              PyBaseObject_Type.tp_basicsize + 2 * static_cast<Py_ssize_t>(sizeof(void*)) &&
           !PyDict_Check(self) && !PyList_Check(self)) {
         unsupported("an object with C state");
       }
@@ -217,26 +223,31 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kDictGet:
     case Rule::kDictContains:
       if (n < 2) return unsupported("arguments");
-      if (Py_IS_TYPE(self, &PyDictProxy_Type)) self = r.node_of(self) == kNoNode ? py::proxied_mapping(self) : nullptr;
+      if (Py_IS_TYPE(self, &PyDictProxy_Type))
+        self = r.node_of(self) == kNoNode ? py::proxied_mapping(self) : nullptr;
       if (self == nullptr || !PyDict_Check(self)) return unsupported("receiver");
       return row.rule == Rule::kDictGet ? r.read_dict_key(self, argv[1]) : r.read_dict_present(self, argv[1]);
     case Rule::kDictSetDefault:
       if (n < 2) return unsupported("arguments");
       r.read_dict_key(self, argv[1]);
-      if (!r.ended() && r.node_of(self) != kNoNode && PyDict_Contains(self, argv[1]) == 0) r.write_dict(self, argv[1]);
+      if (!r.ended() && r.node_of(self) != kNoNode && PyDict_Contains(self, argv[1]) == 0)
+        r.write_dict(self, argv[1]);
       return;
     case Rule::kDictPop:
       if (n < 2) return unsupported("arguments");
       r.read_dict_key(self, argv[1]);
-      if (!r.ended() && r.node_of(self) != kNoNode && PyDict_Contains(self, argv[1]) == 1) r.write_dict(self, argv[1]);
+      if (!r.ended() && r.node_of(self) != kNoNode && PyDict_Contains(self, argv[1]) == 1)
+        r.write_dict(self, argv[1]);
       return;
     case Rule::kDictSet:
       if (n < 3) return unsupported("arguments");
-      return PyODict_Check(self) && r.node_of(self) != kNoNode ? r.write_contents(self) : r.write_dict(self, argv[1]);
+      return PyODict_Check(self) && r.node_of(self) != kNoNode ? r.write_contents(self)
+                                                               : r.write_dict(self, argv[1]);
     case Rule::kDictDel:
       if (n < 2) return unsupported("arguments");
       r.read_dict_present(self, argv[1]);
-      return PyODict_Check(self) && r.node_of(self) != kNoNode ? r.write_contents(self) : r.write_dict(self, argv[1]);
+      return PyODict_Check(self) && r.node_of(self) != kNoNode ? r.write_contents(self)
+                                                               : r.write_dict(self, argv[1]);
     case Rule::kDictUpdate:
       for (Py_ssize_t i = 1; i < n; ++i) r.read_iterable(argv[i]);
       for (Py_ssize_t i = 1; i < n && !r.ended(); ++i) {
@@ -286,8 +297,6 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kContains:
       if (n != 2) return unsupported("arguments");
       return r.read_contains(self, argv[1]);
-    case Rule::kSetItem:
-      return unsupported("arguments");
     case Rule::kCompareSlot:
       if (n != 2) return unsupported("arguments");
       if (!r.read_deep(self) || !r.read_deep(argv[1])) r.read_identity(self, argv[1]);
@@ -355,7 +364,8 @@ bool Rules::holds_tensor(PyObject* o) const {
 void Rules::after_call(Recorder& r, const Operands& o, Pending pending, PyObject* result) const {
   if (result == nullptr) return;
   if (pending.word == Recorder::kPendingLiteral && is_tensor(result)) {
-    if (TensorMeta::of(result).requires_grad) return r.end(Break::k_denied_function, "torch.tensor(requires_grad=True)");
+    if (TensorMeta::of(result).requires_grad)
+      return r.end(Break::k_denied_function, "torch.tensor(requires_grad=True)");
     r.graph_.register_constant(unpack_tensor(result));
     return;
   }

@@ -109,21 +109,21 @@ Rules::Rules() {
 #undef TORCH_NAMESPACE
 #undef TORCH_ROW
 #undef TORCH_DENY
-#define PY_QUERY(module, name, answer)                                                        \
-  if (Ref f = resolve(module, name); f && PyFunction_Check(f.get())) {                        \
-    tracing_queries_[Py_NewRef(PyFunction_GET_CODE(f.get()))] = answer;                       \
+#define PY_QUERY(module, name, answer)                                  \
+  if (Ref f = resolve(module, name); f && PyFunction_Check(f.get())) {  \
+    tracing_queries_[Py_NewRef(PyFunction_GET_CODE(f.get()))] = answer; \
   }
-#define C_QUERY(module, name, answer)                                                         \
-  if (Ref f = resolve(module, name); f && PyCFunction_Check(f.get())) {                       \
-    tracing_queries_c_[reinterpret_cast<PyCFunctionObject*>(f.get())->m_ml] = answer;         \
+#define C_QUERY(module, name, answer)                                                 \
+  if (Ref f = resolve(module, name); f && PyCFunction_Check(f.get())) {               \
+    tracing_queries_c_[reinterpret_cast<PyCFunctionObject*>(f.get())->m_ml] = answer; \
   }
 #include "record/rules/tracing_queries.def"
 #undef PY_QUERY
 #undef C_QUERY
-#define CONST_ATTR(module, type_name, attr)                                                   \
-  if (Ref t = resolve(module, type_name); t && PyType_Check(t.get())) {                       \
-    constant_attributes().push_back({reinterpret_cast<PyTypeObject*>(t.get()), attr});        \
-    Py_INCREF(t.get());                                                                       \
+#define CONST_ATTR(module, type_name, attr)                                            \
+  if (Ref t = resolve(module, type_name); t && PyType_Check(t.get())) {                \
+    constant_attributes().push_back({reinterpret_cast<PyTypeObject*>(t.get()), attr}); \
+    Py_INCREF(t.get());                                                                \
   }
 #define TENSOR_META(name)
 #define TENSOR_OP(name)
@@ -135,7 +135,8 @@ Rules::Rules() {
     Ref t = resolve(module, path);
     return t && PyType_Check(t.get()) ? reinterpret_cast<PyTypeObject*>(t.release()) : nullptr;
   };
-  for (const char* name : {"device", "Size", "finfo", "iinfo", "dtype", "layout", "memory_format", "qscheme"}) {
+  for (const char* name :
+       {"device", "Size", "finfo", "iinfo", "dtype", "layout", "memory_format", "qscheme"}) {
     if (PyTypeObject* t = type_of("torch", name)) value_types_.insert(t);
   }
   singleton_types_.insert(&PyProperty_Type);
@@ -159,22 +160,26 @@ Rules::Rules() {
       operator_callers_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
     }
   }
-  constexpr const char* kMemo[][2] = {
-      {"copy", "deepcopy"},       {"copy", "_deepcopy_list"},   {"copy", "_deepcopy_tuple"}, {"copy", "_deepcopy_dict"},
-      {"copy", "_keep_alive"},    {"copy", "_deepcopy_method"}, {"copy", "_reconstruct"},    {"inspect", "unwrap"}};
+  constexpr const char* kMemo[][2] = {{"copy", "deepcopy"},        {"copy", "_deepcopy_list"},
+                                      {"copy", "_deepcopy_tuple"}, {"copy", "_deepcopy_dict"},
+                                      {"copy", "_keep_alive"},     {"copy", "_deepcopy_method"},
+                                      {"copy", "_reconstruct"},    {"inspect", "unwrap"}};
   for (const auto& [module, name] : kMemo) {
     if (Ref f = resolve(module, name); f && PyFunction_Check(f.get())) {
       memo_code_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
     }
   }
   if (Ref f = resolve("torch.utils", "swap_tensors"); f && PyFunction_Check(f.get())) {
-    graph_breaks_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));  // refuses while a recording knows the tensors
+    graph_breaks_.insert(
+        Py_NewRef(PyFunction_GET_CODE(f.get())));  // refuses while a recording knows the tensors
   }
   if (Ref f = resolve("torch._ops", "HigherOrderOperator.__call__"); f && PyFunction_Check(f.get())) {
-    graph_breaks_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));  // dispatches in Python, on the keys of the thread
+    graph_breaks_.insert(
+        Py_NewRef(PyFunction_GET_CODE(f.get())));  // dispatches in Python, on the keys of the thread
   }
   if (Ref size = resolve("torch", "Size")) size_ = reinterpret_cast<PyTypeObject*>(size.release());
-  if (Ref getter = resolve("_collections", "_tuplegetter")) tuplegetter_ = reinterpret_cast<PyTypeObject*>(getter.release());
+  if (Ref getter = resolve("_collections", "_tuplegetter"))
+    tuplegetter_ = reinterpret_cast<PyTypeObject*>(getter.release());
   for (const char* name : {"graph_break", "disable", "disallow_in_graph", "mark_dynamic", "reset"}) {
     for (const char* module : {"torch._dynamo", "torch._dynamo.decorators", "flashpoint"}) {
       if (Ref f = resolve(module, name); f && PyFunction_Check(f.get())) {
@@ -210,8 +215,8 @@ PyObject* Rules::tracing_query_c(PyMethodDef* def) const {
 }
 
 bool Rules::is_enum_member(PyObject* object) const {
-  return enum_meta_ != nullptr &&
-         PyObject_TypeCheck(reinterpret_cast<PyObject*>(Py_TYPE(object)), reinterpret_cast<PyTypeObject*>(enum_meta_));
+  return enum_meta_ != nullptr && PyObject_TypeCheck(reinterpret_cast<PyObject*>(Py_TYPE(object)),
+                                                     reinterpret_cast<PyTypeObject*>(enum_meta_));
 }
 
 bool Rules::uses_identity_as_memo(PyObject* code) const { return memo_code_.count(code) != 0; }

@@ -25,21 +25,63 @@ class Recorder;
 
 // What a call means; see the handlers in record/call.cpp. Names are used in functions.def.
 enum class Rule : uint8_t {
-  kNone,       // no row
-  kPure,       // result depends on deep-read arguments only
-  kConstant,   // depends on nothing but its arguments' types and identities
-  kIterate,    // reads its iterable arguments (one level); keys and predicates come back through the hook
-  kState,      // reads global state that every entry guards
-  kSetState,   // changes global state that is compared at the end
-  kTorch,      // tensor operation: the dispatcher is the witness
-  kDeny,       // reads what replay cannot see
-  kMutate,     // changes its receiver: fresh ones only
-  kLen, kGetAttr, kHasAttr, kSetAttr, kDelAttr, kIter, kNext, kIsInstance, kTypeOf, kSuper, kId, kHash, kFormat,
-  kStrFormat, kSum, kVars, kImport, kObjectNew, kObjectInit, kGetAttribute, kSetAttribute, kDelAttribute, kReduce,
-  kDictGet, kDictPop, kDictSet, kDictDel, kDictUpdate, kDictView, kDictCopy, kDictSetDefault, kDictContains,
-  kContents,   // changes list, dict or set contents: rewritten as a whole
-  kAppend, kListRead, kSetAdd, kSetItem, kGetItem, kContains, kCompareSlot, kCallSlot,
-  kContextGet, kContextSet, kContextReset, kAbcCheck, kTorchTensor, kHasTorchFunction, kIterSlot, kReadSelf,
+  kNone,      // no row
+  kPure,      // result depends on deep-read arguments only
+  kConstant,  // depends on nothing but its arguments' types and identities
+  kIterate,   // reads its iterable arguments (one level); keys and predicates come back through the hook
+  kState,     // reads global state that every entry guards
+  kSetState,  // changes global state that is compared at the end
+  kTorch,     // tensor operation: the dispatcher is the witness
+  kDeny,      // reads what replay cannot see
+  kMutate,    // changes its receiver: fresh ones only
+  kLen,
+  kGetAttr,
+  kHasAttr,
+  kSetAttr,
+  kDelAttr,
+  kIter,
+  kNext,
+  kIsInstance,
+  kTypeOf,
+  kSuper,
+  kId,
+  kHash,
+  kFormat,
+  kStrFormat,
+  kSum,
+  kVars,
+  kImport,
+  kObjectNew,
+  kObjectInit,
+  kGetAttribute,
+  kSetAttribute,
+  kDelAttribute,
+  kReduce,
+  kDictGet,
+  kDictPop,
+  kDictSet,
+  kDictDel,
+  kDictUpdate,
+  kDictView,
+  kDictCopy,
+  kDictSetDefault,
+  kDictContains,
+  kContents,  // changes list, dict or set contents: rewritten as a whole
+  kAppend,
+  kListRead,
+  kSetAdd,
+  kGetItem,
+  kContains,
+  kCompareSlot,
+  kCallSlot,
+  kContextGet,
+  kContextSet,
+  kContextReset,
+  kAbcCheck,
+  kTorchTensor,
+  kHasTorchFunction,
+  kIterSlot,
+  kReadSelf,
 };
 
 enum class TensorAttribute : uint8_t { kUnknown, kMetadata, kOperation, kGrad };
@@ -85,8 +127,8 @@ class Rules {
   void import(Recorder& r, EvalFrame& frame, const Operands& operands) const;
   void check_callback(Recorder& r, PyObject* callable) const;
   // The call of a C function: what it reads and changes. argv[0] is the receiver of a method.
-  void call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* argv, Py_ssize_t n, PyObject* kwnames,
-            Pending& pending) const;
+  void call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* argv, Py_ssize_t n,
+            PyObject* kwnames, Pending& pending) const;
   void after_call(Recorder& r, const Operands& operands, Pending pending, PyObject* result) const;
 
  private:

@@ -55,8 +55,8 @@ void Rules::read_operator_slots(Recorder& r, PyObject* o) const {
   for (const char* name : {"__int__", "__float__", "__index__", "__neg__", "__pos__", "__invert__", "__abs__",
                            "__round__", "__trunc__", "__bool__", "__len__"}) {
     PyObject* found = r.type_lookup(type, name);
-    if (found != nullptr && !PyFunction_Check(found) && !PyDict_Check(o) && !PyList_Check(o) && !PyTuple_Check(o) &&
-        !is_enum_member(o) && r.node_of(o) != kNoNode) {
+    if (found != nullptr && !PyFunction_Check(found) && !PyDict_Check(o) && !PyList_Check(o) &&
+        !PyTuple_Check(o) && !is_enum_member(o) && r.node_of(o) != kNoNode) {
       return r.end(Break::k_unsupported_container, std::string("operator on ") + type->tp_name);
     }
   }
@@ -138,7 +138,9 @@ void Rules::check_callback(Recorder& r, PyObject* f) const {
     row = type(reinterpret_cast<PyTypeObject*>(f));
     if (row.rule == Rule::kStrFormat || row.rule == Rule::kIterate) return;
   }
-  if (row.rule == Rule::kPure || row.rule == Rule::kConstant || row.rule == Rule::kTorch || row.rule == Rule::kTypeOf) return;
+  if (row.rule == Rule::kPure || row.rule == Rule::kConstant || row.rule == Rule::kTorch ||
+      row.rule == Rule::kTypeOf)
+    return;
   if (PyType_HasFeature(Py_TYPE(f), Py_TPFLAGS_HEAPTYPE)) {
     PyObject* call = r.type_lookup(Py_TYPE(f), "__call__");
     if (call != nullptr && PyFunction_Check(call)) return;
