@@ -113,6 +113,7 @@ Capture capture(PyObject* function, PyObject* const* args, size_t nargs, PyObjec
   GraphRecorder graph_recorder(graph_options);
   Recorder recorder(graph_recorder, function, args, total);
   recorder.answers_tracing_queries = options.tracing_state_queries;
+  recorder.fail_at_event = options.fail_at_event;
   recorder.on_end = [] {
     thread_context().observer = nullptr;
     if (active == nullptr) return;

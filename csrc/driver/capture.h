@@ -15,6 +15,7 @@ struct CaptureOptions {
   bool tracing_state_queries = true;
   bool verify = false;
   bool poison_empty = false;
+  int64_t fail_at_event = 0;  // tests: inject a failed check at this event
 };
 
 struct Capture {

@@ -60,8 +60,9 @@ PyObject* capture_call(CompiledFunction* self, PyObject* function, PyObject* con
                        PyObject* kwnames) {
   State& s = *self->state;
   const DriverConfig& config = driver_config();
-  Capture c = capture(function, args, nargs, kwnames,
-                      {config.tracing_state_queries, config.verify, config.poison_empty});
+  Capture c =
+      capture(function, args, nargs, kwnames,
+              {config.tracing_state_queries, config.verify, config.poison_empty, config.fail_at_event});
   s.has_report = true;
   s.kept = c.entry != nullptr;
   s.report = std::move(c.report);

@@ -22,6 +22,7 @@ struct DriverConfig {
   bool verify = false;
   bool poison_empty = false;
   int recompile_limit = 8;
+  int64_t fail_at_event = 0;
 };
 DriverConfig& driver_config();
 

@@ -44,6 +44,8 @@ PyObject* set_config(PyObject*, PyObject* args) {
     config.tracing_state_queries = number != 0;
   } else if (std::strcmp(name, "verify") == 0) {
     config.verify = number != 0;
+  } else if (std::strcmp(name, "fail_at_event") == 0) {
+    config.fail_at_event = number;
   } else if (std::strcmp(name, "poison_empty") == 0) {
     config.poison_empty = number != 0;
   } else {

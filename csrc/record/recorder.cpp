@@ -38,16 +38,30 @@ const char* break_hint(Break b) { return kBreaks[static_cast<int>(b)].hint; }
 
 Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* args, size_t nargs)
     : graph_(graph) {
-  hold(function);
-  const NodeId f = tree_.child(kNoNode, Step::kConst, function);
-  observe(f, function);
-  for (size_t i = 0; i < nargs && !ended_; ++i) {
-    const NodeId node = tree_.child(kNoNode, Step::kArg, nullptr, static_cast<int32_t>(i));
-    if (is_primitive(args[i])) {
-      tree_.check(node, CheckKind::kValue, args[i]);
-    } else {
-      observe(node, args[i]);
+  guarded([&] {
+    hold(function);
+    const NodeId f = tree_.child(kNoNode, Step::kConst, function);
+    observe(f, function);
+    for (size_t i = 0; i < nargs && !ended_; ++i) {
+      const NodeId node = tree_.child(kNoNode, Step::kArg, nullptr, static_cast<int32_t>(i));
+      if (is_primitive(args[i])) {
+        tree_.check(node, CheckKind::kValue, args[i]);
+      } else {
+        observe(node, args[i]);
+      }
     }
+  });
+}
+
+// Nothing of ours may be thrown across the evaluator and CPython: the recording ends, the program goes on.
+template <typename Step>
+void Recorder::guarded(Step&& step) {
+  try {
+    step();
+  } catch (const std::exception& e) {
+    if (strict_mode()) check_failed("a recorder threw", __FILE__, __LINE__, e.what());
+    ++counters().internal_errors;
+    end(Break::k_internal, e.what());
   }
 }
 
@@ -230,6 +244,16 @@ void Recorder::leave_frame(EvalFrame& frame, PyObject* result) { frame_ = frame.
 Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   frame_ = &frame;
   if (ended_) return {};
+  Pending pending;
+  guarded([&] {
+    FP_CHECK(fail_at_event == 0 || --fail_at_event != 0, "injected");
+    pending = watch_before(frame, o);
+  });
+  if (PyErr_Occurred() != nullptr) PyErr_Clear();  // none was set when the instruction began
+  return pending;
+}
+
+Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
   switch (o.event) {
     case Event::kGlobal: {
       if (o.name == nullptr) {
@@ -379,6 +403,11 @@ Tag Recorder::after(EvalFrame& frame, const Operands& o, Pending pending, PyObje
     end(Break::k_graph, graph_break_text(graph_));
     return 0;
   }
+  guarded([&] { watch_after(o, pending, result); });
+  return 0;
+}
+
+void Recorder::watch_after(const Operands& o, Pending pending, PyObject* result) {
   switch (o.event) {
     case Event::kCall:
       after_call(o, pending, result);
@@ -400,7 +429,6 @@ Tag Recorder::after(EvalFrame& frame, const Operands& o, Pending pending, PyObje
     default:
       break;
   }
-  return 0;
 }
 
 void Recorder::check_tensor_result(PyObject* result) {

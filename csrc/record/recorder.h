@@ -98,13 +98,18 @@ class Recorder final : public Observer {
   const std::vector<NodeId>& tensor_nodes() const { return tensor_nodes_; }
   std::string location() const;
   bool answers_tracing_queries = true;
+  int64_t fail_at_event = 0;        // tests: the event at which an internal check fails
   bool reads_abc_registry = false;  // an isinstance() against an abstract base class
   void (*on_end)() = nullptr;       // called once when the recording ends early
 
  private:
   friend class Rules;
 
-  // recorder.cpp: sources
+  // recorder.cpp: events, sources
+  template <typename Step>
+  void guarded(Step&& step);
+  Pending watch_before(EvalFrame& frame, const Operands& operands);
+  void watch_after(const Operands& operands, Pending pending, PyObject* result);
   NodeId observe(NodeId node, PyObject* value);  // enters a non-primitive and installs its basic guard
   void watch(PyObject* object, NodeId node);
   NodeId const_node(PyObject* object);
