@@ -420,7 +420,8 @@ bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<
   if (options_.positions != nullptr) call.logged->position = options_.positions->current();
   // Indexing has a shape that depends on data only when an index is a mask.
   const bool index = info.full_name == "aten::index.Tensor";
-  call.dynamic |= info.traits.dynamic_shape && (!index || has_mask(arguments[1]));
+  const bool counted = info.full_name == "aten::repeat_interleave.self_int";  // the count is a number
+  call.dynamic |= info.traits.dynamic_shape && !counted && (!index || has_mask(arguments[1]));
   return true;
 }
 

@@ -169,6 +169,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       return;
     }
     case Rule::kHash:
+      if (is_tensor(self)) return r.end(Break::k_identity_value, "hash() of a tensor");
       if (is_primitive(self) || PyTuple_CheckExact(self) || is_singleton_type(Py_TYPE(self))) {
         if (!r.hashable_key(self)) r.end(Break::k_identity_value, "hash()");
         return;
