@@ -119,6 +119,9 @@ void Recorder::read_descriptor(PyObject* d) {
 void Recorder::read_attr(PyObject* o, PyObject* name) {
   PyTypeObject* type = Py_TYPE(o);
   if (is_primitive(o)) return;
+  // Called by name, it hands out an address as a number.
+  if (PyUnicode_CompareWithASCIIString(name, "__hash__") == 0)
+    return end(Break::k_identity_value, "__hash__");
   if (is_tensor(o)) return read_tensor_attr(o, name);
   if (PyModule_Check(o) && type->tp_getattro == PyModule_Type.tp_getattro) return read_module_attr(o, name);
   if (PyType_Check(o)) return read_type_attr(o, name);

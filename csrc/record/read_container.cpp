@@ -41,6 +41,10 @@ bool Recorder::hashable_key(PyObject* key) const {
 
 void Recorder::read_dict_key(PyObject* dict, PyObject* key) {
   const NodeId node = node_of(dict);
+  if (node == kNoNode && !is_primitive(key)) {
+    read_object_keys(dict);
+    return read_hash(key);
+  }
   if (node == kNoNode || overlaid_whole(dict) || overlaid(dict, key) || !once(dict, key, 1)) return;
   hold(key);
   if (!hashable_key(key)) {
@@ -245,6 +249,18 @@ void Recorder::read_iterable(PyObject* o) {
     }
   }
   if (is_tensor(o)) return;
+  if (PyAnySet_Check(o) && node_of(o) == kNoNode) {
+    // A set made in the call: its order follows from hashes, which for some objects are addresses.
+    PyObject* item;
+    Py_hash_t hash;
+    Py_ssize_t pos = 0;
+    while (_PySet_NextEntry(o, &pos, &item, &hash)) {
+      if (!hashable_key(item) || !(is_primitive(item) || PyTuple_Check(item))) {
+        return end(Break::k_identity_value, "the order of a set of objects");
+      }
+    }
+    return;
+  }
   if (container) return read_elements(o);
   if (PyIter_Check(o)) {
     if (node_of(o) != kNoNode) end(Break::k_iterator_argument, type->tp_name);
@@ -257,6 +273,26 @@ void Recorder::read_iterable_if_container(PyObject* o) {
   if (!is_primitive(o) && Py_TYPE(o)->tp_iter != nullptr && !is_tensor(o)) read_iterable(o);
 }
 
+// What is told apart by address must stay apart: two arguments may be one object at the next call.
+void Recorder::read_address(PyObject* o) {
+  if (node_of(o) == kNoNode || !once(o, o, 6)) return;
+  for (PyObject* other : identified_) read_identity(o, other);
+  identified_.push_back(o);
+  if (identified_.size() > 128) end(Break::k_too_large, "objects told apart by address");
+}
+
+// Keys of a container made in the call that are told apart by address or by code of their own.
+void Recorder::read_object_keys(PyObject* c) {
+  PyObject *key, *value;
+  Py_hash_t hash;
+  Py_ssize_t pos = 0;
+  if (PyDict_Check(c)) {
+    while (!ended_ && PyDict_Next(c, &pos, &key, &value)) read_hash(key);
+  } else if (PyAnySet_Check(c)) {
+    while (!ended_ && _PySet_NextEntry(c, &pos, &key, &hash)) read_hash(key);
+  }
+}
+
 // The hash of an object that becomes a key: Python code, or its address (then only equality can be seen).
 void Recorder::read_hash(PyObject* o) {
   if (PyTuple_CheckExact(o)) {
@@ -266,6 +302,7 @@ void Recorder::read_hash(PyObject* o) {
   if (hashable_key(o) || !is_heap(Py_TYPE(o))) return;
   type_lookup(Py_TYPE(o), "__hash__");
   type_lookup(Py_TYPE(o), "__eq__");
+  read_address(o);
 }
 
 void Recorder::read_subscript(PyObject* c, PyObject* key) {
@@ -313,10 +350,18 @@ void Recorder::read_contains(PyObject* c, PyObject* item) {
   }
   if (PyDictKeys_Check(c)) c = py::view_dict(c);
   if (Py_IS_TYPE(c, &PyDictProxy_Type) && node_of(c) == kNoNode) c = py::proxied_mapping(c);
-  if (PyDict_Check(c)) return node_of(c) == kNoNode ? read_hash(item) : read_dict_present(c, item);
+  if (PyDict_Check(c)) {
+    if (node_of(c) != kNoNode) return read_dict_present(c, item);
+    if (is_primitive(item)) return;
+    read_object_keys(c);
+    return read_hash(item);
+  }
   if (PyAnySet_Check(c)) {
     const NodeId node = node_of(c);
-    if (node == kNoNode && !is_primitive(item)) return read_hash(item);
+    if (node == kNoNode && !is_primitive(item)) {
+      read_object_keys(c);
+      return read_hash(item);
+    }
     if (!hashable_key(item)) return end(Break::k_unsupported_container, "set membership");
     if (node == kNoNode || overlaid_whole(c) || !once(c, item, 2)) return;
     if (touched(c)) return end(Break::k_read_after_mutation, type->tp_name);

@@ -144,6 +144,8 @@ class Recorder final : public Observer {
   void read_iterable(PyObject* iterable);
   void read_iterable_if_container(PyObject* object);
   void read_hash(PyObject* object);
+  void read_address(PyObject* object);
+  void read_object_keys(PyObject* container);
   void read_subscript(PyObject* container, PyObject* key);
   void read_contains(PyObject* container, PyObject* item);
   void read_compare(int op, PyObject* a, PyObject* b);
@@ -201,6 +203,7 @@ class Recorder final : public Observer {
   std::unordered_set<PyObject*> touched_;  // storages with an entry in overlay_
   std::vector<Effect> effects_;
   std::unordered_set<PyObject*> codes_;  // evaluated; kept alive by held_
+  std::vector<PyObject*> identified_;    // told apart by address; kept alive by held_
   std::vector<NodeId> tensor_nodes_;
   BreakReport report_;
   EvalFrame* frame_ = nullptr;  // innermost frame, for locations

@@ -109,6 +109,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       if (Py_IS_TYPE(self, &PyDictProxy_Type) && r.node_of(self) == kNoNode) self = py::proxied_mapping(self);
       if (PyList_Check(self) || PyTuple_Check(self) || PyDict_Check(self) || PyAnySet_Check(self) ||
           is_deque(self)) {
+        if (r.node_of(self) == kNoNode) r.read_object_keys(self);
         return r.read_length(self);
       }
       return unsupported(Py_TYPE(self)->tp_name);
@@ -166,6 +167,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kId: {
       PyCodeObject* code = py::frame_code(frame.frame);
       if (!uses_identity_as_memo(reinterpret_cast<PyObject*>(code))) r.end(Break::k_identity_value, "id()");
+      r.read_address(self);
       return;
     }
     case Rule::kHash:
@@ -284,7 +286,10 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       return;
     case Rule::kSetAdd:
       if (r.node_of(self) == kNoNode) {
-        if (n == 2 && !r.hashable_key(argv[1]) && !is_tensor(argv[1])) r.read_hash(argv[1]);
+        if (n == 2 && !r.hashable_key(argv[1])) {
+          r.read_object_keys(self);
+          r.read_hash(argv[1]);
+        }
         return;
       }
       return r.write_contents(self);

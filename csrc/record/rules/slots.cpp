@@ -76,7 +76,10 @@ void Rules::store_subscript(Recorder& r, PyObject* c, PyObject* key, PyObject* v
   }
   if (PyDict_Check(c)) {
     if (r.node_of(c) == kNoNode) {
-      if (!r.hashable_key(key)) r.read_hash(key);
+      if (!r.hashable_key(key)) {
+        r.read_object_keys(c);
+        r.read_hash(key);
+      }
       return;
     }
     if (value == nullptr) r.read_dict_present(c, key);
