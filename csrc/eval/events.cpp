@@ -39,7 +39,7 @@ EventPair begin_event(ThreadContext& context, EvalFrame& frame, const Operands& 
   if (observer == nullptr) return pair;
   try {
     pair.pending = observer->before(frame, operands);
-    pair.observer = observer;
+    if (!pair.pending.done) pair.observer = observer;
   } catch (const std::exception&) {
     drop_observer(context);
   }

@@ -84,8 +84,9 @@ std::string GuardTree::text() const {
   std::string out;
   for (size_t i = 0; i < nodes_.size(); ++i) {
     const Node& n = nodes_[i];
-    for (const auto* list : {&n.checks, &n.tagged_checks}) {
-      for (const Check& c : *list) {
+    for (const int32_t head : {n.checks, n.tagged_checks}) {
+      for (int32_t at = head; at >= 0; at = checks_[at].next) {
+        const Check& c = checks_[at];
         std::string line = kChecks[static_cast<int>(c.kind)].text;
         std::string operand;
         if (c.kind == CheckKind::kTensor) {
@@ -105,10 +106,9 @@ std::string GuardTree::text() const {
 
 std::string GuardTree::explain_failure() const {
   if (failed_node_ == kNoNode) return "";
-  const Node& n = nodes_[failed_node_];
   std::string out = path(failed_node_) + ": ";
   if (failed_check_ < 0) return out + "not there";
-  const Check& c = (failed_tagged_ ? n.tagged_checks : n.checks)[failed_check_];
+  const Check& c = checks_[failed_check_];
   std::string line = kChecks[static_cast<int>(c.kind)].text;
   std::string operand;
   if (c.kind == CheckKind::kTensor) {

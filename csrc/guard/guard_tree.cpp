@@ -48,48 +48,55 @@ bool primitives_equal(PyObject* a, PyObject* b) {
 }
 
 NodeId GuardTree::find_child(NodeId parent, Step step, PyObject* key, int32_t index) const {
-  auto it = index_.find(Key{parent, step, index, key});
-  return it == index_.end() ? kNoNode : it->second;
+  const NodeId* found = index_.find(Key{parent, step, index, key});
+  return found == nullptr ? kNoNode : *found;
 }
 
 NodeId GuardTree::child(NodeId parent, Step step, PyObject* key, int32_t index) {
-  const Key k{parent, step, index, key};
-  auto it = index_.find(k);
-  if (it != index_.end()) return it->second;
-  const NodeId id = static_cast<NodeId>(nodes_.size());
-  nodes_.push_back(Node{step, parent, index, Ref::share(key), {}, {}, nullptr, 0});
-  index_.emplace(k, id);
-  return id;
+  const auto [id, added] =
+      index_.try_emplace(Key{parent, step, index, key}, static_cast<NodeId>(nodes_.size()));
+  if (added) nodes_.push_back(Node{step, parent, index, Ref::share(key)});
+  return *id;
+}
+
+Check& GuardTree::add_check(NodeId id, CheckKind kind) {
+  Node& n = nodes_[id];
+  const bool tagged = kTagged[static_cast<int>(kind)];
+  int32_t& head = tagged ? n.tagged_checks : n.checks;
+  int32_t& tail = tagged ? n.last_tagged_check : n.last_check;
+  const int32_t index = static_cast<int32_t>(checks_.size());
+  (tail < 0 ? head : checks_[tail].next) = index;
+  tail = index;
+  return checks_.emplace_back(Check{kind});
 }
 
 void GuardTree::check(NodeId id, CheckKind kind, PyObject* operand, int32_t number) {
-  Node& n = nodes_[id];
-  auto& list = kTagged[static_cast<int>(kind)] ? n.tagged_checks : n.checks;
-  for (const Check& c : list) {
-    if (c.kind == kind && c.number == number && c.operand.get() == operand) return;
+  const Node& n = nodes_[id];
+  for (int32_t c = kTagged[static_cast<int>(kind)] ? n.tagged_checks : n.checks; c >= 0; c = checks_[c].next) {
+    const Check& other = checks_[c];
+    if (other.kind == kind && other.number == number && other.operand.get() == operand) return;
   }
-  list.push_back(Check{kind, number, Ref::share(operand)});
+  Check& added = add_check(id, kind);
+  added.number = number;
+  added.operand = Ref::share(operand);
 }
 
 void GuardTree::check_place(NodeId id, CheckKind kind, PyObject* place, PyObject* value, int32_t index) {
-  Node& n = nodes_[id];
-  auto& list = kTagged[static_cast<int>(kind)] ? n.tagged_checks : n.checks;
-  list.push_back(Check{kind, index, Ref::share(place), Ref::share(value)});
+  Check& added = add_check(id, kind);
+  added.number = index;
+  added.operand = Ref::share(place);
+  added.second = Ref::share(value);
 }
 
 void GuardTree::check_tensor(NodeId id, TensorMeta meta) {
-  for (const Check& c : nodes_[id].checks) {
-    if (c.kind == CheckKind::kTensor) return;
+  for (int32_t c = nodes_[id].checks; c >= 0; c = checks_[c].next) {
+    if (checks_[c].kind == CheckKind::kTensor) return;
   }
-  nodes_[id].checks.push_back(Check{CheckKind::kTensor, static_cast<int32_t>(metas_.size()), Ref()});
+  add_check(id, CheckKind::kTensor).number = static_cast<int32_t>(metas_.size());
   metas_.push_back(std::move(meta));
 }
 
-size_t GuardTree::check_count() const {
-  size_t total = 0;
-  for (const Node& n : nodes_) total += n.checks.size() + n.tagged_checks.size();
-  return total;
-}
+size_t GuardTree::check_count() const { return checks_.size(); }
 
 PyObject* GuardTree::fetch(const Node& n, PyObject* const* args, size_t nargs) {
   PyObject* p = n.parent == kNoNode ? nullptr : values_[n.parent];
@@ -385,15 +392,15 @@ bool GuardTree::run(PyObject* const* args, size_t nargs, bool use_tags, const st
       return false;
     }
     values_[i] = v;
-    for (size_t c = 0; c < node.checks.size(); ++c) {
-      if (skip != nullptr && node.checks[c].kind >= CheckKind::kSameAs &&
-          node.checks[c].kind <= CheckKind::kNotSameAs && values_[node.checks[c].number] == nullptr) {
+    for (int32_t c = node.checks; c >= 0; c = checks_[c].next) {
+      const Check& check = checks_[c];
+      if (skip != nullptr && check.kind >= CheckKind::kSameAs && check.kind <= CheckKind::kNotSameAs &&
+          values_[check.number] == nullptr) {
         continue;
       }
-      if (!holds(node, node.checks[c], v)) {
+      if (!holds(node, check, v)) {
         failed_node_ = static_cast<NodeId>(i);
-        failed_check_ = static_cast<int>(c);
-        failed_tagged_ = false;
+        failed_check_ = c;
         return false;
       }
     }
@@ -409,11 +416,10 @@ bool GuardTree::run(PyObject* const* args, size_t nargs, bool use_tags, const st
       state.clean = true;
       continue;
     }
-    for (size_t c = 0; c < node.tagged_checks.size(); ++c) {
-      if (!holds(node, node.tagged_checks[c], v)) {
+    for (int32_t c = node.tagged_checks; c >= 0; c = checks_[c].next) {
+      if (!holds(node, checks_[c], v)) {
         failed_node_ = static_cast<NodeId>(i);
-        failed_check_ = static_cast<int>(c);
-        failed_tagged_ = true;
+        failed_check_ = c;
         return false;
       }
     }
@@ -448,14 +454,10 @@ bool GuardTree::audit(PyObject* const* args, size_t nargs, const std::vector<boo
 }
 
 int GuardTree::traverse(visitproc visit, void* arg) const {
-  for (const Node& n : nodes_) {
-    Py_VISIT(n.key.get());
-    for (const auto* list : {&n.checks, &n.tagged_checks}) {
-      for (const Check& c : *list) {
-        Py_VISIT(c.operand.get());
-        Py_VISIT(c.second.get());
-      }
-    }
+  for (const Node& n : nodes_) Py_VISIT(n.key.get());
+  for (const Check& c : checks_) {
+    Py_VISIT(c.operand.get());
+    Py_VISIT(c.second.get());
   }
   return 0;
 }

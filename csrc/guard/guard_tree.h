@@ -19,9 +19,9 @@
 
 #include <cstdint>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
+#include "base/flat_map.h"
 #include "guard/tensor_meta.h"
 #include "py/ref.h"
 
@@ -45,6 +45,7 @@ enum class CheckKind : uint8_t {
 struct Check {
   CheckKind kind;
   int32_t number = 0;  // length, truth, index, other node, or index of tensor metadata
+  int32_t next = -1;   // the node's next check of the same list
   Ref operand;
   Ref second = {};  // the value, where `operand` names a place
 };
@@ -54,8 +55,9 @@ struct Node {
   NodeId parent = kNoNode;
   int32_t index = 0;
   Ref key;
-  std::vector<Check> checks;         // every time
-  std::vector<Check> tagged_checks;  // only when the version tag changed
+  // Heads and tails of lists through GuardTree's checks, -1 when empty.
+  int32_t checks = -1, last_check = -1;                // every time
+  int32_t tagged_checks = -1, last_tagged_check = -1;  // only when the version tag changed
   // What the last successful evaluation saw; see the header comment.
   PyObject* seen = nullptr;
   uint64_t seen_tag = 0;
@@ -101,9 +103,9 @@ class GuardTree {
   };
   struct KeyHash {
     size_t operator()(const Key& k) const {
-      size_t h = static_cast<size_t>(k.parent) * 0x9E3779B97F4A7C15ull;
-      h ^= (static_cast<size_t>(k.step) << 56) ^ (static_cast<size_t>(static_cast<uint32_t>(k.index)) << 24);
-      return h ^ (reinterpret_cast<size_t>(k.key) >> 4);
+      const size_t small = (static_cast<size_t>(static_cast<uint32_t>(k.parent)) << 40) ^
+                           (static_cast<size_t>(k.step) << 32) ^ static_cast<uint32_t>(k.index);
+      return mix_bits(small * 31 + (reinterpret_cast<size_t>(k.key) >> 4));
     }
   };
   struct PassState {
@@ -115,15 +117,17 @@ class GuardTree {
   PyObject* fetch(const Node& node, PyObject* const* args, size_t nargs);
   bool run(PyObject* const* args, size_t nargs, bool use_tags, const std::vector<bool>* skip);
 
+  Check& add_check(NodeId node, CheckKind kind);
+
   std::vector<Node> nodes_;
-  std::unordered_map<Key, NodeId, KeyHash> index_;
+  std::vector<Check> checks_;
+  FlatMap<Key, NodeId, KeyHash> index_;
   std::vector<TensorMeta> metas_;
   std::vector<PyObject*> values_;  // borrowed from the objects reached; valid right after evaluate()
   std::vector<Ref> temporaries_;   // keep-alive for the few steps that make a new object
   std::vector<PassState> pass_;
   NodeId failed_node_ = kNoNode;
-  int failed_check_ = -1;
-  bool failed_tagged_ = false;
+  int32_t failed_check_ = -1;  // index into checks_; -1: the node could not be reached
 };
 
 // A primitive's value is all there is to it: None, bool, int, float, complex, str, bytes, Ellipsis,

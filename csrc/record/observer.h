@@ -5,7 +5,8 @@
 // on the stack, nothing executed) and, once it has run, `after` (operands still alive, result not yet
 // pushed; `result` is null when the instruction raised, and then the Python error is set). Frames that
 // run in between send their own pairs; the Pending value ties a pair together, so it lives on the C stack.
-// `after` goes only to the observer that saw `before`, and not once it has ended its recording.
+// `after` goes only to the observer that saw `before`, unless it set Pending::done, and not once it has
+// ended its recording.
 // Stores and other events that name no result give a non-null one (None or an operand) on success.
 //
 // Invariants
@@ -94,6 +95,7 @@ struct Operands {
 struct Pending {
   PyObject* answer = nullptr;  // kCall only: a new reference that replaces the call's result
   uint32_t word = 0;           // the observer's own
+  bool done = false;           // the observer wants no `after`
   void* data = nullptr;        // the observer's own
 };
 

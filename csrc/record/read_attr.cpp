@@ -23,8 +23,8 @@ bool immutable_type(PyTypeObject* type) {
 
 PyObject* Recorder::type_lookup(PyTypeObject* type, const char* literal) {
   // By the literal's address: interning anew would cost more than the lookup.
-  static auto* names = new std::unordered_map<const void*, PyObject*>();
-  PyObject*& name = (*names)[literal];
+  static auto* names = new FlatMap<const void*, PyObject*, PointerHash>();
+  PyObject*& name = *names->try_emplace(literal, nullptr).first;
   if (name == nullptr) name = PyUnicode_InternFromString(literal);
   return type_lookup(type, name);
 }
@@ -54,15 +54,13 @@ NodeId Recorder::instance_dict_node(PyObject* object) {
     return kNoNode;
   }
   const NodeId node = tree_.child(owner, Step::kInstanceDict);
-  auto it = table_.find(dict);
-  if (it == table_.end()) {
+  const NodeId first = node_of(dict);
+  if (first == kNoNode) {
     watch(dict, node);
     return node;
   }
-  if (it->second != node) {
-    tree_.check(std::max(it->second, node), CheckKind::kSameAs, nullptr, std::min(it->second, node));
-  }
-  return it->second;
+  if (first != node) tree_.check(std::max(first, node), CheckKind::kSameAs, nullptr, std::min(first, node));
+  return first;
 }
 
 bool Recorder::read_instance_dict(PyObject* object, PyObject* name) {
@@ -117,10 +115,16 @@ void Recorder::read_descriptor(PyObject* d) {
 }
 
 void Recorder::read_attr(PyObject* o, PyObject* name) {
+  if (is_primitive(o) || settled(o, name)) return;
+  read_attr_once(o, name);
+  settle(o, name);
+}
+
+void Recorder::read_attr_once(PyObject* o, PyObject* name) {
   PyTypeObject* type = Py_TYPE(o);
-  if (is_primitive(o)) return;
   // Called by name, it hands out an address as a number.
-  if (PyUnicode_CompareWithASCIIString(name, "__hash__") == 0)
+  static PyObject* const hash_name = PyUnicode_InternFromString("__hash__");
+  if (name == hash_name || (!PyUnicode_CHECK_INTERNED(name) && PyUnicode_Compare(name, hash_name) == 0))
     return end(Break::k_identity_value, "__hash__");
   if (is_tensor(o)) return read_tensor_attr(o, name);
   if (PyModule_Check(o) && type->tp_getattro == PyModule_Type.tp_getattro) return read_module_attr(o, name);
@@ -277,10 +281,8 @@ void Recorder::read_super_attr(PyObject* super, PyObject* name) {
     return;
   }
   // One node per (type of the object, class, name); the class differs within one method resolution order.
-  Ref key = Ref::steal(PyTuple_Pack(2, s->type, name));
-  PyObject*& memo = super_keys_[{type_object(type), type_object(s->type), name}];
-  if (memo == nullptr) {
-    memo = key.get();
+  if (super_keys_.try_emplace({type_object(type), type_object(s->type), name}).second) {
+    Ref key = Ref::steal(PyTuple_Pack(2, s->type, name));
     hold(key.get());
     hold(name);
     const NodeId root = tree_.child(kNoNode, Step::kTypeRoot, type_object(type));

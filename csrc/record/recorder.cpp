@@ -25,6 +25,38 @@ constexpr BreakRow kBreaks[] = {
 
 constexpr size_t kMaxNodes = 400'000;
 
+// A cache of reads that need no second look; one for all recordings, told apart by their stamps.
+struct SettledRead {
+  PyObject* object;  // both kept alive by the recording whose stamp it is
+  PyObject* name;
+  uint64_t stamp;
+};
+constexpr size_t kSettledReads = 2048;
+SettledRead settled_reads[kSettledReads];
+uint64_t last_stamp = 0;
+
+// The events of which watch_after() looks at the result.
+constexpr bool wants_after(Event event) {
+  switch (event) {
+    case Event::kCall:
+    case Event::kStoreSubscr:
+    case Event::kImport:
+    case Event::kAttr:
+    case Event::kSubscr:
+    case Event::kBinary:
+    case Event::kUnary:
+    case Event::kCompare:
+    case Event::kNext:
+      return true;
+    default:
+      return false;
+  }
+}
+
+SettledRead& settled_slot(PyObject* object, PyObject* name) {
+  return settled_reads[(PairHash{}(std::pair{object, name}) >> 8) % kSettledReads];
+}
+
 }  // namespace
 
 std::string graph_break_text(const GraphRecorder& graph) {
@@ -38,6 +70,7 @@ const char* break_hint(Break b) { return kBreaks[static_cast<int>(b)].hint; }
 
 Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* args, size_t nargs)
     : graph_(graph) {
+  unsettle();
   guarded([&] {
     hold(function);
     const NodeId f = tree_.child(kNoNode, Step::kConst, function);
@@ -88,8 +121,8 @@ std::string Recorder::location() const {
 }
 
 NodeId Recorder::node_of(PyObject* object) const {
-  auto it = table_.find(object);
-  return it == table_.end() ? kNoNode : it->second;
+  const NodeId* found = table_.find(object);
+  return found == nullptr ? kNoNode : *found;
 }
 
 PyObject* Recorder::object_of(NodeId node) const {
@@ -100,7 +133,7 @@ PyObject* Recorder::object_of(NodeId node) const {
 }
 
 bool Recorder::is_code_constant(PyObject* object) const {
-  for (PyObject* code : codes_) {
+  for (const auto& [code, nothing] : codes_) {
     PyObject* constants = reinterpret_cast<PyCodeObject*>(code)->co_consts;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(constants); ++i) {
       if (PyTuple_GET_ITEM(constants, i) == object) return true;
@@ -109,15 +142,29 @@ bool Recorder::is_code_constant(PyObject* object) const {
   return false;
 }
 
-bool Recorder::once(PyObject* a, PyObject* b, int what) { return once_[what].emplace(a, b).second; }
+bool Recorder::once(PyObject* a, PyObject* b, int what) {
+  return once_.try_emplace({a, reinterpret_cast<size_t>(b) | static_cast<size_t>(what)}).second;
+}
+
+bool Recorder::settled(PyObject* object, PyObject* name) const {
+  const SettledRead& read = settled_slot(object, name);
+  return read.object == object && read.name == name && read.stamp == settled_stamp_;
+}
+
+void Recorder::settle(PyObject* object, PyObject* name) {
+  if (ended_ || node_of(object) == kNoNode) return;
+  hold(name);
+  settled_slot(object, name) = {object, name, settled_stamp_};
+}
+
+void Recorder::unsettle() { settled_stamp_ = ++last_stamp; }
 
 void Recorder::watch(PyObject* object, NodeId node) {
-  if (table_.emplace(object, node).second) hold(object);
+  if (table_.try_emplace(object, node).second) hold(object);
 }
 
 NodeId Recorder::const_node(PyObject* object) {
-  auto it = table_.find(object);
-  if (it != table_.end()) return it->second;
+  if (const NodeId* found = table_.find(object)) return *found;
   const NodeId node = tree_.child(kNoNode, Step::kConst, object);
   watch(object, node);
   return node;
@@ -125,9 +172,8 @@ NodeId Recorder::const_node(PyObject* object) {
 
 NodeId Recorder::observe(NodeId node, PyObject* v) {
   if (tree_.size() > kMaxNodes) end(Break::k_too_large, "guards");
-  auto [it, inserted] = table_.emplace(v, node);
-  if (!inserted) {
-    const NodeId first = it->second;
+  if (const auto [known, inserted] = table_.try_emplace(v, node); !inserted) {
+    const NodeId first = *known;
     if (first != node) {
       tree_.check(std::max(first, node), CheckKind::kSameAs, nullptr, std::min(first, node));
     }
@@ -209,7 +255,7 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
       return answer;
     }
   }
-  if (codes_.insert(reinterpret_cast<PyObject*>(code)).second) hold(reinterpret_cast<PyObject*>(code));
+  if (codes_.insert(reinterpret_cast<PyObject*>(code))) hold(reinterpret_cast<PyObject*>(code));
   PyObject* function = py::frame_function(frame.frame);
   if (rules().is_graph_break(reinterpret_cast<PyObject*>(code))) {
     end(Break::k_disabled);
@@ -245,10 +291,14 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   frame_ = &frame;
   if (ended_) return {};
   Pending pending;
+  if (fail_at_event == 0 && (o.event == Event::kAttr || o.event == Event::kMethod) && settled(o.a, o.name)) {
+    return pending;
+  }
   guarded([&] {
     FP_CHECK(fail_at_event == 0 || --fail_at_event != 0, "injected");
     pending = watch_before(frame, o);
   });
+  pending.done = !wants_after(o.event);
   if (PyErr_Occurred() != nullptr) PyErr_Clear();  // none was set when the instruction began
   return pending;
 }
@@ -262,6 +312,7 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
       }
       // Found in the builtins, or nowhere: absent from every dict before.
       PyObject* globals = py::frame_globals(frame.frame);
+      if (settled(globals, o.name)) break;
       PyObject* builtins = py::frame_builtins(frame.frame);
       const_node(globals);
       read_dict_key(globals, o.name);
@@ -269,6 +320,7 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
         const_node(builtins);
         read_dict_key(builtins, o.name);
       }
+      settle(globals, o.name);
       break;
     }
     case Event::kName:
@@ -432,7 +484,7 @@ void Recorder::watch_after(const Operands& o, Pending pending, PyObject* result)
 }
 
 void Recorder::check_tensor_result(PyObject* result) {
-  if (!is_tensor(result) || table_.count(result) != 0) return;
+  if (!is_tensor(result) || table_.contains(result)) return;
   if (!is_plain_tensor(result)) {
     end(Break::k_unsupported_argument, std::string("tensor subclass ") + Py_TYPE(result)->tp_name);
   } else if (!graph_.is_known(unpack_tensor(result))) {

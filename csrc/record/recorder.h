@@ -17,10 +17,9 @@
 
 #include <memory>
 #include <string>
-#include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
+#include "base/flat_map.h"
 #include "guard/guard_tree.h"
 #include "record/observer.h"
 
@@ -94,7 +93,7 @@ class Recorder final : public Observer {
   // What the closing audit must leave out: nodes whose objects the recording wrote to.
   std::vector<bool> audit_skips() const;
   // True when the object is one that existed before or a primitive, else fresh.
-  bool is_sourced(PyObject* object) const { return table_.count(object) != 0; }
+  bool is_sourced(PyObject* object) const { return table_.contains(object); }
   const std::vector<NodeId>& tensor_nodes() const { return tensor_nodes_; }
   std::string location() const;
   bool answers_tracing_queries = true;
@@ -115,12 +114,17 @@ class Recorder final : public Observer {
   NodeId const_node(PyObject* object);
   bool once(PyObject* a, PyObject* b, int what = 0);  // true the first time this combination is seen
   void hold(PyObject* object) { held_.push_back(Ref::share(object)); }
+  // Whether this read of an object in the table was recorded already, and nothing was written since.
+  bool settled(PyObject* object, PyObject* name) const;
+  void settle(PyObject* object, PyObject* name);
+  void unsettle();  // before each write to an object in the table
   void check_tensor_result(PyObject* result);
 
   // read_attr.cpp
   PyObject* type_lookup(PyTypeObject* type, PyObject* name);
   PyObject* type_lookup(PyTypeObject* type, const char* literal);  // a string literal
   void read_attr(PyObject* object, PyObject* name);
+  void read_attr_once(PyObject* object, PyObject* name);
   void read_generic_attr(PyObject* object, PyTypeObject* type, PyObject* name, bool getattr_hook);
   void read_type_attr(PyObject* type, PyObject* name);
   void read_super_attr(PyObject* super, PyObject* name);
@@ -174,10 +178,15 @@ class Recorder final : public Observer {
   void after_call(const Operands& operands, Pending pending, PyObject* result);
   void call_torch(const char* name, PyObject* const* args, Py_ssize_t n, PyObject* kwnames);
 
-  struct PairHash {
-    size_t operator()(const std::pair<PyObject*, PyObject*>& p) const {
-      return (reinterpret_cast<size_t>(p.first) >> 4) * 0x9E3779B97F4A7C15ull ^
-             (reinterpret_cast<size_t>(p.second) >> 4);
+  // What was asked of a pair of objects: the kind of question is in the low bits of the second address.
+  struct Question {
+    PyObject* object;
+    size_t about;
+    bool operator==(const Question&) const = default;
+  };
+  struct QuestionHash {
+    size_t operator()(const Question& q) const {
+      return mix_bits(reinterpret_cast<size_t>(q.object) * 31 + q.about);
     }
   };
 
@@ -189,25 +198,26 @@ class Recorder final : public Observer {
   };
   struct SuperHash {
     size_t operator()(const SuperKey& k) const {
-      return PairHash{}({k.type, k.after}) * 31 + (reinterpret_cast<size_t>(k.name) >> 4);
+      return PairHash{}(std::pair{k.type, k.after}) * 31 + mix_bits(reinterpret_cast<size_t>(k.name));
     }
   };
 
-  std::unordered_map<SuperKey, PyObject*, SuperHash> super_keys_;  // kept alive by held_
+  FlatMap<SuperKey, Nothing, SuperHash> super_keys_;  // kept alive by held_
   GraphRecorder& graph_;
   GuardTree tree_;
-  std::unordered_map<PyObject*, NodeId> table_;  // keys kept alive by held_
+  FlatMap<PyObject*, NodeId, PointerHash> table_;  // keys kept alive by held_
   std::vector<Ref> held_;
-  std::unordered_set<std::pair<PyObject*, PyObject*>, PairHash> once_[8];
-  std::unordered_map<std::pair<PyObject*, PyObject*>, size_t, PairHash> overlay_;  // (storage, key) -> effect
-  std::unordered_set<PyObject*> touched_;  // storages with an entry in overlay_
+  FlatMap<Question, Nothing, QuestionHash> once_;
+  FlatMap<std::pair<PyObject*, PyObject*>, size_t, PairHash> overlay_;  // (storage, key) -> effect
+  FlatSet<PyObject*> touched_;  // storages with an entry in overlay_
   std::vector<Effect> effects_;
-  std::unordered_set<PyObject*> codes_;  // evaluated; kept alive by held_
+  FlatSet<PyObject*> codes_;  // evaluated; kept alive by held_
   std::vector<PyObject*> identified_;    // told apart by address; kept alive by held_
   std::vector<NodeId> tensor_nodes_;
   BreakReport report_;
   EvalFrame* frame_ = nullptr;  // innermost frame, for locations
   size_t frames_entered_ = 0;
+  uint64_t settled_stamp_ = 0;
   bool ended_ = false;
   // What after_call has to do; kept in Pending::word.
   static constexpr uint32_t kPendingCached = 1;

@@ -25,37 +25,41 @@ PyObject* canonical(PyObject* key) {
 }  // namespace
 
 bool Recorder::overlaid(PyObject* storage, PyObject* key) const {
-  return !overlay_.empty() && overlay_.count({storage, canonical(key)}) != 0;
+  return !overlay_.empty() && overlay_.contains({storage, canonical(key)});
 }
 
 bool Recorder::overlaid_whole(PyObject* storage) const {
-  return !overlay_.empty() && overlay_.count({storage, storage}) != 0;
+  return !overlay_.empty() && overlay_.contains({storage, storage});
 }
 
-bool Recorder::touched(PyObject* storage) const { return touched_.count(storage) != 0; }
+bool Recorder::touched(PyObject* storage) const { return touched_.contains(storage); }
 
 void Recorder::add_effect(Effect effect, PyObject* key) {
   hold(effect.object.get());
-  overlay_.emplace(std::pair{effect.object.get(), key}, effects_.size());
+  overlay_.try_emplace({effect.object.get(), key}, effects_.size());
   touched_.insert(effect.object.get());
   effects_.push_back(std::move(effect));
 }
 
 void Recorder::write_dict(PyObject* dict, PyObject* key) {
   const NodeId node = node_of(dict);
-  if (node == kNoNode || overlaid_whole(dict)) return;
+  if (node == kNoNode) return;
+  unsettle();
+  if (overlaid_whole(dict)) return;
   if (!PyUnicode_CheckExact(key)) return write_contents(dict);
   Py_INCREF(key);
   PyUnicode_InternInPlace(&key);
   Ref owned = Ref::steal(key);
   hold(key);
-  if (overlay_.count({dict, key}) != 0) return;
+  if (overlay_.contains({dict, key})) return;
   add_effect(Effect{EffectKind::kDictItem, node, Ref::share(dict), owned, {}}, key);
 }
 
 void Recorder::write_contents(PyObject* c) {
   const NodeId node = node_of(c);
-  if (node == kNoNode || overlaid_whole(c) || ended_) return;
+  if (node == kNoNode || ended_) return;
+  unsettle();
+  if (overlaid_whole(c)) return;
   if (touched(c)) return end(Break::k_read_after_mutation, Py_TYPE(c)->tp_name);
   EffectKind kind;
   if (PyList_Check(c)) {
@@ -75,9 +79,8 @@ void Recorder::write_contents(PyObject* c) {
 void Recorder::append_to_list(PyObject* list, PyObject* item) {
   const NodeId node = node_of(list);
   if (node == kNoNode || overlaid_whole(list)) return;
-  auto it = overlay_.find({list, nullptr});
-  if (it != overlay_.end()) {
-    effects_[it->second].items.push_back(Ref::share(item));
+  if (const size_t* effect = overlay_.find({list, nullptr})) {
+    effects_[*effect].items.push_back(Ref::share(item));
     return;
   }
   // What was learned of the list before would be wrong afterwards only for reads to come; those end the
@@ -86,13 +89,13 @@ void Recorder::append_to_list(PyObject* list, PyObject* item) {
 }
 
 void Recorder::write_cell(PyObject* cell) {
-  if (overlay_.count({cell, nullptr}) != 0) return;
+  if (overlay_.contains({cell, nullptr})) return;
   add_effect(Effect{EffectKind::kCell, node_of(cell), Ref::share(cell), Ref(), {}}, nullptr);
 }
 
 void Recorder::write_context_var(PyObject* var) {
   const NodeId node = const_node(var);
-  if (overlay_.count({var, nullptr}) != 0) return;
+  if (overlay_.contains({var, nullptr})) return;
   PyObject* value = nullptr;
   if (PyContextVar_Get(var, nullptr, &value) < 0) return PyErr_Clear();
   Ref owned = Ref::steal(value);
@@ -131,6 +134,7 @@ void Recorder::write_attr(PyObject* o, PyObject* name, PyObject* value) {
 void Recorder::write_generic_attr(PyObject* o, PyObject* name, PyObject* value) {
   PyTypeObject* type = Py_TYPE(o);
   const NodeId node = node_of(o);
+  if (node != kNoNode) unsettle();
   PyObject* d = type_lookup(type, name);
   if (d != nullptr && Py_TYPE(d)->tp_descr_set != nullptr) {
     if (Py_IS_TYPE(d, &PyProperty_Type)) {
@@ -147,7 +151,7 @@ void Recorder::write_generic_attr(PyObject* o, PyObject* name, PyObject* value) 
     }
     if (node == kNoNode) return;
     if (py::object_slot(o, d) != nullptr) {
-      if (overlay_.count({o, d}) == 0) {
+      if (!overlay_.contains({o, d})) {
         hold(d);
         if (value == nullptr) return end(Break::k_unsupported_mutation, "a slot deleted");
         add_effect(Effect{EffectKind::kSlot, node, Ref::share(o), Ref::share(d), {}}, d);

@@ -144,10 +144,8 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       if (n != 2) return;
       // The type of the first argument is guarded; the classes may bring Python code or an ABC's registry.
       if (!PyType_Check(self)) {
-        PyObject* name = PyUnicode_InternFromString("__class__");
-        PyObject* d = r.type_lookup(Py_TYPE(self), name);
+        PyObject* d = r.type_lookup(Py_TYPE(self), "__class__");
         if (d != nullptr && PyObject_TypeCheck(d, &PyProperty_Type)) r.read_descriptor(d);
-        Py_DECREF(name);
       }
       if (PyTuple_Check(argv[1])) r.read_elements(argv[1]);
       const Py_ssize_t classes = PyTuple_Check(argv[1]) ? PyTuple_GET_SIZE(argv[1]) : 1;

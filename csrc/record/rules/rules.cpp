@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <string>
+#include <unordered_map>
 
 #include "py/layout.h"
 #include "py/ref.h"
@@ -190,28 +191,28 @@ Rules::Rules() {
 }
 
 RuleRow Rules::function(PyMethodDef* def) const {
-  auto it = functions_.find(def);
-  return it == functions_.end() ? RuleRow{} : it->second;
+  const RuleRow* row = functions_.find(def);
+  return row == nullptr ? RuleRow{} : *row;
 }
 
 RuleRow Rules::slot(PyWrapperDescrObject* descriptor) const {
-  auto it = slots_.find(slot_key(descriptor));
-  return it == slots_.end() ? RuleRow{} : it->second;
+  const RuleRow* row = slots_.find(slot_key(descriptor));
+  return row == nullptr ? RuleRow{} : *row;
 }
 
 RuleRow Rules::type(PyTypeObject* type) const {
-  auto it = types_.find(type);
-  return it == types_.end() ? RuleRow{} : it->second;
+  const RuleRow* row = types_.find(type);
+  return row == nullptr ? RuleRow{} : *row;
 }
 
 PyObject* Rules::tracing_query(PyObject* code) const {
-  auto it = tracing_queries_.find(code);
-  return it == tracing_queries_.end() ? nullptr : it->second;
+  PyObject* const* answer = tracing_queries_.find(code);
+  return answer == nullptr ? nullptr : *answer;
 }
 
 PyObject* Rules::tracing_query_c(PyMethodDef* def) const {
-  auto it = tracing_queries_c_.find(def);
-  return it == tracing_queries_c_.end() ? nullptr : it->second;
+  PyObject* const* answer = tracing_queries_c_.find(def);
+  return answer == nullptr ? nullptr : *answer;
 }
 
 bool Rules::is_enum_member(PyObject* object) const {
@@ -219,9 +220,23 @@ bool Rules::is_enum_member(PyObject* object) const {
                                                      reinterpret_cast<PyTypeObject*>(enum_meta_));
 }
 
-bool Rules::uses_identity_as_memo(PyObject* code) const { return memo_code_.count(code) != 0; }
+bool Rules::uses_identity_as_memo(PyObject* code) const { return memo_code_.contains(code); }
 
 bool Rules::attribute_is_constant(PyTypeObject* type, PyObject* name) const {
+  // Types that are no heap objects live for ever, and their answers are kept.
+  if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || !PyUnicode_CHECK_INTERNED(name)) {
+    return find_constant_attribute(type, name);
+  }
+  static auto* known = new FlatMap<std::pair<void*, void*>, bool, PairHash>();
+  const auto [answer, added] = known->try_emplace({type, name});
+  if (added) {
+    Py_INCREF(name);
+    *answer = find_constant_attribute(type, name);
+  }
+  return *answer;
+}
+
+bool Rules::find_constant_attribute(PyTypeObject* type, PyObject* name) const {
   const char* text = PyUnicode_AsUTF8(name);
   for (const AttributeRow& row : constant_attributes()) {
     if ((row.type == type || (row.type != &PyType_Type && PyType_IsSubtype(type, row.type))) &&

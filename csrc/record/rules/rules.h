@@ -13,10 +13,9 @@
 
 #include <cstdint>
 #include <string_view>
-#include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
+#include "base/flat_map.h"
 #include "record/observer.h"
 
 namespace flashpoint {
@@ -99,13 +98,13 @@ class Rules {
   // torch.compiler.is_compiling() and its like: the answer while recording (borrowed), or null.
   PyObject* tracing_query(PyObject* code) const;
   PyObject* tracing_query_c(PyMethodDef* def) const;
-  bool is_graph_break(PyObject* code) const { return graph_breaks_.count(code) != 0; }
+  bool is_graph_break(PyObject* code) const { return graph_breaks_.contains(code); }
 
-  bool calls_operators(PyObject* code) const { return operator_callers_.count(code) != 0; }
+  bool calls_operators(PyObject* code) const { return operator_callers_.contains(code); }
 
-  bool is_singleton_type(PyTypeObject* type) const { return singleton_types_.count(type) != 0; }
-  bool is_value_type(PyTypeObject* type) const { return value_types_.count(type) != 0; }
-  bool is_known_descriptor(PyTypeObject* type) const { return known_descriptors_.count(type) != 0; }
+  bool is_singleton_type(PyTypeObject* type) const { return singleton_types_.contains(type); }
+  bool is_value_type(PyTypeObject* type) const { return value_types_.contains(type); }
+  bool is_known_descriptor(PyTypeObject* type) const { return known_descriptors_.contains(type); }
   bool is_deque(PyObject* object) const { return PyObject_TypeCheck(object, deque_); }
   bool is_size(PyObject* object) const { return Py_IS_TYPE(object, size_); }
   bool is_tuplegetter(PyObject* object) const { return Py_IS_TYPE(object, tuplegetter_); }
@@ -134,20 +133,21 @@ class Rules {
  private:
   friend const Rules& rules();
   Rules();
+  bool find_constant_attribute(PyTypeObject* type, PyObject* name) const;
   void add_function(PyObject* callable, Rule rule, const char* name);
   void add_row(const char* module, const char* path, Rule rule);
   void add_namespace(const char* module, const char* path, Rule rule);
   void deny(const char* module, const char* path);
 
-  std::unordered_map<PyMethodDef*, RuleRow> functions_;
-  std::unordered_map<size_t, RuleRow> slots_;
-  std::unordered_map<PyTypeObject*, RuleRow> types_;
-  std::unordered_map<PyObject*, PyObject*> tracing_queries_;
-  std::unordered_map<PyMethodDef*, PyObject*> tracing_queries_c_;
-  std::unordered_set<PyObject*> graph_breaks_;
-  std::unordered_set<PyTypeObject*> singleton_types_, value_types_, known_descriptors_;
-  std::unordered_set<PyObject*> memo_code_;
-  std::unordered_set<PyObject*> operator_callers_;
+  FlatMap<PyMethodDef*, RuleRow, PointerHash> functions_;
+  FlatMap<size_t, RuleRow, BitsHash> slots_;
+  FlatMap<PyTypeObject*, RuleRow, PointerHash> types_;
+  FlatMap<PyObject*, PyObject*, PointerHash> tracing_queries_;
+  FlatMap<PyMethodDef*, PyObject*, PointerHash> tracing_queries_c_;
+  FlatSet<PyObject*> graph_breaks_;
+  FlatSet<PyTypeObject*> singleton_types_, value_types_, known_descriptors_;
+  FlatSet<PyObject*> memo_code_;
+  FlatSet<PyObject*> operator_callers_;
   PyTypeObject* size_ = nullptr;
   PyTypeObject* tuplegetter_ = nullptr;
   PyTypeObject* deque_ = nullptr;
