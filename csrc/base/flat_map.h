@@ -28,6 +28,12 @@ struct PairHash {
     return mix_bits(reinterpret_cast<size_t>(p.first) * 31 + reinterpret_cast<size_t>(p.second));
   }
 };
+struct InstructionHash {
+  template <typename Code>
+  size_t operator()(const std::pair<Code*, size_t>& p) const {
+    return mix_bits(reinterpret_cast<size_t>(p.first) * 31 + p.second);
+  }
+};
 struct BitsHash {
   size_t operator()(size_t bits) const { return mix_bits(bits); }
 };

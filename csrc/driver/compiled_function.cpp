@@ -9,8 +9,7 @@
 
 #include "base/counters.h"
 #include "base/log.h"
-#include "driver/capture.h"
-#include "driver/entry.h"
+#include "driver/session.h"
 #include "ir/printer.h"
 #include "py/layout.h"
 
@@ -20,22 +19,12 @@ namespace {
 
 constexpr int kMaxDrops = 3;
 
-struct State {
-  std::vector<std::shared_ptr<Entry>> entries;  // most recently used first
-  std::vector<uint64_t> hits;                   // beside entries
-  BreakReport report;
-  bool has_report = false;
-  bool kept = false;
-  int drops = 0;  // recordings dropped in a row, exceptions not counted
-  bool fullgraph = false;
-};
-
 struct CompiledFunction {
   PyObject_HEAD PyObject* function;  // the first field: py::CompiledFunctionLayout
   vectorcallfunc vectorcall;
   PyObject* dict;
   PyObject* weakrefs;
-  State* state;
+  std::shared_ptr<CodeState>* state;
 };
 
 std::unordered_set<CompiledFunction*>& live() {
@@ -56,44 +45,35 @@ PyObject* call_eagerly(PyObject* function, PyObject* const* args, size_t nargs, 
   return PyObject_Vectorcall(function, args, nargs, kwnames);
 }
 
-PyObject* capture_call(CompiledFunction* self, PyObject* function, PyObject* const* args, size_t nargs,
-                       PyObject* kwnames) {
-  State& s = *self->state;
+SessionOptions session_options() {
   const DriverConfig& config = driver_config();
-  Capture c =
-      capture(function, args, nargs, kwnames,
-              {config.tracing_state_queries, config.verify, config.poison_empty, config.fail_at_event});
-  s.has_report = true;
-  s.kept = c.entry != nullptr;
-  s.report = std::move(c.report);
-  if (c.entry) {
-    s.drops = 0;
-    if (log_enabled(LogKind::kCapture)) {
-      log_line("capture " + name_of(function) + ": " + std::to_string(c.entry->graph().nodes.size()) +
-               " ops, " + std::to_string(c.entry->guards().check_count()) + " guards, " +
-               std::to_string(c.entry->effect_count()) + " effects");
-    }
-    if (log_enabled(LogKind::kDumpGraph)) log_line(ir::print(c.entry->graph()));
-    if (log_enabled(LogKind::kDumpGuards)) log_line(c.entry->guards().text());
-    s.entries.insert(s.entries.begin(), std::shared_ptr<Entry>(std::move(c.entry)));
-    s.hits.insert(s.hits.begin(), 0);
-    return c.result;
-  }
-  if (s.report.reason != Break::k_exception) ++s.drops;
+  return {config.tracing_state_queries, config.verify,        config.poison_empty,
+          config.resume_breaks,         config.fail_at_event, config.break_at_event};
+}
+
+PyObject* record_call(std::shared_ptr<CodeState> state, PyObject* function, PyObject* const* args, size_t nargs,
+                      PyObject* kwnames) {
+  SessionOptions options = session_options();
+  options.resume = options.resume && !state->fullgraph;
+  Session session(state, options);
+  PyObject* result = session.record(function, args, nargs, kwnames);
   if (log_enabled(LogKind::kBreak)) {
-    log_line("break in " + name_of(function) + " at " + s.report.location + " (" + s.report.function +
-             "): " + break_name(s.report.reason) + (s.report.detail.empty() ? "" : ": " + s.report.detail));
+    for (const BreakReport& report : state->reports) {
+      log_line("break in " + name_of(function) + " at " + report.location + " (" + report.function +
+               "): " + break_name(report.reason) + (report.detail.empty() ? "" : ": " + report.detail));
+    }
   }
-  if (s.fullgraph && c.result != nullptr && s.report.reason != Break::k_exception) {
-    Py_CLEAR(c.result);
+  if (state->fullgraph && result != nullptr && !state->reports.empty()) {
+    const BreakReport& report = state->reports.front();
+    if (report.reason == Break::k_exception) return result;
+    Py_CLEAR(result);
     PyErr_Format(
         PyExc_RuntimeError,
         "[flashpoint.compile] fullgraph=True, but the recording broke at %s: %s (%s). The call's effects "
         "stand. %s",
-        s.report.location.c_str(), break_message(s.report.reason), s.report.detail.c_str(),
-        break_hint(s.report.reason));
+        report.location.c_str(), break_message(report.reason), report.detail.c_str(), break_hint(report.reason));
   }
-  return c.result;
+  return result;
 }
 
 PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, PyObject* kwnames) {
@@ -114,21 +94,19 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
   if (capturing()) return PyObject_Vectorcall(function, args, nargs, kwnames);
   if (!global_state_supported() || !PyFunction_Check(function))
     return call_eagerly(function, args, nargs, kwnames);
-  State& s = *self->state;
+  const std::shared_ptr<CodeState> state = *self->state;
+  PositionEntries& start = state->start;
   const GlobalState now = GlobalState::now();
-  for (size_t i = 0; i < s.entries.size(); ++i) {
-    std::shared_ptr<Entry> entry = s.entries[i];
+  for (size_t i = 0; i < start.entries.size(); ++i) {
+    std::shared_ptr<Entry> entry = start.entries[i];
     PyObject* result = nullptr;
-    const Outcome outcome = entry->call(args, nargs, kwnames, now, &result);
+    std::vector<BuiltFrame> frames;
+    const Outcome outcome = entry->call(args, nargs, kwnames, now, &result, &frames);
     if (outcome == Outcome::kDone) {
       ++counters().hits;
-      // The entry may have moved or gone while it ran.
-      if (i < s.entries.size() && s.entries[i] == entry) {
-        ++s.hits[i];
-        if (i > 0) {
-          std::rotate(s.entries.begin(), s.entries.begin() + i, s.entries.begin() + i + 1);
-          std::rotate(s.hits.begin(), s.hits.begin() + i, s.hits.begin() + i + 1);
-        }
+      start.used(i, entry.get());
+      if (entry->suspension && !frames.empty()) {
+        return Session(state, session_options()).resume(*entry->suspension, std::move(frames));
       }
       return result;
     }
@@ -138,11 +116,11 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
                (entry->last_miss().empty() ? entry->guards().explain_failure() : entry->last_miss()));
     }
   }
-  if (!s.entries.empty()) ++counters().misses;
-  if (static_cast<int>(s.entries.size()) >= driver_config().recompile_limit || s.drops >= kMaxDrops) {
+  if (!start.entries.empty()) ++counters().misses;
+  if (static_cast<int>(start.entries.size()) >= driver_config().recompile_limit || start.drops >= kMaxDrops) {
     return call_eagerly(function, args, nargs, kwnames);
   }
-  return capture_call(self, function, args, nargs, kwnames);
+  return record_call(state, function, args, nargs, kwnames);
 }
 
 PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
@@ -160,32 +138,38 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   if (self == nullptr) return nullptr;
   self->function = Py_NewRef(fn);
   self->vectorcall = vectorcall;
-  self->state = new State();
+  self->state = new std::shared_ptr<CodeState>(std::make_shared<CodeState>());
   if (options != nullptr) {
     PyObject* fullgraph = PyDict_GetItemString(options, "fullgraph");
-    self->state->fullgraph = fullgraph == Py_True;
+    (*self->state)->fullgraph = fullgraph == Py_True;
   }
   live().insert(self);
   return reinterpret_cast<PyObject*>(self);
 }
 
-void forget(State& s) {
-  // Entries may run Python code when they go: take them out first.
-  std::vector<std::shared_ptr<Entry>> entries = std::move(s.entries);
-  s.entries.clear();
-  s.hits.clear();
-  s.drops = 0;
-  s.has_report = false;
+// What is running keeps the old state; entries may run Python code when they go.
+void forget(CompiledFunction* self) {
+  auto fresh = std::make_shared<CodeState>();
+  fresh->fullgraph = (*self->state)->fullgraph;
+  const std::shared_ptr<CodeState> old = std::exchange(*self->state, std::move(fresh));
+}
+
+int traverse_entries(const PositionEntries& position, visitproc visit, void* arg) {
+  for (const auto& entry : position.entries) {
+    if (entry.use_count() > 1) continue;  // running: its references are not ours alone
+    if (const int r = entry->traverse(visit, arg)) return r;
+  }
+  return 0;
 }
 
 int traverse(PyObject* object, visitproc visit, void* arg) {
   auto* self = reinterpret_cast<CompiledFunction*>(object);
   Py_VISIT(self->function);
   Py_VISIT(self->dict);
-  if (self->state != nullptr) {
-    for (const auto& entry : self->state->entries) {
-      if (entry.use_count() > 1) continue;  // running: its references are not ours alone
-      if (const int r = entry->traverse(visit, arg)) return r;
+  if (self->state != nullptr && self->state->use_count() == 1) {
+    if (const int r = traverse_entries((*self->state)->start, visit, arg)) return r;
+    for (const auto& [key, position] : (*self->state)->positions) {
+      if (const int r = traverse_entries(position, visit, arg)) return r;
     }
   }
   return 0;
@@ -193,7 +177,7 @@ int traverse(PyObject* object, visitproc visit, void* arg) {
 
 int clear(PyObject* object) {
   auto* self = reinterpret_cast<CompiledFunction*>(object);
-  if (self->state != nullptr) forget(*self->state);
+  if (self->state != nullptr) forget(self);
   Py_CLEAR(self->function);
   Py_CLEAR(self->dict);
   return 0;
@@ -220,16 +204,22 @@ PyObject* list_of_lines(const std::string& text) {
 }
 
 PyObject* entries(PyObject* object, PyObject*) {
-  State& s = *reinterpret_cast<CompiledFunction*>(object)->state;
+  const CodeState& s = **reinterpret_cast<CompiledFunction*>(object)->state;
   Ref list = Ref::steal(PyList_New(0));
-  for (size_t i = s.entries.size(); list && i-- > 0;) {
-    const Entry& e = *s.entries[i];
+  std::vector<std::pair<const Entry*, uint64_t>> all;
+  for (size_t i = s.start.entries.size(); i-- > 0;) all.emplace_back(s.start.entries[i].get(), s.start.hits[i]);
+  for (const auto& [key, position] : s.positions) {
+    for (size_t i = position.entries.size(); i-- > 0;)
+      all.emplace_back(position.entries[i].get(), position.hits[i]);
+  }
+  for (size_t i = 0; list && i < all.size(); ++i) {
+    const Entry& e = *all[i].first;
     Ref guards = Ref::steal(list_of_lines(e.guards().text()));
     const std::string graph = ir::print(e.graph());
     Ref row =
         Ref::steal(guards ? Py_BuildValue("{s:s,s:n,s:O,s:K,s:n}", "graph", graph.c_str(), "nodes",
                                           static_cast<Py_ssize_t>(e.graph().nodes.size()), "guards",
-                                          guards.get(), "hits", static_cast<unsigned long long>(s.hits[i]),
+                                          guards.get(), "hits", static_cast<unsigned long long>(all[i].second),
                                           "effects", static_cast<Py_ssize_t>(e.effect_count()))
                           : nullptr);
     if (!row || PyList_Append(list.get(), row.get()) < 0) return nullptr;
@@ -238,11 +228,10 @@ PyObject* entries(PyObject* object, PyObject*) {
 }
 
 PyObject* last_report(PyObject* object, PyObject*) {
-  State& s = *reinterpret_cast<CompiledFunction*>(object)->state;
+  const CodeState& s = **reinterpret_cast<CompiledFunction*>(object)->state;
   if (!s.has_report) Py_RETURN_NONE;
   Ref breaks = Ref::steal(PyList_New(0));
-  if (!s.kept) {
-    const BreakReport& r = s.report;
+  for (const BreakReport& r : s.reports) {
     const size_t colon = r.location.rfind(':');
     const std::string file = r.location.substr(0, colon);
     const int line = colon == std::string::npos ? 0 : std::atoi(r.location.c_str() + colon + 1);
@@ -253,12 +242,13 @@ PyObject* last_report(PyObject* object, PyObject*) {
                                        "line", line));
     if (!row || PyList_Append(breaks.get(), row.get()) < 0) return nullptr;
   }
-  return Py_BuildValue("{s:O,s:s,s:O}", "kept", s.kept ? Py_True : Py_False, "dropped",
-                       s.kept ? "" : break_message(s.report.reason), "breaks", breaks.get());
+  return Py_BuildValue("{s:O,s:s,s:O}", "kept", s.kept_last ? Py_True : Py_False, "dropped",
+                       s.kept_last || s.reports.empty() ? "" : break_message(s.reports.back().reason), "breaks",
+                       breaks.get());
 }
 
 PyObject* reset(PyObject* object, PyObject*) {
-  forget(*reinterpret_cast<CompiledFunction*>(object)->state);
+  forget(reinterpret_cast<CompiledFunction*>(object));
   Py_RETURN_NONE;
 }
 
@@ -307,7 +297,7 @@ DriverConfig& driver_config() {
 void reset_all_compiled_functions() {
   std::vector<Ref> all;
   for (CompiledFunction* f : live()) all.push_back(Ref::share(reinterpret_cast<PyObject*>(f)));
-  for (const Ref& f : all) forget(*reinterpret_cast<CompiledFunction*>(f.get())->state);
+  for (const Ref& f : all) forget(reinterpret_cast<CompiledFunction*>(f.get()));
 }
 
 int add_compiled_function_type(PyObject* module) {

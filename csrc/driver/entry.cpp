@@ -30,12 +30,18 @@ Entry::Entry(GuardTree tree, GlobalState state, std::unique_ptr<ir::Graph> graph
       recipes_(std::move(recipes)),
       effects_(std::move(effects)),
       result_(std::move(result)) {
-  collect_kept_nodes();
   for (const ir::Op& op : graph_->ops) draws_random_ = draws_random_ || ir::traits_of(op).rng;
 }
 
-void Entry::collect_kept_nodes() {
+void Entry::finish() {
   visit_recipe(result_, kept_nodes_);
+  if (suspension) {
+    for (const FramePlan& f : suspension->frames) {
+      visit_recipe(f.function, kept_nodes_);
+      visit_recipe(f.self, kept_nodes_);
+      for (const RecipeValue& v : f.slots) visit_recipe(v, kept_nodes_);
+    }
+  }
   for (const PlannedEffect& e : effects_) {
     if (e.owner != kNoNode) kept_nodes_.push_back(e.owner);
     for (const RecipeValue& v : e.items) visit_recipe(v, kept_nodes_);
@@ -64,8 +70,21 @@ bool Entry::overlaps() const {
   return false;
 }
 
+bool Entry::build_frames(BuildContext& context, std::vector<BuiltFrame>& frames) const {
+  for (const FramePlan& plan : suspension->frames) {
+    BuiltFrame& frame = frames.emplace_back();
+    if (!build_slot(context, plan.function, &frame.function) || !build_slot(context, plan.self, &frame.self))
+      return false;
+    frame.slots.resize(plan.slots.size());
+    for (size_t i = 0; i < plan.slots.size(); ++i) {
+      if (!build_slot(context, plan.slots[i], &frame.slots[i])) return false;
+    }
+  }
+  return true;
+}
+
 Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const GlobalState& now,
-                    PyObject** result) {
+                    PyObject** result, std::vector<BuiltFrame>* frames) {
   *result = nullptr;
   const size_t total = nargs + (names == nullptr ? 0 : PyTuple_GET_SIZE(names));
   auto miss = [&](const char* why) {
@@ -92,7 +111,7 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
   std::vector<Ref> kept;
   kept.reserve(kept_nodes_.size());
   std::vector<PyObject*> nodes;
-  const bool needs_nodes = !effects_.empty() || !recipes_.empty() || result_.kind == RecipeValue::Kind::kNode;
+  const bool needs_nodes = suspension || !effects_.empty() || !recipes_.empty() || result_.kind == RecipeValue::Kind::kNode;
   for (NodeId node : kept_nodes_) kept.push_back(Ref::share(tree_.values()[node]));
   if (needs_nodes) nodes = tree_.values();
   std::vector<at::Tensor> inputs;
@@ -129,7 +148,11 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
   outputs.clear();
   BuildContext context{nodes, tensors, recipes_, {}};
   if (!commit(context, effects_)) return Outcome::kDone;
-  *result = build(context, result_);
+  if (suspension) {
+    if (!build_frames(context, *frames)) frames->clear();
+  } else {
+    *result = build(context, result_);
+  }
   if (grad_mode_after >= 0) c10::GradMode::set_enabled(grad_mode_after != 0);
   return Outcome::kDone;
 }
@@ -142,6 +165,14 @@ int Entry::traverse(visitproc visit, void* arg) const {
     return 0;
   };
   if (const int r = value(result_)) return r;
+  if (suspension) {
+    for (const FramePlan& f : suspension->frames) {
+      if (const int r = value(f.function)) return r;
+      for (const RecipeValue& v : f.slots) {
+        if (const int r = value(v)) return r;
+      }
+    }
+  }
   for (const PlannedEffect& e : effects_) {
     Py_VISIT(e.key.get());
     for (const RecipeValue& v : e.items) {

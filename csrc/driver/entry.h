@@ -31,13 +31,15 @@ class Entry {
         std::vector<MadeObject> recipes, std::vector<PlannedEffect> effects, RecipeValue result);
 
   Outcome call(PyObject* const* args, size_t nargs, PyObject* kwnames, const GlobalState& now,
-               PyObject** result);
+               PyObject** result, std::vector<BuiltFrame>* frames);
 
   // The names of keyword arguments of the call (tuple or null) and how many positional ones there were.
   Ref kwnames;
   size_t positional = 0;
   uint64_t abc_token = 0;  // 0: no abstract base class was asked
   int8_t grad_mode_after = -1;
+  // Set when the recording ended at a break: then a call gives these frames instead of a result.
+  std::unique_ptr<Suspension> suspension;
   std::vector<NodeId> tensor_nodes;   // all guarded tensors, for overlap guards
   std::vector<NodeId> mutated_nodes;  // those the graph writes to
 
@@ -47,10 +49,12 @@ class Entry {
   size_t effect_count() const { return effects_.size(); }
   const std::string& last_miss() const { return last_miss_; }
   int traverse(visitproc visit, void* arg) const;
+  // Once, when everything is in place.
+  void finish();
 
  private:
   bool overlaps() const;
-  void collect_kept_nodes();
+  bool build_frames(BuildContext& context, std::vector<BuiltFrame>& frames) const;
 
   GuardTree tree_;
   GlobalState state_;

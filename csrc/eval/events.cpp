@@ -40,6 +40,7 @@ EventPair begin_event(ThreadContext& context, EvalFrame& frame, const Operands& 
   try {
     pair.pending = observer->before(frame, operands);
     if (!pair.pending.done) pair.observer = observer;
+    pair.serial = observer->serial;
   } catch (const std::exception&) {
     drop_observer(context);
   }
@@ -48,7 +49,7 @@ EventPair begin_event(ThreadContext& context, EvalFrame& frame, const Operands& 
 
 Tag end_event(ThreadContext& context, EvalFrame& frame, const Operands& operands, const EventPair& pair,
               PyObject* result) {
-  if (context.observer != pair.observer) return 0;
+  if (context.observer != pair.observer || pair.observer->serial != pair.serial) return 0;
   try {
     return pair.observer->after(frame, operands, pair.pending, result);
   } catch (const std::exception&) {

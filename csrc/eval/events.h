@@ -14,6 +14,7 @@ namespace flashpoint {
 struct EventPair {
   Observer* observer = nullptr;  // who saw `before`; null: nobody watches
   Pending pending;
+  uint64_t serial = 0;  // of that observer: another one may have taken its place in memory
 };
 
 EventPair begin_event(ThreadContext& context, EvalFrame& frame, const Operands& operands);

@@ -4,6 +4,7 @@
 
 #include "base/counters.h"
 #include "eval/evaluate.h"
+#include "eval/frame_control.h"
 #include "eval/stack_limit.h"
 #include "eval/thread_context.h"
 
@@ -79,6 +80,10 @@ void follow_everywhere(ThreadContext& here) {
 
 PyObject* hook(PyThreadState* tstate, _PyInterpreterFrame* frame, int throwflag) {
   if (near_stack_end()) [[unlikely]] {
+    if (context.armed && context.control != nullptr && context.control->restoring()) {
+      PyErr_SetString(PyExc_RecursionError, "maximum recursion depth exceeded");
+      return nullptr;
+    }
     if (context.armed) report_unsupported(context, frame, RESUME);
     counters().frames_passed += context.armed;
     return run_without_hook(tstate, frame, throwflag);
@@ -91,12 +96,14 @@ PyObject* hook(PyThreadState* tstate, _PyInterpreterFrame* frame, int throwflag)
       return pass_on(tstate, frame, throwflag);
     }
   }
-  if (tstate->cframe->use_tracing) {
+  if (tstate->cframe->use_tracing && !(here.control != nullptr && here.control->restoring())) {
     report_unsupported(here, frame, RESUME);
     counters().frames_passed++;
     return pass_on(tstate, frame, throwflag);
   }
-  if (here.observer != nullptr) return evaluate_observed(here, tstate, frame, throwflag);
+  if (here.observer != nullptr || (here.control != nullptr && here.control->restoring())) {
+    return evaluate_observed(here, tstate, frame, throwflag);
+  }
   if (here.evaluate_unobserved) return evaluate_plain(here, tstate, frame, throwflag);
   return pass_on(tstate, frame, throwflag);
 }
@@ -151,12 +158,14 @@ ArmedScope::ArmedScope(Observer* observer) : saved_(context), fork_count_(state.
   hook_acquire();
   context.armed = true;
   context.observer = observer;
+  context.control = nullptr;
 }
 
 ArmedScope::~ArmedScope() {
   if (fork_count_ != state.forks) return;  // the context was cleared in this process
   context.armed = saved_.armed;
   context.observer = saved_.observer;
+  context.control = saved_.control;
   context.top = saved_.top;
   context.evaluate_unobserved = saved_.evaluate_unobserved;
   context.hand_over_at = saved_.hand_over_at;

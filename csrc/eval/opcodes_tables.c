@@ -8,4 +8,5 @@
 #include "eval/opcodes_tables.h"
 
 const uint8_t* const fp_opcode_deopt = _PyOpcode_Deopt;
+const uint8_t* const fp_opcode_caches = _PyOpcode_Caches;
 #pragma GCC visibility pop

@@ -12,6 +12,8 @@ extern "C" {
 
 // The generic opcode of a specialized one (itself for a generic one, 0 for an unused number).
 extern const uint8_t* const fp_opcode_deopt;
+// Inline cache entries behind an opcode.
+extern const uint8_t* const fp_opcode_caches;
 
 #ifdef __cplusplus
 }

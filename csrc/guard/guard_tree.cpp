@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/counters.h"
+#include "py/iterators.h"
 #include "py/layout.h"
 
 namespace flashpoint {
@@ -127,6 +128,8 @@ PyObject* GuardTree::fetch(const Node& n, PyObject* const* args, size_t nargs) {
       return py::super_lookup(reinterpret_cast<PyTypeObject*>(p),
                               reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(key, 0)),
                               PyTuple_GET_ITEM(key, 1));
+    case Step::kIteratorSource:
+      return py::iterator_source(p, n.index);
     case Step::kTypeOf:
       return reinterpret_cast<PyObject*>(Py_TYPE(p));
     case Step::kCellContents:
@@ -305,6 +308,8 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
       if (!value) PyErr_Clear();
       return value && primitives_equal(value.get(), second);
     }
+    case CheckKind::kIteratorAt:
+      return py::iterator_state_is(v, operand);
     case CheckKind::kRangeIs: {
       if (!PyRange_Check(v)) return false;
       const char* const names[] = {"start", "stop", "step"};

@@ -42,10 +42,14 @@ PyObject* set_config(PyObject*, PyObject* args) {
     config.recompile_limit = static_cast<int>(number);
   } else if (std::strcmp(name, "tracing_state_queries") == 0) {
     config.tracing_state_queries = number != 0;
+  } else if (std::strcmp(name, "resume_breaks") == 0) {
+    config.resume_breaks = number != 0;
   } else if (std::strcmp(name, "verify") == 0) {
     config.verify = number != 0;
   } else if (std::strcmp(name, "fail_at_event") == 0) {
     config.fail_at_event = number;
+  } else if (std::strcmp(name, "break_at_event") == 0) {
+    config.break_at_event = number;
   } else if (std::strcmp(name, "poison_empty") == 0) {
     config.poison_empty = number != 0;
   } else {

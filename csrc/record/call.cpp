@@ -59,7 +59,12 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
                             PyObject* kwnames, Pending& pending, int depth) {
   if (ended_) return;
   if (depth > 16) return end(Break::k_unknown_c_function, "a deep chain of callables");
-  if (PyFunction_Check(f)) return;  // its frame comes through the hook
+  if (PyFunction_Check(f)) {  // its frame comes through the hook
+    if (rules().is_graph_break(PyFunction_GET_CODE(f))) return end(Break::k_disabled);
+    // For C code it is a key; called by name, it hands out an address as a number.
+    if (rules().is_hash_by_address(PyFunction_GET_CODE(f))) return end(Break::k_identity_value, "__hash__");
+    return expect(frame, f, FrameLink::kResult);
+  }
   const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
   auto with_receiver = [&](PyObject* self) {
     std::vector<PyObject*> argv{self};
@@ -75,7 +80,7 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
       if (is_primitive(self)) return end(Break::k_unsupported_argument, "a method of a primitive");
       observe(tree_.child(node, Step::kMethodSelf), self);
     }
-    if (PyFunction_Check(function)) return;
+    if (PyFunction_Check(function)) return resolve_call(frame, function, args, n, kwnames, pending, depth + 1);
     const auto argv = with_receiver(self);
     return resolve_call(frame, function, argv.data(), n + 1, kwnames, pending, depth + 1);
   }
@@ -126,7 +131,7 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     // A bound slot of a function object is a call of that function.
     if (PyFunction_Check(w->self) && type->tp_call != nullptr &&
         std::string_view(w->descriptor->d_base->name) == "__call__") {
-      return;
+      return expect(frame, w->self, FrameLink::kResult);
     }
     const RuleRow row = rules().slot(w->descriptor);
     if (row.rule == Rule::kNone || node_of(f) != kNoNode) return end(Break::k_unknown_c_function, c_name(f));
@@ -185,6 +190,7 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
   }
   if (is_heap(type)) {
     PyObject* method = type_lookup(type, "__call__");
+    if (method != nullptr && PyFunction_Check(method)) expect(frame, method, FrameLink::kResult);
     if (method == nullptr || PyFunction_Check(method)) return;
   }
   end(Break::k_unknown_c_function, c_name(f));
@@ -206,7 +212,8 @@ void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n
   PyObject* type_as_object = reinterpret_cast<PyObject*>(type);
   if (meta != &PyType_Type) {
     PyObject* call = type_lookup(meta, "__call__");
-    if (call != nullptr && PyFunction_Check(call) && frame != nullptr) return;
+    if (call != nullptr && PyFunction_Check(call) && frame != nullptr)
+      return expect(*frame, call, FrameLink::kResult);
   }
   if (node_of(type_as_object) == kNoNode)
     watch(type_as_object, tree_.child(kNoNode, Step::kTypeRoot, type_as_object));
@@ -233,6 +240,9 @@ void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n
         }
       }
     }
+  }
+  if (init != nullptr && PyFunction_Check(init) && frame != nullptr && !(make != nullptr && PyFunction_Check(make))) {
+    expect(*frame, init, FrameLink::kInit);
   }
   if (init != nullptr && Py_IS_TYPE(init, &PyWrapperDescr_Type)) {
     PyTypeObject* owner = PyDescr_TYPE(init);

@@ -35,6 +35,12 @@ namespace flashpoint {
 
 using Tag = uint32_t;
 
+enum class FrameLink : uint8_t {
+  kOpaque,  // C code lies between that does something with the result
+  kResult,  // the result is the instruction's result
+  kInit,    // __init__: the instruction's result is the object
+};
+
 // A frame that is being evaluated. Owned by the evaluator's C frame; `caller` is the next evaluated frame
 // outwards on this thread (C code may lie between).
 struct EvalFrame {
@@ -42,6 +48,11 @@ struct EvalFrame {
   EvalFrame* caller = nullptr;
   Tag* tags = nullptr;  // one per localsplus slot, stack included; null while nothing is recorded
   PyObject** stack_pointer = nullptr;  // valid during an event: one past the top of the value stack
+  uint64_t serial = 0;                 // no two frames of a thread have the same
+  // How the caller's instruction ends once this frame has returned; written by whoever records or restores.
+  FrameLink link = FrameLink::kOpaque;
+  PyObject* link_self = nullptr;  // kInit: the object under construction, kept alive by its constructor
+  bool operands_popped = false;   // restored in the middle of a call: its operands are off the stack
 };
 
 enum class Event : uint8_t {
@@ -66,8 +77,10 @@ enum class Event : uint8_t {
   kIs,             // a, b; detail = 1: is not; result and tag as for kContains; also jumps on (not) None
   kIter,           // a = iterable; result = iterator
   kNext,           // a = iterator; result = value, null at the end; b = sent value (yield from) or null
-  kUnpack,         // a = iterable that is read to its end: UNPACK_*, LIST_EXTEND, SET_UPDATE, f(*a)
-  kUnpackMapping,  // a = mapping that is read to its end: DICT_UPDATE, DICT_MERGE, f(**a)
+  // a = what is read to its end, b = what it is added to or null:
+  kUnpack,         // an iterable: UNPACK_*, LIST_EXTEND, SET_UPDATE, LIST_TO_TUPLE, f(*a)
+  kUnpackMapping,  // a mapping: DICT_UPDATE, DICT_MERGE, f(**a)
+  kAppend,         // a = list or set of a comprehension, b = item; or a = dict, b = key, c = value
   kFormat,         // a = value, b = format spec or null, detail = conversion flag
   kCall,           // a = callable, args/nargs/kwnames as in vectorcall (CALL_FUNCTION_EX: unpacked alike)
   kImport,         // IMPORT_NAME: name;     result = module
@@ -102,6 +115,7 @@ struct Pending {
 class Observer {
  public:
   virtual ~Observer() = default;
+  const uint64_t serial = next_serial();  // no two observers have the same
   virtual Pending before(EvalFrame& frame, const Operands& operands) = 0;
   virtual Tag after(EvalFrame& frame, const Operands& operands, Pending pending, PyObject* result) = 0;
   // A frame starts (its arguments are in place, no instruction has run; a generator's resume included, also
@@ -110,6 +124,12 @@ class Observer {
   virtual PyObject* enter_frame(EvalFrame& frame) = 0;
   // A frame ends: result is its return or yielded value, null when it raises.
   virtual void leave_frame(EvalFrame& frame, PyObject* result) = 0;
+
+ private:
+  static uint64_t next_serial() {
+    static uint64_t last = 0;  // GIL
+    return ++last;
+  }
 };
 
 }  // namespace flashpoint

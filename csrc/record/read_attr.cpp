@@ -168,6 +168,20 @@ void Recorder::read_attr_once(PyObject* o, PyObject* name) {
   end(Break::k_unsupported_attribute, std::string(type->tp_name) + "." + PyUnicode_AsUTF8(name));
 }
 
+// A property or a __getattr__ in Python: their frame's result is the attribute.
+void Recorder::expect_attribute_code(EvalFrame& caller, PyObject* o, PyObject* name) {
+  PyTypeObject* type = Py_TYPE(o);
+  if (!PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || PyType_Check(o)) return;
+  static PyObject* const getattr_name = PyUnicode_InternFromString("__getattr__");
+  PyObject* hook = _PyType_Lookup(type, getattr_name);
+  PyObject* found = _PyType_Lookup(type, name);
+  if (found == nullptr) {
+    if (hook != nullptr && PyFunction_Check(hook)) expect(caller, hook, FrameLink::kResult);
+  } else if (hook == nullptr && Py_IS_TYPE(found, &PyProperty_Type)) {
+    expect(caller, py::property_getter(found), FrameLink::kResult);
+  }
+}
+
 void Recorder::read_generic_attr(PyObject* o, PyTypeObject* type, PyObject* name, bool getattr_hook) {
   PyObject* d = type_lookup(type, name);
   if (d != nullptr && PyType_HasFeature(Py_TYPE(d), Py_TPFLAGS_HEAPTYPE) && !PyType_Check(d)) {

@@ -72,10 +72,12 @@ Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* ar
     : graph_(graph) {
   unsettle();
   guarded([&] {
-    hold(function);
-    const NodeId f = tree_.child(kNoNode, Step::kConst, function);
-    observe(f, function);
+    if (function != nullptr) {
+      hold(function);
+      observe(tree_.child(kNoNode, Step::kConst, function), function);
+    }
     for (size_t i = 0; i < nargs && !ended_; ++i) {
+      if (args[i] == nullptr) continue;  // an empty slot of a frame
       const NodeId node = tree_.child(kNoNode, Step::kArg, nullptr, static_cast<int32_t>(i));
       if (is_primitive(args[i])) {
         tree_.check(node, CheckKind::kValue, args[i]);
@@ -110,7 +112,7 @@ void Recorder::end(Break reason, std::string detail) {
     const char* name = PyUnicode_AsUTF8(py::frame_code(frame_->frame)->co_qualname);
     report_.function = name == nullptr ? "" : name;
   }
-  if (on_end != nullptr) on_end();
+  if (!in_before_ && sink != nullptr) sink->on_break(*this, nullptr, nullptr);
 }
 
 std::string Recorder::location() const {
@@ -247,6 +249,11 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
   frame_ = &frame;
   ++frames_entered_;
   if (ended_) return nullptr;
+  if (expected_.caller == frame.caller && expected_.function == py::frame_function(frame.frame)) {
+    frame.link = expected_.link;
+    if (frame.link == FrameLink::kInit) frame.link_self = py::frame_local(frame.frame, 0);
+  }
+  expected_ = {};
   PyCodeObject* code = py::frame_code(frame.frame);
   if (answers_tracing_queries) {
     PyObject* answer = rules().tracing_query(reinterpret_cast<PyObject*>(code));
@@ -291,15 +298,28 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   frame_ = &frame;
   if (ended_) return {};
   Pending pending;
-  if (fail_at_event == 0 && (o.event == Event::kAttr || o.event == Event::kMethod) && settled(o.a, o.name)) {
+  if (fail_at_event == 0 && break_at_event == 0 && break_before == nullptr && (o.event == Event::kAttr || o.event == Event::kMethod) &&
+      settled(o.a, o.name)) {
+    expected_ = {};
     return pending;
   }
+  in_before_ = true;
+  expected_ = {};
   guarded([&] {
     FP_CHECK(fail_at_event == 0 || --fail_at_event != 0, "injected");
-    pending = watch_before(frame, o);
+    if (break_before != nullptr && !break_before->empty() &&
+        break_before->contains({py::frame_code(frame.frame), static_cast<size_t>(py::frame_instruction(frame.frame))})) {
+      end(Break::k_remembered);
+    } else if (break_at_event != 0 && --break_at_event == 0) {
+      end(Break::k_forced);
+    } else {
+      pending = watch_before(frame, o);
+    }
   });
+  in_before_ = false;
   pending.done = !wants_after(o.event);
   if (PyErr_Occurred() != nullptr) PyErr_Clear();  // none was set when the instruction began
+  if (ended_ && sink != nullptr) sink->on_break(*this, &frame, &o);
   return pending;
 }
 
@@ -359,6 +379,9 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
       break;
     }
     case Event::kAttr:
+      read_attr(o.a, o.name);
+      expect_attribute_code(frame, o.a, o.name);
+      break;
     case Event::kMethod:
       read_attr(o.a, o.name);
       break;
@@ -405,22 +428,30 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
       read_iterable(o.a);
       break;
     case Event::kNext:
-      if (node_of(o.a) != kNoNode && !PyGen_Check(o.a)) {
+      if (!advance_iterator(o.a)) {
         end(Break::k_iterator_argument, Py_TYPE(o.a)->tp_name);
-      } else if (PyGen_Check(o.a) && node_of(o.a) != kNoNode) {
-        end(Break::k_iterator_argument, "generator");
       } else if (PyType_HasFeature(Py_TYPE(o.a), Py_TPFLAGS_HEAPTYPE)) {
         type_lookup(Py_TYPE(o.a), "__next__");
       }
       break;
     case Event::kUnpack:
       read_iterable(o.a);
+      if (o.b != nullptr && !ended_) write_contents(o.b);
       break;
     case Event::kUnpackMapping:
       if (PyDict_Check(o.a)) {
         read_elements(o.a);
+        if (o.b != nullptr && !ended_) write_contents(o.b);
       } else {
         end(Break::k_unsupported_container, std::string("** of ") + Py_TYPE(o.a)->tp_name);
+      }
+      break;
+    case Event::kAppend:
+      // The container is older than the recording where that began in the middle of the comprehension.
+      if (PyList_Check(o.a)) {
+        append_to_list(o.a, o.b);
+      } else {
+        write_contents(o.a);
       }
       break;
     case Event::kFormat:

@@ -21,6 +21,7 @@
 
 #include "base/flat_map.h"
 #include "guard/guard_tree.h"
+#include "py/iterators.h"
 #include "record/observer.h"
 
 namespace flashpoint {
@@ -55,6 +56,7 @@ enum class EffectKind : uint8_t {
   kSlot,          // owner = object node, key = member descriptor
   kContextVar,    // owner = context variable node, key = the value at entry or null
   kGradMode,      // number = the mode at the end
+  kIteratorSteps,  // owner = iterator node: as many elements taken as there are items
 };
 struct Effect {
   EffectKind kind;
@@ -62,6 +64,17 @@ struct Effect {
   Ref object;  // the storage itself
   Ref key;
   std::vector<Ref> items;  // kListAppend
+};
+
+class Recorder;
+
+// Told once when a recording ends before its time. `frame` and `operands` are those of the event in whose
+// `before` that happened: the instruction has not run, and the recording up to it may be kept. Null:
+// what was recorded is of no use.
+class BreakSink {
+ public:
+  virtual ~BreakSink() = default;
+  virtual void on_break(Recorder& recorder, EvalFrame* frame, const Operands* operands) = 0;
 };
 
 class Recorder final : public Observer {
@@ -98,8 +111,15 @@ class Recorder final : public Observer {
   std::string location() const;
   bool answers_tracing_queries = true;
   int64_t fail_at_event = 0;        // tests: the event at which an internal check fails
+  int64_t break_at_event = 0;       // tests: the event at which the recording ends
   bool reads_abc_registry = false;  // an isinstance() against an abstract base class
-  void (*on_end)() = nullptr;       // called once when the recording ends early
+  BreakSink* sink = nullptr;
+  // Instructions before which the recording is to end: code object, byte offset.
+  const FlatMap<std::pair<PyCodeObject*, size_t>, Nothing, InstructionHash>* break_before = nullptr;
+  // Takes back end(), so that what was recorded can be finished.
+  void reopen() { ended_ = false; }
+  // The innermost frame whose caller's instruction cannot be completed from outside, or null.
+  EvalFrame* innermost() const { return frame_; }
 
  private:
   friend class Rules;
@@ -157,6 +177,11 @@ class Recorder final : public Observer {
   void read_binary(int op, PyObject* a, PyObject* b);
   void read_format(PyObject* value, PyObject* spec);
 
+  // read_iterator.cpp
+  bool is_builtin_iterator(PyObject* object) const { return py::is_known_iterator(Py_TYPE(object)); }
+  bool read_iterator(PyObject* iterator);
+  bool advance_iterator(PyObject* iterator);
+
   // write.cpp
   void write_attr(PyObject* object, PyObject* name, PyObject* value);
   void write_generic_attr(PyObject* object, PyObject* name, PyObject* value);
@@ -176,6 +201,8 @@ class Recorder final : public Observer {
   void call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames,
                  EvalFrame* frame = nullptr, Pending* pending = nullptr);
   void after_call(const Operands& operands, Pending pending, PyObject* result);
+  void expect(EvalFrame& caller, PyObject* function, FrameLink link) { expected_ = {&caller, function, link}; }
+  void expect_attribute_code(EvalFrame& caller, PyObject* object, PyObject* name);
   void call_torch(const char* name, PyObject* const* args, Py_ssize_t n, PyObject* kwnames);
 
   // What was asked of a pair of objects: the kind of question is in the low bits of the second address.
@@ -216,6 +243,14 @@ class Recorder final : public Observer {
   std::vector<NodeId> tensor_nodes_;
   BreakReport report_;
   EvalFrame* frame_ = nullptr;  // innermost frame, for locations
+  // The Python function that the instruction being performed calls with nothing in between.
+  struct Expected {
+    EvalFrame* caller = nullptr;
+    PyObject* function = nullptr;
+    FrameLink link = FrameLink::kOpaque;
+  };
+  Expected expected_;
+  bool in_before_ = false;
   size_t frames_entered_ = 0;
   uint64_t settled_stamp_ = 0;
   bool ended_ = false;

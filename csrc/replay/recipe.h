@@ -19,7 +19,7 @@
 namespace flashpoint {
 
 struct RecipeValue {
-  enum class Kind : uint8_t { kNull, kConstant, kNode, kOutput, kMade };
+  enum class Kind : uint8_t { kNull, kConstant, kNode, kOutput, kMade, kKeep };
   Kind kind = Kind::kNull;
   int32_t index = 0;  // node, output or made object
   Ref constant;
@@ -36,7 +36,12 @@ struct MadeObject {
     kSlice,
     kMethod,
     kDeque,
-    kInstance
+    kInstance,
+    kCell,           // items: its contents
+    kFunction,       // made from a code object; items as in recipe_builder.cpp
+    kBuiltinMethod,  // items: the receiver
+    kReduced,        // items: callable, arguments, state: what __reduce__ said
+    kDictIterator,   // type: the iterator's; items: the dict, how many elements were taken
   };
   Kind kind;
   Ref type;                        // kInstance, kStruct, kTuple subclasses
@@ -44,6 +49,24 @@ struct MadeObject {
   std::vector<RecipeValue> items;  // list, tuple, set items; dict keys and values in turn
   std::vector<std::pair<Ref, RecipeValue>> attributes;  // instance dict
   std::vector<std::pair<Ref, RecipeValue>> slots;       // member descriptors
+  PyMethodDef* method = nullptr;                        // kBuiltinMethod (static)
+};
+
+// A frame as an entry that ends at a break leaves it.
+struct FramePlan {
+  int32_t position = 0;  // where it goes on; for all but the innermost frame, the call in progress
+  FrameLink link = FrameLink::kOpaque;
+  RecipeValue function;
+  RecipeValue self;                // kInit
+  std::vector<RecipeValue> slots;  // kNull: empty, kKeep: dead, left as it is
+};
+struct Suspension {
+  int32_t common = -1;  // the level of the first plan is that of a running frame, to be patched; -1: none is
+  std::vector<FramePlan> frames;  // outermost first
+};
+struct BuiltFrame {
+  Ref function, self;
+  std::vector<Ref> slots;
 };
 
 struct PlannedEffect {
@@ -66,11 +89,14 @@ class RecipeWriter {
 
  private:
   RecipeValue describe_instance(PyObject* object);
+  RecipeValue describe_function(PyObject* function);
+  RecipeValue describe_reduced(PyObject* iterator);
   RecipeValue fail(PyObject* object, const char* why);
   int32_t begin(PyObject* object, MadeObject::Kind kind);
 
   Recorder& recorder_;
   std::vector<MadeObject> made_;
+  std::vector<Ref> kept_;
   std::unordered_map<PyObject*, int32_t> memo_;
   std::string failure_;
   int depth_ = 0;
@@ -86,6 +112,8 @@ struct BuildContext {
 
 // A new reference, or null with a Python error set.
 PyObject* build(BuildContext& context, const RecipeValue& value);
+// The slot may be empty; false with a Python error set.
+bool build_slot(BuildContext& context, const RecipeValue& value, Ref* slot);
 bool commit(BuildContext& context, const std::vector<PlannedEffect>& effects);
 
 }  // namespace flashpoint

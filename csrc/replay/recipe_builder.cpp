@@ -1,6 +1,8 @@
 #include "py/layout.h"
 #include "replay/recipe.h"
 
+extern "C" PyObject* _PyDictView_New(PyObject* dict, PyTypeObject* type);
+
 namespace flashpoint {
 
 namespace {
@@ -72,6 +74,23 @@ PyObject* build_instance(BuildContext& c, const MadeObject& m, int32_t index) {
   return object.release();
 }
 
+// items: code, globals, qualified name, name, defaults, keyword defaults, closure, annotations, module, doc.
+PyObject* build_function(BuildContext& c, const MadeObject& m, int32_t index) {
+  Ref function = Ref::steal(PyFunction_NewWithQualName(
+      m.items[0].constant.get(), m.items[1].constant.get(), m.items[2].constant.get()));
+  if (!function) return nullptr;
+  c.made[index] = function;  // before the closure, which may hold the function itself
+  auto* f = reinterpret_cast<PyFunctionObject*>(function.get());
+  PyObject** const fields[] = {&f->func_name,    &f->func_defaults,    &f->func_kwdefaults,
+                               &f->func_closure, &f->func_annotations, &f->func_module, &f->func_doc};
+  for (size_t i = 0; i < std::size(fields); ++i) {
+    Ref value;
+    if (!build_slot(c, m.items[i + 3], &value)) return nullptr;
+    Py_XSETREF(*fields[i], value.release());
+  }
+  return function.release();
+}
+
 PyObject* build_made(BuildContext& c, int32_t index) {
   const MadeObject& m = c.recipes[index];
   switch (m.kind) {
@@ -117,6 +136,45 @@ PyObject* build_made(BuildContext& c, int32_t index) {
     }
     case MadeObject::Kind::kInstance:
       return build_instance(c, m, index);
+    case MadeObject::Kind::kCell: {
+      Ref cell = Ref::steal(PyCell_New(nullptr));
+      if (!cell) return nullptr;
+      c.made[index] = cell;
+      Ref content;
+      if (!build_slot(c, m.items[0], &content)) return nullptr;
+      PyCell_Set(cell.get(), content.get());
+      return cell.release();
+    }
+    case MadeObject::Kind::kFunction:
+      return build_function(c, m, index);
+    case MadeObject::Kind::kBuiltinMethod: {
+      Ref self = Ref::steal(build(c, m.items[0]));
+      return self ? PyCFunction_New(m.method, self.get()) : nullptr;
+    }
+    case MadeObject::Kind::kDictIterator: {
+      Ref dict = Ref::steal(build(c, m.items[0]));
+      if (!dict) return nullptr;
+      PyObject* type = m.type.get();
+      Ref view = Ref::steal(type == reinterpret_cast<PyObject*>(&PyDictIterKey_Type)
+                                ? _PyDictView_New(dict.get(), &PyDictKeys_Type)
+                            : type == reinterpret_cast<PyObject*>(&PyDictIterValue_Type)
+                                ? _PyDictView_New(dict.get(), &PyDictValues_Type)
+                                : _PyDictView_New(dict.get(), &PyDictItems_Type));
+      Ref iterator = Ref::steal(view ? PyObject_GetIter(view.get()) : nullptr);
+      for (Py_ssize_t i = PyLong_AsSsize_t(m.items[1].constant.get()); iterator && i > 0; --i) {
+        Ref taken = Ref::steal(PyIter_Next(iterator.get()));
+        if (!taken) break;  // a dict that lost elements says so at the next step
+      }
+      return PyErr_Occurred() ? nullptr : iterator.release();
+    }
+    case MadeObject::Kind::kReduced: {
+      Ref arguments = Ref::steal(build(c, m.items[1]));
+      Ref object = Ref::steal(arguments ? PyObject_CallObject(m.items[0].constant.get(), arguments.get()) : nullptr);
+      if (!object || m.items[2].kind == RecipeValue::Kind::kNull) return object.release();
+      Ref state = Ref::steal(build(c, m.items[2]));
+      Ref done = Ref::steal(state ? PyObject_CallMethod(object.get(), "__setstate__", "O", state.get()) : nullptr);
+      return done ? object.release() : nullptr;
+    }
     case MadeObject::Kind::kDeque:
       break;
   }
@@ -142,10 +200,20 @@ PyObject* build(BuildContext& c, const RecipeValue& v) {
       return object;
     }
     case RecipeValue::Kind::kNull:
+    case RecipeValue::Kind::kKeep:
       break;
   }
   PyErr_SetString(PyExc_SystemError, "[flashpoint] a value without a recipe");
   return nullptr;
+}
+
+bool build_slot(BuildContext& c, const RecipeValue& v, Ref* slot) {
+  if (v.kind == RecipeValue::Kind::kNull || v.kind == RecipeValue::Kind::kKeep) {
+    *slot = Ref();
+    return true;
+  }
+  *slot = Ref::steal(build(c, v));
+  return static_cast<bool>(*slot);
 }
 
 bool commit(BuildContext& c, const std::vector<PlannedEffect>& effects) {
@@ -213,6 +281,13 @@ bool commit(BuildContext& c, const std::vector<PlannedEffect>& effects) {
         if (!token) return false;
         break;
       }
+      case EffectKind::kIteratorSteps:
+        for (size_t i = 0; i < e.items.size(); ++i) {
+          Ref taken = Ref::steal(Py_TYPE(owner)->tp_iternext(owner));
+          if (!taken && PyErr_Occurred() != nullptr && !PyErr_ExceptionMatches(PyExc_StopIteration)) return false;
+          PyErr_Clear();
+        }
+        break;
       case EffectKind::kGradMode:
         break;
     }

@@ -1,3 +1,4 @@
+#include "py/iterators.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
@@ -14,6 +15,17 @@ PyTypeObject* builtin_base(PyTypeObject* type) {
 }
 
 RecipeValue value_of(RecipeValue::Kind kind, int32_t index) { return {kind, index, Ref()}; }
+
+// Iterators whose __reduce__ is exact: it names what is iterated and how far it got. Those over dicts and
+// sets are not among them: theirs copies the elements.
+bool is_rebuilt_iterator(PyTypeObject* type) {
+  for (PyTypeObject* t : {&PyListIter_Type, &PyListRevIter_Type, &PyTupleIter_Type, &PyRangeIter_Type,
+                          &PyLongRangeIter_Type, &PyEnum_Type, &PyZip_Type, &PyReversed_Type,
+                          &PyUnicodeIter_Type, &PyMap_Type}) {
+    if (type == t) return true;
+  }
+  return false;
+}
 
 }  // namespace
 
@@ -120,6 +132,31 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
     std::vector<RecipeValue> items{describe(PyMethod_GET_FUNCTION(o)), describe(PyMethod_GET_SELF(o))};
     made_[index].items = std::move(items);
     result = value_of(RecipeValue::Kind::kMade, index);
+  } else if (PyCell_Check(o)) {
+    const int32_t index = begin(o, MadeObject::Kind::kCell);
+    RecipeValue content = PyCell_GET(o) == nullptr ? RecipeValue{} : describe(PyCell_GET(o));
+    made_[index].items.push_back(std::move(content));
+    result = value_of(RecipeValue::Kind::kMade, index);
+  } else if (PyFunction_Check(o)) {
+    result = describe_function(o);
+  } else if (PyCFunction_CheckExact(o)) {
+    const int32_t index = begin(o, MadeObject::Kind::kBuiltinMethod);
+    RecipeValue self = describe(PyCFunction_GET_SELF(o));
+    made_[index].items.push_back(std::move(self));
+    made_[index].method = reinterpret_cast<PyCFunctionObject*>(o)->m_ml;
+    result = value_of(RecipeValue::Kind::kMade, index);
+  } else if (type == &PyDictIterKey_Type || type == &PyDictIterValue_Type || type == &PyDictIterItem_Type) {
+    PyObject* dict = py::iterator_source(o, 0);
+    if (dict == nullptr) return fail(o, "an iterator that has come to its end");
+    const Py_ssize_t taken = py::dict_iterator_taken(o);
+    const int32_t index = begin(o, MadeObject::Kind::kDictIterator);
+    std::vector<RecipeValue> items{describe(dict)};
+    items.push_back({RecipeValue::Kind::kConstant, 0, Ref::steal(PyLong_FromSsize_t(taken))});
+    made_[index].items = std::move(items);
+    made_[index].type = Ref::share(reinterpret_cast<PyObject*>(type));
+    result = value_of(RecipeValue::Kind::kMade, index);
+  } else if (is_rebuilt_iterator(type)) {
+    result = describe_reduced(o);
   } else if (PyTuple_Check(o) && PyDict_GetItemString(type->tp_dict, "n_sequence_fields") != nullptr) {
     result = sequence(MadeObject::Kind::kStruct);
     if (failure_.empty()) made_[result.index].type = Ref::share(reinterpret_cast<PyObject*>(type));
@@ -128,6 +165,41 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
   }
   --depth_;
   return failure_.empty() ? result : RecipeValue{};
+}
+
+RecipeValue RecipeWriter::describe_function(PyObject* o) {
+  auto* f = reinterpret_cast<PyFunctionObject*>(o);
+  if (f->func_dict != nullptr && PyDict_GET_SIZE(f->func_dict) > 0)
+    return fail(o, "a function with attributes");
+  const int32_t index = begin(o, MadeObject::Kind::kFunction);
+  const auto constant = [](PyObject* object) {
+    return object == nullptr ? RecipeValue{} : RecipeValue{RecipeValue::Kind::kConstant, 0, Ref::share(object)};
+  };
+  const auto part = [&](PyObject* object) { return object == nullptr ? RecipeValue{} : describe(object); };
+  std::vector<RecipeValue> items{constant(f->func_code),     constant(f->func_globals),
+                                 constant(f->func_qualname), constant(f->func_name),
+                                 part(f->func_defaults),     part(f->func_kwdefaults),
+                                 part(f->func_closure),      part(f->func_annotations),
+                                 constant(f->func_module),   constant(f->func_doc)};
+  made_[index].items = std::move(items);
+  return value_of(RecipeValue::Kind::kMade, index);
+}
+
+RecipeValue RecipeWriter::describe_reduced(PyObject* o) {
+  Ref reduced = Ref::steal(PyObject_CallMethod(o, "__reduce__", nullptr));  // C code of a builtin type
+  if (!reduced || !PyTuple_Check(reduced.get()) || PyTuple_GET_SIZE(reduced.get()) < 2) {
+    PyErr_Clear();
+    return fail(o, "an iterator without a state");
+  }
+  const int32_t index = begin(o, MadeObject::Kind::kReduced);
+  std::vector<RecipeValue> items;
+  items.push_back({RecipeValue::Kind::kConstant, 0, Ref::share(PyTuple_GET_ITEM(reduced.get(), 0))});
+  items.push_back(describe(PyTuple_GET_ITEM(reduced.get(), 1)));
+  items.push_back(PyTuple_GET_SIZE(reduced.get()) > 2 ? describe(PyTuple_GET_ITEM(reduced.get(), 2))
+                                                      : RecipeValue{});
+  kept_.push_back(std::move(reduced));  // memo_ knows its parts by address
+  made_[index].items = std::move(items);
+  return value_of(RecipeValue::Kind::kMade, index);
 }
 
 RecipeValue RecipeWriter::describe_instance(PyObject* o) {
@@ -251,6 +323,9 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
         p.items.push_back(describe(value));
         break;
       }
+      case EffectKind::kIteratorSteps:
+        p.items.resize(e.items.size());
+        break;
       case EffectKind::kGradMode:
         break;
     }

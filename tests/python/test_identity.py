@@ -29,7 +29,6 @@ def test_an_address_is_no_constant(fn):
             torch.utils._pytree.tree_leaves(found), torch.utils._pytree.tree_leaves(expected), strict=True
         ):
             assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
-    assert flashpoint.counters()["captures_kept"] == 0
 
 
 def test_membership_of_tensors_in_a_set_is_recorded():

@@ -170,6 +170,9 @@ Rules::Rules() {
       memo_code_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
     }
   }
+  if (Ref f = resolve("torch", "Tensor.__hash__"); f && PyFunction_Check(f.get())) {
+    tensor_hash_ = Py_NewRef(PyFunction_GET_CODE(f.get()));
+  }
   if (Ref f = resolve("torch.utils", "swap_tensors"); f && PyFunction_Check(f.get())) {
     graph_breaks_.insert(
         Py_NewRef(PyFunction_GET_CODE(f.get())));  // refuses while a recording knows the tensors

@@ -98,6 +98,7 @@ class Rules {
   // torch.compiler.is_compiling() and its like: the answer while recording (borrowed), or null.
   PyObject* tracing_query(PyObject* code) const;
   PyObject* tracing_query_c(PyMethodDef* def) const;
+  bool is_hash_by_address(PyObject* code) const { return code == tensor_hash_; }
   bool is_graph_break(PyObject* code) const { return graph_breaks_.contains(code); }
 
   bool calls_operators(PyObject* code) const { return operator_callers_.contains(code); }
@@ -155,6 +156,7 @@ class Rules {
   PyTypeObject* lru_cache_ = nullptr;
   PyTypeObject* defaultdict_ = nullptr;
   PyObject* enum_meta_ = nullptr;
+  PyObject* tensor_hash_ = nullptr;
 };
 
 const Rules& rules();

@@ -1,0 +1,42 @@
+// What a compiled function keeps: entries by position, and what was learned about its breaks.
+//
+// A position is where a recording may start: the function's entry, or a chain of frames (outermost first)
+// that stand in the middle of their code. Entries at a position take the slots of all its frames as
+// arguments.
+//
+// Ownership: held by the CompiledFunction; shared entries stay alive while they run. GIL: required.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/flat_map.h"
+#include "driver/entry.h"
+
+namespace flashpoint {
+
+struct PositionEntries {
+  std::vector<std::shared_ptr<Entry>> entries;  // most recently used first
+  std::vector<uint64_t> hits;                   // beside entries
+  int drops = 0;                                // recordings dropped in a row, exceptions not counted
+
+  // Counts a hit of entries[i] and moves it to the front.
+  void used(size_t i, const Entry* entry);
+  void add(std::unique_ptr<Entry> entry);
+};
+
+struct CodeState {
+  PositionEntries start;
+  std::unordered_map<std::string, PositionEntries> positions;  // by the key of a Position
+  FlatMap<std::pair<PyCodeObject*, size_t>, Nothing, InstructionHash> break_before;
+  std::vector<Ref> kept;             // code objects named by positions and break_before
+  std::vector<BreakReport> reports;  // breaks of the last call that recorded, in order
+  bool has_report = false;
+  bool kept_last = false;  // everything the last recording call did is in entries
+  bool fullgraph = false;
+  bool changed = false;  // forget() ran: what is running must not add to it
+};
+
+}  // namespace flashpoint

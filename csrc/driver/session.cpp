@@ -1,0 +1,557 @@
+#include "driver/session.h"
+
+#include <ATen/ATen.h>
+
+#include <utility>
+
+#include "base/check.h"
+#include "base/counters.h"
+#include "base/log.h"
+#include "eval/frame_state.h"
+#include "eval/liveness.h"
+#include "eval/thread_context.h"
+#include "ir/printer.h"
+#include "ir/schema.h"
+#include "ir/verifier.h"
+#include "py/frame.h"
+#include "py/torch_bridge.h"
+#include "record/graph_recorder.h"
+#include "record/tracer_mode.h"
+
+namespace flashpoint {
+
+namespace {
+
+constexpr int kMaxDrops = 3;
+constexpr size_t kEntriesAtPosition = 32;
+
+thread_local Recorder* active = nullptr;
+
+// A pending Python error, put aside while our own code runs.
+class SavedError {
+ public:
+  SavedError() { PyErr_Fetch(&type_, &value_, &traceback_); }
+  ~SavedError() { PyErr_Restore(type_, value_, traceback_); }
+  SavedError(const SavedError&) = delete;
+  SavedError& operator=(const SavedError&) = delete;
+
+ private:
+  PyObject *type_, *value_, *traceback_;
+};
+
+// True when an operation that may raise on tensor values follows a write to an input.
+bool failure_after_mutation(const ir::Graph& graph) {
+  bool mutated = false;
+  for (const ir::Node& node : graph.nodes) {
+    if (mutated && ir::traits_of(graph.ops[node.op]).raises_on_values) return true;
+    mutated = mutated || !node.mutates.empty();
+  }
+  return false;
+}
+
+// Raised through C code to drop the frames between two evaluated ones; never seen by the program.
+PyObject* unwinding_error() {
+  static PyObject* type =
+      PyErr_NewException("flashpoint._C.DroppedFrame", PyExc_BaseException, nullptr);  // lives for ever
+  return type;
+}
+
+// Stands for a local that nothing reads any more.
+PyObject* dead_slot() {
+  static char address;
+  return reinterpret_cast<PyObject*>(&address);
+}
+
+void log_entry(const std::string& where, const Entry& entry) {
+  if (log_enabled(LogKind::kCapture)) {
+    log_line("capture " + where + ": " + std::to_string(entry.graph().nodes.size()) + " ops, " +
+             std::to_string(entry.guards().check_count()) + " guards, " +
+             std::to_string(entry.effect_count()) + " effects" + (entry.suspension ? ", up to a break" : ""));
+  }
+  if (log_enabled(LogKind::kDumpGraph)) log_line(ir::print(entry.graph()));
+  if (log_enabled(LogKind::kDumpGuards)) log_line(entry.guards().text());
+}
+
+}  // namespace
+
+struct Session::Recording {
+  explicit Recording(const GraphRecorder::Options& options) : graph(options) {}
+
+  GraphRecorder graph;
+  std::unique_ptr<Recorder> recorder;
+  std::optional<TracerScope> tracer;
+  GlobalState before;
+  std::vector<Ref> args;
+  std::vector<PyObject*> arg_pointers;
+  std::string key;  // empty: the function's start
+  Chain chain;      // frames that were running when it started
+  size_t positional = 0;
+  Ref kwnames;
+  uint64_t suspensions = 0;
+  std::string where;
+};
+
+bool capturing() { return active != nullptr; }
+
+void PositionEntries::used(size_t i, const Entry* entry) {
+  // The entry may have moved or gone while it ran.
+  if (i >= entries.size() || entries[i].get() != entry) return;
+  ++hits[i];
+  if (i == 0) return;
+  std::rotate(entries.begin(), entries.begin() + i, entries.begin() + i + 1);
+  std::rotate(hits.begin(), hits.begin() + i, hits.begin() + i + 1);
+}
+
+void PositionEntries::add(std::unique_ptr<Entry> entry) {
+  drops = 0;
+  entries.insert(entries.begin(), std::shared_ptr<Entry>(std::move(entry)));
+  hits.insert(hits.begin(), 0);
+}
+
+Session::Session(std::shared_ptr<CodeState> state, const SessionOptions& options)
+    : state_(std::move(state)), options_(options), handled_(handled_exception()) {}
+
+Session::~Session() = default;
+
+PyObject* Session::record(PyObject* function, PyObject* const* args, size_t nargs, PyObject* kwnames) {
+  const size_t total = nargs + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
+  std::vector<Ref> kept;
+  for (size_t i = 0; i < total; ++i) kept.push_back(Ref::share(args[i]));
+  state_->reports.clear();
+  state_->has_report = true;
+  state_->kept_last = true;
+  ArmedScope armed(nullptr);
+  ThreadContext& context = thread_context();
+  context.control = this;
+  outermost_ = context.frames_started + 1;
+  start_recording(std::move(kept), "", {}, function, nargs, kwnames);
+  PyObject* result = PyObject_Vectorcall(function, args, nargs, kwnames);
+  finish_call(result);
+  return result;
+}
+
+PyObject* Session::resume(const Suspension& plan, std::vector<BuiltFrame> frames) {
+  ArmedScope armed(nullptr);
+  ThreadContext& context = thread_context();
+  context.control = this;
+  outermost_ = context.frames_started + 1;
+  plan_ = &plan;
+  built_ = std::move(frames);
+  next_ = 0;
+  EvalFrame none;
+  PyObject* result = run_callee(none);
+  finish_call(result);
+  return result;
+}
+
+void Session::start_recording(std::vector<Ref> args, std::string key, Chain chain, PyObject* function,
+                              size_t nargs, PyObject* kwnames) {
+  ++counters().captures_started;
+  GraphRecorder::Options graph_options;
+  graph_options.observing = &thread_context().armed;
+  recording_ = std::make_unique<Recording>(graph_options);
+  Recording& r = *recording_;
+  r.before = GlobalState::now();
+  r.args = std::move(args);
+  for (const Ref& arg : r.args) r.arg_pointers.push_back(arg.get());
+  r.key = std::move(key);
+  r.chain = std::move(chain);
+  r.positional = nargs;
+  r.kwnames = Ref::share(kwnames);
+  r.suspensions = hook_suspensions();
+  r.recorder = std::make_unique<Recorder>(r.graph, function, r.arg_pointers.data(), r.arg_pointers.size());
+  r.recorder->answers_tracing_queries = options_.tracing_state_queries;
+  r.recorder->fail_at_event = options_.fail_at_event;
+  r.recorder->break_at_event = options_.break_at_event;
+  if (!state_->break_before.empty()) r.recorder->break_before = &state_->break_before;
+  if (r.recorder->ended()) {
+    const BreakReport report = r.recorder->report();
+    dropped(report);
+    recording_.reset();
+    return give_up();
+  }
+  r.recorder->sink = this;
+  active = r.recorder.get();
+  thread_context().observer = r.recorder.get();
+  r.tracer.emplace(&r.graph);
+}
+
+// From here on the program runs unobserved, and nothing of it may see our dispatch key.
+void Session::stop_recording() {
+  thread_context().observer = nullptr;
+  active = nullptr;
+  recording_->tracer.reset();
+}
+
+void Session::give_up() {
+  off_ = true;
+  ThreadContext& context = thread_context();
+  if (context.control == this) context.control = nullptr;
+}
+
+void Session::dropped(const BreakReport& report) {
+  ++counters().captures_dropped;
+  state_->kept_last = false;
+  PositionEntries& position =
+      recording_->key.empty() ? state_->start : state_->positions[recording_->key];
+  if (report.reason != Break::k_exception) ++position.drops;
+}
+
+void Session::finish_call(PyObject* result) {
+  if (!recording_ || recording_->recorder->ended()) return;
+  stop_recording();
+  Recording& r = *recording_;
+  SavedError error;
+  DisarmedScope disarmed;
+  r.recorder->sink = nullptr;
+  if (result == nullptr) r.recorder->end(Break::k_exception);
+  std::unique_ptr<Entry> entry = finish(result, nullptr, {});
+  if (entry) {
+    log_entry(r.where, *entry);
+    (r.key.empty() ? state_->start : state_->positions[r.key]).add(std::move(entry));
+    ++counters().captures_kept;
+  } else {
+    const BreakReport report = r.recorder->report();
+    state_->reports.push_back(report);
+    dropped(report);
+  }
+}
+
+void Session::remember(EvalFrame* frame) {
+  if (frame == nullptr) return;
+  PyCodeObject* code = py::frame_code(frame->frame);
+  const auto at = static_cast<size_t>(py::frame_instruction(frame->frame));
+  if (state_->break_before.size() < 1000 && state_->break_before.try_emplace({code, at}).second) {
+    state_->kept.push_back(Ref::share(reinterpret_cast<PyObject*>(code)));
+  }
+}
+
+void Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* operands) {
+  stop_recording();
+  SavedError error;
+  DisarmedScope disarmed;
+  const BreakReport report = recorder.report();
+  state_->reports.push_back(report);
+  recorder.sink = nullptr;
+  bool kept = false;
+  if (options_.resume && !off_ && report.reason != Break::k_internal && report.reason != Break::k_too_large) {
+    if (frame != nullptr && operands->event != Event::kUnsupported) {
+      kept = suspend(*frame, *operands);
+    } else if (frame == nullptr && recorder.innermost() != nullptr) {
+      // Too late: the instruction has run. The next call stops before the outermost instruction that can
+      // be stopped at.
+      const Chain chain = chain_to(*recorder.innermost());
+      EvalFrame* at = recorder.innermost();
+      for (size_t i = chain.size(); i-- > 1;) {
+        if (chain[i].frame->link == FrameLink::kOpaque) at = chain[i - 1].frame;
+      }
+      remember(at);
+    }
+  }
+  recorder.reopen();
+  recorder.end(report.reason, report.detail);
+  if (kept) return;
+  recording_->graph.break_off(GraphBreak::stopped, "the recording ended");
+  recording_->graph.forget_tensors();
+  dropped(report);
+  give_up();
+}
+
+Session::Chain Session::chain_to(EvalFrame& innermost) const {
+  Chain chain;
+  for (EvalFrame* f = &innermost; f != nullptr; f = f->caller) {
+    chain.push_back({f, f->serial});
+    if (f->serial == outermost_) {
+      std::reverse(chain.begin(), chain.end());
+      return chain;
+    }
+  }
+  return {};
+}
+
+// The key of the position where the innermost frame stands at a boundary, and the arguments of its entries.
+bool Session::describe(const Chain& chain, std::string* key, std::vector<PyObject*>* args) const {
+  for (size_t i = 0; i < chain.size(); ++i) {
+    EvalFrame& frame = *chain[i].frame;
+    const bool innermost = i + 1 == chain.size();
+    if (!is_plain_frame(frame)) return false;
+    if (i > 0 && frame.link == FrameLink::kOpaque) return false;
+    const int at = innermost ? boundary_position(frame) : call_position(frame);
+    if (at < 0) return false;
+    const std::vector<PyObject*> slots = frame_slots(frame, !innermost);
+    const struct {
+      PyCodeObject* code;
+      int32_t at;
+      int16_t slots;
+      int16_t link;
+    } part{py::frame_code(frame.frame), at, static_cast<int16_t>(slots.size()),
+           static_cast<int16_t>(frame.link)};
+    key->append(reinterpret_cast<const char*>(&part), sizeof part);
+    args->push_back(py::frame_function(frame.frame));
+    if (frame.link == FrameLink::kInit) args->push_back(frame.link_self);
+    const std::vector<bool>& live = live_locals(py::frame_code(frame.frame), at);
+    for (size_t s = 0; s < slots.size(); ++s) {
+      args->push_back(s < live.size() && !live[s] ? nullptr : slots[s]);
+    }
+  }
+  return true;
+}
+
+bool Session::suspend(EvalFrame& frame, const Operands& operands) {
+  if (handled_exception() != handled_) return false;
+  const Chain chain = chain_to(frame);
+  if (chain.empty()) return false;
+  for (size_t i = 1; i < chain.size(); ++i) {
+    if (chain[i].frame->link == FrameLink::kOpaque) {
+      remember(chain[i - 1].frame);
+      return false;
+    }
+  }
+  const Chain& start = recording_->chain;
+  size_t shared = 0;
+  while (shared < chain.size() && shared < start.size() && chain[shared].serial == start[shared].serial)
+    ++shared;
+  auto plan = std::make_unique<Suspension>();
+  plan->common = static_cast<int32_t>(shared) - 1;
+  std::vector<std::vector<PyObject*>> slots;
+  for (size_t i = shared == 0 ? 0 : shared - 1; i < chain.size(); ++i) {
+    EvalFrame& level = *chain[i].frame;
+    const bool innermost = i + 1 == chain.size();
+    FramePlan& f = plan->frames.emplace_back();
+    f.link = level.link;
+    f.position = innermost ? restart_position(level, operands.event == Event::kCall && operands.kwnames != nullptr)
+                           : call_position(level);
+    if (f.position < 0 || !is_plain_frame(level)) {
+      if (i > 0) remember(chain[i - 1].frame);
+      return false;
+    }
+    std::vector<PyObject*>& values = slots.emplace_back();
+    values.push_back(py::frame_function(level.frame));
+    values.push_back(f.link == FrameLink::kInit ? level.link_self : nullptr);
+    const std::vector<bool>& live = live_locals(py::frame_code(level.frame), f.position);
+    const std::vector<PyObject*> all = frame_slots(level, !innermost);
+    for (size_t s = 0; s < all.size(); ++s) values.push_back(s < live.size() && !live[s] ? dead_slot() : all[s]);
+  }
+  recording_->recorder->reopen();
+  std::unique_ptr<Entry> entry = finish(nullptr, std::move(plan), slots);
+  if (!entry) return false;
+  log_entry(recording_->where, *entry);
+  (recording_->key.empty() ? state_->start : state_->positions[recording_->key]).add(std::move(entry));
+  ++counters().captures_kept;
+  ++counters().breaks_resumed;
+  return true;
+}
+
+std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspension> suspension,
+                                       const std::vector<std::vector<PyObject*>>& slots) {
+  Recording& r = *recording_;
+  Recorder& recorder = *r.recorder;
+  counters().ops_recorded += r.graph.node_count();
+  if (hook_suspensions() != r.suspensions) recorder.end(Break::k_foreign_frame, "near the end of the C stack");
+  if (r.graph.broken()) recorder.end(Break::k_graph, graph_break_text(r.graph));
+  if (recorder.ended()) return nullptr;
+  try {
+    const GlobalState after = GlobalState::now();
+    int8_t grad_after = -1;
+    if (!(after == r.before)) {
+      if (!after.differs_only_in_grad_mode(r.before)) {
+        recorder.end(Break::k_global_state, after.text());
+        return nullptr;
+      }
+      // The dispatch keys do not depend on the grad mode.
+      grad_after = after.grad_mode ? 1 : 0;
+    }
+    RecipeWriter writer(recorder);
+    RecipeValue result_recipe;
+    if (suspension) {
+      for (size_t i = 0; i < slots.size(); ++i) {
+        const auto describe = [&](PyObject* o) { return o == nullptr ? RecipeValue{} : writer.describe(o); };
+        FramePlan& f = suspension->frames[i];
+        f.function = describe(slots[i][0]);
+        f.self = describe(slots[i][1]);
+        for (size_t s = 2; s < slots[i].size(); ++s) {
+          const bool dead = slots[i][s] == dead_slot();
+          f.slots.push_back(dead ? RecipeValue{RecipeValue::Kind::kKeep, 0, Ref()} : describe(slots[i][s]));
+        }
+      }
+    } else {
+      result_recipe = writer.describe(result);
+    }
+    std::vector<PlannedEffect> effects;
+    if (!writer.failure().empty() || !writer.describe_effects(effects)) {
+      recorder.end(r.graph.broken() ? Break::k_graph : Break::k_unsupported_escape,
+                   r.graph.broken() ? graph_break_text(r.graph) : writer.failure());
+      return nullptr;
+    }
+    auto graph = r.graph.finish();
+    if (!graph) {
+      recorder.end(Break::k_graph, graph_break_text(r.graph));
+      return nullptr;
+    }
+    if (options_.verify || strict_mode()) {
+      const std::string violation = ir::verify(*graph);
+      FP_CHECK(violation.empty(), violation);
+    }
+    if (failure_after_mutation(*graph)) {
+      recorder.end(Break::k_mutation_may_fail);
+      return nullptr;
+    }
+    recorder.finish_aliases();
+    std::vector<bool> skip = recorder.audit_skips();
+    std::vector<NodeId> mutated;
+    for (ir::ValueId value : graph->mutated_inputs()) {
+      for (const ir::Input& input : graph->inputs) {
+        if (input.value == value) mutated.push_back(input.source);
+      }
+    }
+    skip.resize(recorder.tree().size());
+    for (NodeId node : mutated) skip[node] = true;
+    // With memory shared between a mutated tensor and another the entry could never be used.
+    for (NodeId node : mutated) {
+      for (NodeId other : recorder.tensor_nodes()) {
+        if (node != other && tensors_overlap(recorder.object_of(node), recorder.object_of(other))) {
+          recorder.end(Break::k_overlap);
+          return nullptr;
+        }
+      }
+    }
+    if (!recorder.tree().audit(r.arg_pointers.data(), r.arg_pointers.size(), skip)) {
+      recorder.end(Break::k_audit, recorder.tree().explain_failure());
+      return nullptr;
+    }
+    eager::Options program_options;
+    program_options.poison_empty = options_.poison_empty;
+    eager::Program program = eager::compile(*graph, program_options);
+    auto entry = std::make_unique<Entry>(std::move(recorder.tree()), r.before, std::move(graph),
+                                         std::move(program), writer.take(), std::move(effects),
+                                         std::move(result_recipe));
+    entry->tensor_nodes = recorder.tensor_nodes();
+    entry->mutated_nodes = std::move(mutated);
+    entry->grad_mode_after = grad_after;
+    entry->suspension = std::move(suspension);
+    entry->positional = r.positional;
+    entry->kwnames = r.kwnames;
+    if (recorder.reads_abc_registry) entry->abc_token = abc_token();
+    entry->finish();
+    return entry;
+  } catch (const std::exception& e) {
+    if (strict_mode()) check_failed("finishing a recording threw", __FILE__, __LINE__, e.what());
+    recorder.end(Break::k_internal, e.what());
+    ++counters().internal_errors;
+    return nullptr;
+  }
+}
+
+FrameControl::Action Session::at_boundary(EvalFrame& frame) {
+  const auto hand_over = [&] {
+    give_up();
+    return Action::kHandOver;
+  };
+  recording_.reset();
+  const Chain chain = chain_to(frame);
+  if (off_ || chain.empty() || handled_exception() != handled_ || !global_state_supported()) return hand_over();
+  std::string key;
+  std::vector<PyObject*> args;
+  if (!describe(chain, &key, &args)) return hand_over();
+  PositionEntries& position = state_->positions[key];
+  const GlobalState now = GlobalState::now();
+  for (size_t i = 0; i < position.entries.size(); ++i) {
+    std::shared_ptr<Entry> entry = position.entries[i];
+    PyObject* result = nullptr;
+    std::vector<BuiltFrame> frames;
+    const Outcome outcome = entry->call(args.data(), args.size(), nullptr, now, &result, &frames);
+    if (outcome == Outcome::kRestart) return hand_over();
+    if (outcome == Outcome::kMiss) continue;
+    ++counters().resume_hits;
+    position.used(i, entry.get());
+    if (entry->suspension) {
+      if (frames.empty()) return Action::kError;
+      entry_ = entry;
+      return apply(*entry->suspension, std::move(frames), frame, chain);
+    }
+    if (result == nullptr) return Action::kError;
+    result_ = Ref::steal(result);
+    has_result_ = true;
+    if (chain.size() == 1) return Action::kLeave;
+    unwinding_ = true;
+    target_ = outermost_;
+    PyErr_SetNone(unwinding_error());
+    return Action::kLeave;
+  }
+  if (position.entries.size() >= kEntriesAtPosition || position.drops >= kMaxDrops) return hand_over();
+  std::vector<Ref> kept;
+  for (PyObject* arg : args) kept.push_back(Ref::share(arg));
+  for (const Level& level : chain) {
+    state_->kept.push_back(Ref::share(reinterpret_cast<PyObject*>(py::frame_code(level.frame->frame))));
+  }
+  start_recording(std::move(kept), std::move(key), chain, nullptr, args.size(), nullptr);
+  return off_ ? Action::kHandOver : Action::kGoOn;
+}
+
+FrameControl::Action Session::apply(const Suspension& plan, std::vector<BuiltFrame> frames, EvalFrame& frame,
+                                    const Chain& chain) {
+  plan_ = &plan;
+  built_ = std::move(frames);
+  next_ = 0;
+  const auto common = static_cast<size_t>(plan.common);
+  FP_CHECK(common < chain.size(), "a plan for frames that are not running");
+  if (common + 1 == chain.size()) return write_level(frame, false);
+  unwinding_ = true;
+  target_ = chain[common].serial;
+  PyErr_SetNone(unwinding_error());
+  return Action::kLeave;
+}
+
+FrameControl::Action Session::write_level(EvalFrame& frame, bool fresh) {
+  std::vector<PyObject*> slots;
+  for (size_t i = 0; i < built_[next_].slots.size(); ++i) {
+    const bool keep = !fresh && plan_->frames[next_].slots[i].kind == RecipeValue::Kind::kKeep;
+    slots.push_back(keep ? Py_XNewRef(frame_slot(frame, i)) : built_[next_].slots[i].release());
+  }
+  const int position = plan_->frames[next_].position;
+  ++next_;
+  write_frame(frame, std::move(slots), position);
+  if (next_ < plan_->frames.size()) return Action::kDescend;
+  plan_ = nullptr;
+  built_.clear();
+  entry_.reset();
+  return Action::kReload;
+}
+
+FrameControl::Action Session::restore(EvalFrame& frame) {
+  restoring_ = false;
+  frame.link = plan_->frames[next_].link;
+  frame.link_self = built_[next_].self.get();  // run_callee keeps it alive
+  return write_level(frame, true);
+}
+
+FrameControl::Action Session::unwind(EvalFrame& frame) {
+  if (frame.serial != target_) return Action::kLeave;
+  PyErr_Clear();
+  unwinding_ = false;
+  if (has_result_) return Action::kLeave;
+  return write_level(frame, false);
+}
+
+PyObject* Session::run_callee(EvalFrame&) {
+  const Ref function = built_[next_].function;
+  const Ref self = built_[next_].self;
+  const FrameLink link = plan_->frames[next_].link;
+  restoring_ = true;
+  Ref result = Ref::steal(start_frame(function.get()));
+  restoring_ = false;
+  if (!result || link != FrameLink::kInit) return result.release();
+  if (result.get() != Py_None) {
+    PyErr_Format(PyExc_TypeError, "__init__() should return None, not '%.200s'", Py_TYPE(result.get())->tp_name);
+    return nullptr;
+  }
+  return Py_NewRef(self.get());
+}
+
+PyObject* Session::take_result() {
+  if (unwinding_) return nullptr;
+  has_result_ = false;
+  return result_.release();
+}
+
+}  // namespace flashpoint

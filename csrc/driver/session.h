@@ -1,0 +1,96 @@
+// One call of a compiled function from its first recording or replay to its result: records, ends
+// recordings at breaks, looks for entries at the positions behind them, restores and drops frames.
+//
+// At a break the recording so far becomes an entry that ends in a snapshot of the frames. The breaking
+// instruction runs unobserved; at the next boundary the position there has an entry whose guards hold (its
+// graph and effects run, and the frames are patched, extended or dropped), or a new recording starts, or
+// nothing more is to be gained and the frames are CPython's. What cannot be snapshot is remembered by
+// instruction, so that the next call breaks before it.
+//
+// Whatever happens to a recording, the program has done each thing exactly once. One thread, GIL held.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "driver/positions.h"
+#include "eval/frame_control.h"
+#include "record/recorder.h"
+
+namespace flashpoint {
+
+struct SessionOptions {
+  bool tracing_state_queries = true;
+  bool verify = false;
+  bool poison_empty = false;
+  bool resume = true;
+  int64_t fail_at_event = 0;  // tests: inject a failed check at this event
+  int64_t break_at_event = 0;  // tests: end each recording at this event
+};
+
+// True while this thread is recording (a compiled function called inside is then inlined).
+bool capturing();
+
+class Session final : public FrameControl, public BreakSink {
+ public:
+  Session(std::shared_ptr<CodeState> state, const SessionOptions& options);
+  ~Session() override;
+
+  // Runs the call while recording. args as in vectorcall, the receiver of a method included.
+  PyObject* record(PyObject* function, PyObject* const* args, size_t nargs, PyObject* kwnames);
+  // Goes on from the frames that an entry at the function's start gave.
+  PyObject* resume(const Suspension& plan, std::vector<BuiltFrame> frames);
+
+  bool restoring() const override { return restoring_; }
+  bool unwinding() const override { return unwinding_; }
+  Action restore(EvalFrame& frame) override;
+  Action at_boundary(EvalFrame& frame) override;
+  Action unwind(EvalFrame& frame) override;
+  PyObject* run_callee(EvalFrame& frame) override;
+  PyObject* take_result() override;
+  void on_break(Recorder& recorder, EvalFrame* frame, const Operands* operands) override;
+
+ private:
+  struct Recording;
+  struct Level {
+    EvalFrame* frame;
+    uint64_t serial;
+  };
+  using Chain = std::vector<Level>;
+
+  Chain chain_to(EvalFrame& innermost) const;
+  bool describe(const Chain& chain, std::string* key, std::vector<PyObject*>* args) const;
+  void start_recording(std::vector<Ref> args, std::string key, Chain chain, PyObject* function,
+                       size_t nargs, PyObject* kwnames);
+  void stop_recording();
+  void finish_call(PyObject* result);
+  bool suspend(EvalFrame& frame, const Operands& operands);
+  std::unique_ptr<Entry> finish(PyObject* result, std::unique_ptr<Suspension> suspension,
+                                const std::vector<std::vector<PyObject*>>& slots);
+  void remember(EvalFrame* frame);
+  void give_up();
+  void dropped(const BreakReport& report);
+  Action apply(const Suspension& plan, std::vector<BuiltFrame> frames, EvalFrame& frame, const Chain& chain);
+  Action write_level(EvalFrame& frame, bool fresh);
+
+  std::shared_ptr<CodeState> state_;
+  SessionOptions options_;
+  std::unique_ptr<Recording> recording_;
+  uint64_t outermost_ = 0;  // serial of the function's own frame, 0 before it has started
+  bool restoring_ = false;
+  bool unwinding_ = false;
+  bool off_ = false;
+  const void* handled_ = nullptr;
+  // Frames to be restored, from level next_ on; the plan belongs to an entry kept by entry_.
+  std::shared_ptr<Entry> entry_;
+  std::vector<BuiltFrame> built_;
+  const Suspension* plan_ = nullptr;
+  size_t next_ = 0;
+  uint64_t target_ = 0;  // serial of the frame at which unwinding ends
+  Ref result_;
+  bool has_result_ = false;
+};
+
+}  // namespace flashpoint

@@ -1,0 +1,149 @@
+#include "py/internal.h"
+
+#include "eval/frame_control.h"
+#include "eval/frame_state.h"
+#include "eval/opcodes_tables.h"
+#include "py/ref.h"
+
+namespace flashpoint {
+
+namespace {
+
+int opcode_of(_Py_CODEUNIT unit) { return fp_opcode_deopt[_Py_OPCODE(unit)]; }
+
+int first_unit(PyCodeObject* code, int at) {
+  // Prefixes stand before the instruction, and before a call its keyword names.
+  const _Py_CODEUNIT* units = _PyCode_CODE(code);
+  while (at > 0 && opcode_of(units[at - 1]) == EXTENDED_ARG) --at;
+  return at;
+}
+
+int argument_of(PyCodeObject* code, int at) {
+  const _Py_CODEUNIT* units = _PyCode_CODE(code);
+  int argument = 0;
+  for (int i = first_unit(code, at); i <= at; ++i) argument = (argument << 8) | _Py_OPARG(units[i]);
+  return argument;
+}
+
+int current_unit(const EvalFrame& frame) {
+  return static_cast<int>(frame.frame->prev_instr - _PyCode_CODE(frame.frame->f_code));
+}
+
+// Operands of the instruction in progress on the stack.
+int operand_count(const EvalFrame& frame) {
+  if (frame.operands_popped) return 0;
+  PyCodeObject* code = frame.frame->f_code;
+  const int at = current_unit(frame);
+  switch (opcode_of(_PyCode_CODE(code)[at])) {
+    case CALL:
+      return argument_of(code, at) + 2;
+    case CALL_FUNCTION_EX:
+      return 3 + (argument_of(code, at) & 1);
+    case LOAD_ATTR:
+      return 1;
+    default:
+      return -1;
+  }
+}
+
+}  // namespace
+
+Observer* FrameControl::nobody() {
+  static char address;
+  return reinterpret_cast<Observer*>(&address);
+}
+
+int restart_position(const EvalFrame& frame, bool has_keyword_names) {
+  PyCodeObject* code = frame.frame->f_code;
+  const _Py_CODEUNIT* units = _PyCode_CODE(code);
+  const int at = current_unit(frame);
+  switch (opcode_of(units[at])) {
+    case BEFORE_WITH:
+    case WITH_EXCEPT_START:
+    case SEND:
+    case YIELD_VALUE:
+    case PRINT_EXPR:
+    case RESUME:
+      return -1;  // several steps, some of which may be done
+    case CALL_FUNCTION_EX: {
+      // The arguments must not be unpacked twice.
+      PyObject** top = frame.stack_pointer;
+      const bool mapping = (argument_of(code, at) & 1) != 0;
+      if (mapping && !PyDict_CheckExact(top[-1])) return -1;
+      PyObject* positional = top[mapping ? -2 : -1];
+      if (!PyTuple_CheckExact(positional) && !PyList_CheckExact(positional)) return -1;
+      break;
+    }
+    case CALL:
+      if (has_keyword_names) {
+        const int precall = first_unit(code, at) - 1 - INLINE_CACHE_ENTRIES_PRECALL;
+        if (precall <= 0 || opcode_of(units[precall]) != PRECALL) return -1;
+        const int names = first_unit(code, precall) - 1;
+        if (names < 0 || opcode_of(units[names]) != KW_NAMES) return -1;
+        return first_unit(code, names);
+      }
+      break;
+    default:
+      break;
+  }
+  return first_unit(code, at);
+}
+
+int call_position(const EvalFrame& frame) {
+  return operand_count(frame) < 0 ? -1 : current_unit(frame);
+}
+
+int boundary_position(const EvalFrame& frame) { return current_unit(frame) + 1; }
+
+std::vector<PyObject*> frame_slots(const EvalFrame& frame, bool in_call) {
+  PyObject** const slots = frame.frame->localsplus;
+  PyObject** const end = frame.stack_pointer - (in_call ? operand_count(frame) : 0);
+  return {slots, end};
+}
+
+PyObject* frame_slot(const EvalFrame& frame, size_t i) {
+  return static_cast<int>(i) < frame.frame->stacktop ? frame.frame->localsplus[i] : nullptr;
+}
+
+void write_frame(EvalFrame& frame, std::vector<PyObject*> slots, int position) {
+  _PyInterpreterFrame* f = frame.frame;
+  const int count = static_cast<int>(slots.size());
+  std::vector<PyObject*> old(f->localsplus, f->localsplus + f->stacktop);
+  for (int i = 0; i < count; ++i) f->localsplus[i] = slots[i];
+  f->stacktop = count;
+  f->prev_instr = _PyCode_CODE(f->f_code) + position - 1;
+  frame.stack_pointer = f->localsplus + count;
+  for (PyObject* object : old) Py_XDECREF(object);
+}
+
+PyObject* start_frame(PyObject* function) {
+  auto* code = reinterpret_cast<PyCodeObject*>(PyFunction_GET_CODE(function));
+  const int keywords = code->co_kwonlyargcount;
+  std::vector<PyObject*> arguments(static_cast<size_t>(code->co_argcount + keywords), Py_None);
+  Ref names;
+  if (keywords > 0) {
+    names = Ref::steal(PyTuple_New(keywords));
+    if (!names) return nullptr;
+    for (int i = 0; i < keywords; ++i) {
+      PyObject* name = PyTuple_GET_ITEM(code->co_localsplusnames, code->co_argcount + i);
+      PyTuple_SET_ITEM(names.get(), i, Py_NewRef(name));
+    }
+  }
+  return PyObject_Vectorcall(function, arguments.data(), static_cast<size_t>(code->co_argcount), names.get());
+}
+
+bool is_plain_frame(const EvalFrame& frame) {
+  const int flags = frame.frame->f_code->co_flags;
+  return frame.frame->owner == FRAME_OWNED_BY_THREAD &&
+         (flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR)) == 0 && (flags & CO_OPTIMIZED) != 0 &&
+         frame.frame->f_func != nullptr &&
+         PyFunction_GET_CODE(reinterpret_cast<PyObject*>(frame.frame->f_func)) ==
+             reinterpret_cast<PyObject*>(frame.frame->f_code);
+}
+
+const void* handled_exception() {
+  const _PyErr_StackItem* item = _PyThreadState_GET()->exc_info;
+  return item->exc_value;
+}
+
+}  // namespace flashpoint

@@ -1,0 +1,44 @@
+// The state of a running frame as data: read at a break, written when an entry restores or patches it.
+//
+// A frame's slots are its localsplus array followed by its value stack. Positions count code units from the
+// start of the code. A frame in the middle of a call has the call's operands on its stack until the call is
+// done; they are not part of its state.
+//
+// GIL: required; frames belong to the calling thread.
+#pragma once
+
+#include <Python.h>
+
+#include <vector>
+
+#include "record/observer.h"
+
+namespace flashpoint {
+
+// The instruction being performed can be performed again from its start: nothing of it was done, and its
+// prefixes are found. Gives the position to start at, or -1.
+int restart_position(const EvalFrame& frame, bool has_keyword_names);
+// The position of the call in progress, or -1 when the instruction is none that a frame can be restored in.
+int call_position(const EvalFrame& frame);
+// The position of the next instruction of a frame that stands at a boundary.
+int boundary_position(const EvalFrame& frame);
+
+// Slots without the operands of the instruction in progress; borrowed, null for empty ones.
+std::vector<PyObject*> frame_slots(const EvalFrame& frame, bool in_call);
+// One slot of a frame that stands at a boundary; borrowed.
+PyObject* frame_slot(const EvalFrame& frame, size_t i);
+
+// Replaces all slots (new references, taken over) and the position. The frame must stand at a boundary.
+void write_frame(EvalFrame& frame, std::vector<PyObject*> slots, int position);
+
+// Calls the function with as many arguments as it takes, so that a frame of it starts; the frame is then
+// restored, and none of the arguments is ever seen. A new reference or null.
+PyObject* start_frame(PyObject* function);
+
+// A generator's or coroutine's frame, or one that cannot be made by start_frame.
+bool is_plain_frame(const EvalFrame& frame);
+
+// True while an exception is being handled in a frame further in than `outer` was when this gave its mark.
+const void* handled_exception();
+
+}  // namespace flashpoint
