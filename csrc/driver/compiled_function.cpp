@@ -51,8 +51,8 @@ SessionOptions session_options() {
           config.resume_breaks,         config.fail_at_event, config.break_at_event};
 }
 
-PyObject* record_call(std::shared_ptr<CodeState> state, PyObject* function, PyObject* const* args, size_t nargs,
-                      PyObject* kwnames) {
+PyObject* record_call(std::shared_ptr<CodeState> state, PyObject* function, PyObject* const* args,
+                      size_t nargs, PyObject* kwnames) {
   SessionOptions options = session_options();
   options.resume = options.resume && !state->fullgraph;
   Session session(state, options);
@@ -71,7 +71,8 @@ PyObject* record_call(std::shared_ptr<CodeState> state, PyObject* function, PyOb
         PyExc_RuntimeError,
         "[flashpoint.compile] fullgraph=True, but the recording broke at %s: %s (%s). The call's effects "
         "stand. %s",
-        report.location.c_str(), break_message(report.reason), report.detail.c_str(), break_hint(report.reason));
+        report.location.c_str(), break_message(report.reason), report.detail.c_str(),
+        break_hint(report.reason));
   }
   return result;
 }
@@ -207,7 +208,8 @@ PyObject* entries(PyObject* object, PyObject*) {
   const CodeState& s = **reinterpret_cast<CompiledFunction*>(object)->state;
   Ref list = Ref::steal(PyList_New(0));
   std::vector<std::pair<const Entry*, uint64_t>> all;
-  for (size_t i = s.start.entries.size(); i-- > 0;) all.emplace_back(s.start.entries[i].get(), s.start.hits[i]);
+  for (size_t i = s.start.entries.size(); i-- > 0;)
+    all.emplace_back(s.start.entries[i].get(), s.start.hits[i]);
   for (const auto& [key, position] : s.positions) {
     for (size_t i = position.entries.size(); i-- > 0;)
       all.emplace_back(position.entries[i].get(), position.hits[i]);
@@ -216,12 +218,12 @@ PyObject* entries(PyObject* object, PyObject*) {
     const Entry& e = *all[i].first;
     Ref guards = Ref::steal(list_of_lines(e.guards().text()));
     const std::string graph = ir::print(e.graph());
-    Ref row =
-        Ref::steal(guards ? Py_BuildValue("{s:s,s:n,s:O,s:K,s:n}", "graph", graph.c_str(), "nodes",
-                                          static_cast<Py_ssize_t>(e.graph().nodes.size()), "guards",
-                                          guards.get(), "hits", static_cast<unsigned long long>(all[i].second),
-                                          "effects", static_cast<Py_ssize_t>(e.effect_count()))
-                          : nullptr);
+    Ref row = Ref::steal(guards ? Py_BuildValue("{s:s,s:n,s:O,s:K,s:n}", "graph", graph.c_str(), "nodes",
+                                                static_cast<Py_ssize_t>(e.graph().nodes.size()), "guards",
+                                                guards.get(), "hits",
+                                                static_cast<unsigned long long>(all[i].second), "effects",
+                                                static_cast<Py_ssize_t>(e.effect_count()))
+                                : nullptr);
     if (!row || PyList_Append(list.get(), row.get()) < 0) return nullptr;
   }
   return list.release();
@@ -243,8 +245,8 @@ PyObject* last_report(PyObject* object, PyObject*) {
     if (!row || PyList_Append(breaks.get(), row.get()) < 0) return nullptr;
   }
   return Py_BuildValue("{s:O,s:s,s:O}", "kept", s.kept_last ? Py_True : Py_False, "dropped",
-                       s.kept_last || s.reports.empty() ? "" : break_message(s.reports.back().reason), "breaks",
-                       breaks.get());
+                       s.kept_last || s.reports.empty() ? "" : break_message(s.reports.back().reason),
+                       "breaks", breaks.get());
 }
 
 PyObject* reset(PyObject* object, PyObject*) {

@@ -111,7 +111,8 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
   std::vector<Ref> kept;
   kept.reserve(kept_nodes_.size());
   std::vector<PyObject*> nodes;
-  const bool needs_nodes = suspension || !effects_.empty() || !recipes_.empty() || result_.kind == RecipeValue::Kind::kNode;
+  const bool needs_nodes =
+      suspension || !effects_.empty() || !recipes_.empty() || result_.kind == RecipeValue::Kind::kNode;
   for (NodeId node : kept_nodes_) kept.push_back(Ref::share(tree_.values()[node]));
   if (needs_nodes) nodes = tree_.values();
   std::vector<at::Tensor> inputs;

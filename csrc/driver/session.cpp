@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -192,8 +193,7 @@ void Session::give_up() {
 void Session::dropped(const BreakReport& report) {
   ++counters().captures_dropped;
   state_->kept_last = false;
-  PositionEntries& position =
-      recording_->key.empty() ? state_->start : state_->positions[recording_->key];
+  PositionEntries& position = recording_->key.empty() ? state_->start : state_->positions[recording_->key];
   if (report.reason != Break::k_exception) ++position.drops;
 }
 
@@ -269,8 +269,36 @@ Session::Chain Session::chain_to(EvalFrame& innermost) const {
   return {};
 }
 
+// Code of the chain that can look at the locals of its callers.
+bool Session::sees_locals(const Chain& chain) const {
+  for (const Level& level : chain) {
+    if (sees_all_locals(py::frame_code(level.frame->frame))) return true;
+  }
+  return false;
+}
+
+// Something among the slots would die, and be seen to, while a recording keeps it alive.
+bool Session::dies_visibly(const std::vector<PyObject*>& args) const {
+  for (PyObject* o : args) {
+    if (o == nullptr || is_primitive(o) || PyType_Check(o) || PyModule_Check(o) || PyFunction_Check(o))
+      continue;
+    PyTypeObject* type = Py_TYPE(o);
+    auto** weak = PyType_SUPPORTS_WEAKREFS(type)
+                      ? reinterpret_cast<PyObject**>(PyObject_GET_WEAKREFS_LISTPTR(o))
+                      : nullptr;
+    const bool watched = weak != nullptr && *weak != nullptr;
+    // Who refers to an object that is part of a cycle cannot be told.
+    if (watched && !is_tensor(o) && PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) return true;
+    if (Py_REFCNT(o) > std::count(args.begin(), args.end(), o)) continue;
+    const bool finalizer = type->tp_del != nullptr || type->tp_finalize != nullptr;
+    if (watched || (finalizer && !is_tensor(o) && !PyGen_Check(o))) return true;
+  }
+  return false;
+}
+
 // The key of the position where the innermost frame stands at a boundary, and the arguments of its entries.
 bool Session::describe(const Chain& chain, std::string* key, std::vector<PyObject*>* args) const {
+  const bool all_live = sees_locals(chain);
   for (size_t i = 0; i < chain.size(); ++i) {
     EvalFrame& frame = *chain[i].frame;
     const bool innermost = i + 1 == chain.size();
@@ -291,7 +319,7 @@ bool Session::describe(const Chain& chain, std::string* key, std::vector<PyObjec
     if (frame.link == FrameLink::kInit) args->push_back(frame.link_self);
     const std::vector<bool>& live = live_locals(py::frame_code(frame.frame), at);
     for (size_t s = 0; s < slots.size(); ++s) {
-      args->push_back(s < live.size() && !live[s] ? nullptr : slots[s]);
+      args->push_back(!all_live && s < live.size() && !live[s] ? nullptr : slots[s]);
     }
   }
   return true;
@@ -313,14 +341,16 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
     ++shared;
   auto plan = std::make_unique<Suspension>();
   plan->common = static_cast<int32_t>(shared) - 1;
+  const bool all_live = sees_locals(chain);
   std::vector<std::vector<PyObject*>> slots;
   for (size_t i = shared == 0 ? 0 : shared - 1; i < chain.size(); ++i) {
     EvalFrame& level = *chain[i].frame;
     const bool innermost = i + 1 == chain.size();
     FramePlan& f = plan->frames.emplace_back();
     f.link = level.link;
-    f.position = innermost ? restart_position(level, operands.event == Event::kCall && operands.kwnames != nullptr)
-                           : call_position(level);
+    f.position = innermost
+                     ? restart_position(level, operands.event == Event::kCall && operands.kwnames != nullptr)
+                     : call_position(level);
     if (f.position < 0 || !is_plain_frame(level)) {
       if (i > 0) remember(chain[i - 1].frame);
       return false;
@@ -330,7 +360,9 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
     values.push_back(f.link == FrameLink::kInit ? level.link_self : nullptr);
     const std::vector<bool>& live = live_locals(py::frame_code(level.frame), f.position);
     const std::vector<PyObject*> all = frame_slots(level, !innermost);
-    for (size_t s = 0; s < all.size(); ++s) values.push_back(s < live.size() && !live[s] ? dead_slot() : all[s]);
+    for (size_t s = 0; s < all.size(); ++s) {
+      values.push_back(!all_live && s < live.size() && !live[s] ? dead_slot() : all[s]);
+    }
   }
   recording_->recorder->reopen();
   std::unique_ptr<Entry> entry = finish(nullptr, std::move(plan), slots);
@@ -347,7 +379,8 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
   Recording& r = *recording_;
   Recorder& recorder = *r.recorder;
   counters().ops_recorded += r.graph.node_count();
-  if (hook_suspensions() != r.suspensions) recorder.end(Break::k_foreign_frame, "near the end of the C stack");
+  if (hook_suspensions() != r.suspensions)
+    recorder.end(Break::k_foreign_frame, "near the end of the C stack");
   if (r.graph.broken()) recorder.end(Break::k_graph, graph_break_text(r.graph));
   if (recorder.ended()) return nullptr;
   try {
@@ -422,9 +455,9 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     eager::Options program_options;
     program_options.poison_empty = options_.poison_empty;
     eager::Program program = eager::compile(*graph, program_options);
-    auto entry = std::make_unique<Entry>(std::move(recorder.tree()), r.before, std::move(graph),
-                                         std::move(program), writer.take(), std::move(effects),
-                                         std::move(result_recipe));
+    auto entry =
+        std::make_unique<Entry>(std::move(recorder.tree()), r.before, std::move(graph), std::move(program),
+                                writer.take(), std::move(effects), std::move(result_recipe));
     entry->tensor_nodes = recorder.tensor_nodes();
     entry->mutated_nodes = std::move(mutated);
     entry->grad_mode_after = grad_after;
@@ -449,7 +482,8 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
   };
   recording_.reset();
   const Chain chain = chain_to(frame);
-  if (off_ || chain.empty() || handled_exception() != handled_ || !global_state_supported()) return hand_over();
+  if (off_ || chain.empty() || handled_exception() != handled_ || !global_state_supported())
+    return hand_over();
   std::string key;
   std::vector<PyObject*> args;
   if (!describe(chain, &key, &args)) return hand_over();
@@ -478,7 +512,9 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     PyErr_SetNone(unwinding_error());
     return Action::kLeave;
   }
-  if (position.entries.size() >= kEntriesAtPosition || position.drops >= kMaxDrops) return hand_over();
+  if (position.entries.size() >= kEntriesAtPosition || position.drops >= kMaxDrops || dies_visibly(args)) {
+    return hand_over();
+  }
   std::vector<Ref> kept;
   for (PyObject* arg : args) kept.push_back(Ref::share(arg));
   for (const Level& level : chain) {
@@ -542,7 +578,8 @@ PyObject* Session::run_callee(EvalFrame&) {
   restoring_ = false;
   if (!result || link != FrameLink::kInit) return result.release();
   if (result.get() != Py_None) {
-    PyErr_Format(PyExc_TypeError, "__init__() should return None, not '%.200s'", Py_TYPE(result.get())->tp_name);
+    PyErr_Format(PyExc_TypeError, "__init__() should return None, not '%.200s'",
+                 Py_TYPE(result.get())->tp_name);
     return nullptr;
   }
   return Py_NewRef(self.get());

@@ -26,7 +26,7 @@ struct SessionOptions {
   bool verify = false;
   bool poison_empty = false;
   bool resume = true;
-  int64_t fail_at_event = 0;  // tests: inject a failed check at this event
+  int64_t fail_at_event = 0;   // tests: inject a failed check at this event
   int64_t break_at_event = 0;  // tests: end each recording at this event
 };
 
@@ -61,9 +61,11 @@ class Session final : public FrameControl, public BreakSink {
   using Chain = std::vector<Level>;
 
   Chain chain_to(EvalFrame& innermost) const;
+  bool sees_locals(const Chain& chain) const;
+  bool dies_visibly(const std::vector<PyObject*>& args) const;
   bool describe(const Chain& chain, std::string* key, std::vector<PyObject*>* args) const;
-  void start_recording(std::vector<Ref> args, std::string key, Chain chain, PyObject* function,
-                       size_t nargs, PyObject* kwnames);
+  void start_recording(std::vector<Ref> args, std::string key, Chain chain, PyObject* function, size_t nargs,
+                       PyObject* kwnames);
   void stop_recording();
   void finish_call(PyObject* result);
   bool suspend(EvalFrame& frame, const Operands& operands);

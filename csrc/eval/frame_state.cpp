@@ -89,9 +89,7 @@ int restart_position(const EvalFrame& frame, bool has_keyword_names) {
   return first_unit(code, at);
 }
 
-int call_position(const EvalFrame& frame) {
-  return operand_count(frame) < 0 ? -1 : current_unit(frame);
-}
+int call_position(const EvalFrame& frame) { return operand_count(frame) < 0 ? -1 : current_unit(frame); }
 
 int boundary_position(const EvalFrame& frame) { return current_unit(frame) + 1; }
 

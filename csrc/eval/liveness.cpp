@@ -67,7 +67,7 @@ bool falls_through(int opcode) {
          opcode != JUMP_BACKWARD && opcode != JUMP_BACKWARD_NO_INTERRUPT;
 }
 
-bool sees_all_locals(PyCodeObject* code) {
+bool find_seer(PyCodeObject* code) {
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_names); ++i) {
     const char* name = PyUnicode_AsUTF8(PyTuple_GET_ITEM(code->co_names, i));
     for (const char* seer : {"locals", "eval", "exec", "vars", "dir", "_getframe", "currentframe", "stack"}) {
@@ -83,13 +83,13 @@ Live compute(PyCodeObject* code) {
   const auto slots = static_cast<size_t>(code->co_nlocalsplus);
   std::vector<bool> always(slots);
   const char* kinds = PyBytes_AS_STRING(code->co_localspluskinds);
-  const bool all = sees_all_locals(code);
-  for (size_t i = 0; i < slots; ++i)
-    always[i] = all || (kinds[i] & (CO_FAST_CELL | CO_FAST_FREE)) != 0;
+  const bool all = find_seer(code);
+  for (size_t i = 0; i < slots; ++i) always[i] = all || (kinds[i] & (CO_FAST_CELL | CO_FAST_FREE)) != 0;
   const std::vector<Instruction> instructions = instructions_of(code);
   std::vector<int> index(static_cast<size_t>(Py_SIZE(code)) + 1, -1);  // unit -> instruction
   for (size_t i = 0; i < instructions.size(); ++i) {
-    for (int unit = instructions[i].start; unit <= instructions[i].at; ++unit) index[unit] = static_cast<int>(i);
+    for (int unit = instructions[i].start; unit <= instructions[i].at; ++unit)
+      index[unit] = static_cast<int>(i);
   }
   std::vector<std::vector<bool>> live(instructions.size(), always);
   const auto join = [&](std::vector<bool>& into, int unit) {
@@ -128,6 +128,16 @@ Live compute(PyCodeObject* code) {
 
 }  // namespace
 
+bool sees_all_locals(PyCodeObject* code) {
+  static auto* known = new std::unordered_map<PyCodeObject*, bool>();  // code objects stay alive, as below
+  const auto [it, added] = known->try_emplace(code, false);
+  if (added) {
+    Py_INCREF(code);
+    it->second = find_seer(code);
+  }
+  return it->second;
+}
+
 const std::vector<bool>& live_locals(PyCodeObject* code, int position) {
   // Code objects asked about stay alive: there are as many as there are functions with breaks.
   static auto* known = new std::unordered_map<PyCodeObject*, Live>();
@@ -137,7 +147,8 @@ const std::vector<bool>& live_locals(PyCodeObject* code, int position) {
     it = known->emplace(code, compute(code)).first;
   }
   std::vector<bool>& live = it->second[position];
-  if (live.empty()) live.assign(static_cast<size_t>(code->co_nlocalsplus), true);  // no instruction starts here
+  if (live.empty())
+    live.assign(static_cast<size_t>(code->co_nlocalsplus), true);  // no instruction starts here
   return live;
 }
 

@@ -15,4 +15,6 @@ namespace flashpoint {
 // Computed once per code object and kept.
 const std::vector<bool>& live_locals(PyCodeObject* code, int position);
 
+bool sees_all_locals(PyCodeObject* code);
+
 }  // namespace flashpoint

@@ -12,9 +12,9 @@ namespace flashpoint {
 class FrameControl;
 
 struct ThreadContext {
-  bool armed = false;            // frames of this thread are evaluated by us
-  Observer* observer = nullptr;  // owned by whoever armed; null: evaluate without recording (tests)
-  EvalFrame* top = nullptr;      // innermost evaluated frame
+  bool armed = false;               // frames of this thread are evaluated by us
+  Observer* observer = nullptr;     // owned by whoever armed; null: evaluate without recording (tests)
+  EvalFrame* top = nullptr;         // innermost evaluated frame
   FrameControl* control = nullptr;  // decides about running frames when their recording has ended
   uint64_t frames_started = 0;      // serial numbers of frames
   // When a recording ends (observer cleared) while frames are still running, the evaluator hands them to

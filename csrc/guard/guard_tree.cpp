@@ -73,7 +73,8 @@ Check& GuardTree::add_check(NodeId id, CheckKind kind) {
 
 void GuardTree::check(NodeId id, CheckKind kind, PyObject* operand, int32_t number) {
   const Node& n = nodes_[id];
-  for (int32_t c = kTagged[static_cast<int>(kind)] ? n.tagged_checks : n.checks; c >= 0; c = checks_[c].next) {
+  for (int32_t c = kTagged[static_cast<int>(kind)] ? n.tagged_checks : n.checks; c >= 0;
+       c = checks_[c].next) {
     const Check& other = checks_[c];
     if (other.kind == kind && other.number == number && other.operand.get() == operand) return;
   }

@@ -80,7 +80,8 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
       if (is_primitive(self)) return end(Break::k_unsupported_argument, "a method of a primitive");
       observe(tree_.child(node, Step::kMethodSelf), self);
     }
-    if (PyFunction_Check(function)) return resolve_call(frame, function, args, n, kwnames, pending, depth + 1);
+    if (PyFunction_Check(function))
+      return resolve_call(frame, function, args, n, kwnames, pending, depth + 1);
     const auto argv = with_receiver(self);
     return resolve_call(frame, function, argv.data(), n + 1, kwnames, pending, depth + 1);
   }
@@ -241,7 +242,8 @@ void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n
       }
     }
   }
-  if (init != nullptr && PyFunction_Check(init) && frame != nullptr && !(make != nullptr && PyFunction_Check(make))) {
+  if (init != nullptr && PyFunction_Check(init) && frame != nullptr &&
+      !(make != nullptr && PyFunction_Check(make))) {
     expect(*frame, init, FrameLink::kInit);
   }
   if (init != nullptr && Py_IS_TYPE(init, &PyWrapperDescr_Type)) {

@@ -56,27 +56,27 @@ struct EvalFrame {
 };
 
 enum class Event : uint8_t {
-  kGlobal,         // a = globals or builtins dict it was found in, name;         result = value
-  kName,           // LOAD_NAME: a = null, name
-  kStoreGlobal,    // a = globals dict, name, b = value or null (delete)
-  kStoreName,      // STORE_NAME/DELETE_NAME
-  kCell,           // a = cell, name in a class body (its namespace comes first);  result = content
-  kStoreCell,      // a = cell, b = value or null; also where a local becomes a cell
-  kAttr,           // LOAD_ATTR: a = object, name;                                 result = value
-  kMethod,         // LOAD_METHOD: a = object, name;    result = value, or the unbound method that was found
-  kSpecial,        // with statement: a = object, name = __enter__/__exit__;       result = bound method
-  kStoreAttr,      // a = object, name, b = value or null (delete)
-  kSubscr,         // a = container, b = key
-  kStoreSubscr,    // a = container, b = key, c = value or null (delete)
-  kBinary,         // detail = NB_* of BINARY_OP, a, b
-  kUnary,          // detail = opcode, a
-  kTruth,          // a; result = Py_True/Py_False (borrowed); not sent when a is exactly True or False
-  kCompare,        // detail = Py_LT.., a, b
-  kContains,       // a = container, b = item; detail = 1: not in; result = Py_True/Py_False before inversion,
-                   // the tag is the pushed value's
-  kIs,             // a, b; detail = 1: is not; result and tag as for kContains; also jumps on (not) None
-  kIter,           // a = iterable; result = iterator
-  kNext,           // a = iterator; result = value, null at the end; b = sent value (yield from) or null
+  kGlobal,       // a = globals or builtins dict it was found in, name;         result = value
+  kName,         // LOAD_NAME: a = null, name
+  kStoreGlobal,  // a = globals dict, name, b = value or null (delete)
+  kStoreName,    // STORE_NAME/DELETE_NAME
+  kCell,         // a = cell, name in a class body (its namespace comes first);  result = content
+  kStoreCell,    // a = cell, b = value or null; also where a local becomes a cell
+  kAttr,         // LOAD_ATTR: a = object, name;                                 result = value
+  kMethod,       // LOAD_METHOD: a = object, name;    result = value, or the unbound method that was found
+  kSpecial,      // with statement: a = object, name = __enter__/__exit__;       result = bound method
+  kStoreAttr,    // a = object, name, b = value or null (delete)
+  kSubscr,       // a = container, b = key
+  kStoreSubscr,  // a = container, b = key, c = value or null (delete)
+  kBinary,       // detail = NB_* of BINARY_OP, a, b
+  kUnary,        // detail = opcode, a
+  kTruth,        // a; result = Py_True/Py_False (borrowed); not sent when a is exactly True or False
+  kCompare,      // detail = Py_LT.., a, b
+  kContains,     // a = container, b = item; detail = 1: not in; result = Py_True/Py_False before inversion,
+                 // the tag is the pushed value's
+  kIs,           // a, b; detail = 1: is not; result and tag as for kContains; also jumps on (not) None
+  kIter,         // a = iterable; result = iterator
+  kNext,         // a = iterator; result = value, null at the end; b = sent value (yield from) or null
   // a = what is read to its end, b = what it is added to or null:
   kUnpack,         // an iterable: UNPACK_*, LIST_EXTEND, SET_UPDATE, LIST_TO_TUPLE, f(*a)
   kUnpackMapping,  // a mapping: DICT_UPDATE, DICT_MERGE, f(**a)

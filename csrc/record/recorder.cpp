@@ -298,8 +298,8 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   frame_ = &frame;
   if (ended_) return {};
   Pending pending;
-  if (fail_at_event == 0 && break_at_event == 0 && break_before == nullptr && (o.event == Event::kAttr || o.event == Event::kMethod) &&
-      settled(o.a, o.name)) {
+  if (fail_at_event == 0 && break_at_event == 0 && break_before == nullptr &&
+      (o.event == Event::kAttr || o.event == Event::kMethod) && settled(o.a, o.name)) {
     expected_ = {};
     return pending;
   }
@@ -308,7 +308,8 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   guarded([&] {
     FP_CHECK(fail_at_event == 0 || --fail_at_event != 0, "injected");
     if (break_before != nullptr && !break_before->empty() &&
-        break_before->contains({py::frame_code(frame.frame), static_cast<size_t>(py::frame_instruction(frame.frame))})) {
+        break_before->contains(
+            {py::frame_code(frame.frame), static_cast<size_t>(py::frame_instruction(frame.frame))})) {
       end(Break::k_remembered);
     } else if (break_at_event != 0 && --break_at_event == 0) {
       end(Break::k_forced);

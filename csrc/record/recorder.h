@@ -47,15 +47,15 @@ struct BreakReport {
 
 // One write to an object that existed before the call.
 enum class EffectKind : uint8_t {
-  kDictItem,      // owner = dict node, key; the final value, or deleted
-  kDictContents,  // owner = dict node: all of it (keys were guarded)
-  kListContents,  // owner = list node: all of it (length was guarded)
-  kListAppend,    // owner = list node: items appended, in order
-  kSetContents,   // owner = set node: all of it (contents were guarded)
-  kCell,          // owner = cell node
-  kSlot,          // owner = object node, key = member descriptor
-  kContextVar,    // owner = context variable node, key = the value at entry or null
-  kGradMode,      // number = the mode at the end
+  kDictItem,       // owner = dict node, key; the final value, or deleted
+  kDictContents,   // owner = dict node: all of it (keys were guarded)
+  kListContents,   // owner = list node: all of it (length was guarded)
+  kListAppend,     // owner = list node: items appended, in order
+  kSetContents,    // owner = set node: all of it (contents were guarded)
+  kCell,           // owner = cell node
+  kSlot,           // owner = object node, key = member descriptor
+  kContextVar,     // owner = context variable node, key = the value at entry or null
+  kGradMode,       // number = the mode at the end
   kIteratorSteps,  // owner = iterator node: as many elements taken as there are items
 };
 struct Effect {
@@ -201,7 +201,9 @@ class Recorder final : public Observer {
   void call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames,
                  EvalFrame* frame = nullptr, Pending* pending = nullptr);
   void after_call(const Operands& operands, Pending pending, PyObject* result);
-  void expect(EvalFrame& caller, PyObject* function, FrameLink link) { expected_ = {&caller, function, link}; }
+  void expect(EvalFrame& caller, PyObject* function, FrameLink link) {
+    expected_ = {&caller, function, link};
+  }
   void expect_attribute_code(EvalFrame& caller, PyObject* object, PyObject* name);
   void call_torch(const char* name, PyObject* const* args, Py_ssize_t n, PyObject* kwnames);
 
@@ -236,10 +238,10 @@ class Recorder final : public Observer {
   std::vector<Ref> held_;
   FlatMap<Question, Nothing, QuestionHash> once_;
   FlatMap<std::pair<PyObject*, PyObject*>, size_t, PairHash> overlay_;  // (storage, key) -> effect
-  FlatSet<PyObject*> touched_;  // storages with an entry in overlay_
+  FlatSet<PyObject*> touched_;                                          // storages with an entry in overlay_
   std::vector<Effect> effects_;
-  FlatSet<PyObject*> codes_;  // evaluated; kept alive by held_
-  std::vector<PyObject*> identified_;    // told apart by address; kept alive by held_
+  FlatSet<PyObject*> codes_;           // evaluated; kept alive by held_
+  std::vector<PyObject*> identified_;  // told apart by address; kept alive by held_
   std::vector<NodeId> tensor_nodes_;
   BreakReport report_;
   EvalFrame* frame_ = nullptr;  // innermost frame, for locations

@@ -76,13 +76,13 @@ PyObject* build_instance(BuildContext& c, const MadeObject& m, int32_t index) {
 
 // items: code, globals, qualified name, name, defaults, keyword defaults, closure, annotations, module, doc.
 PyObject* build_function(BuildContext& c, const MadeObject& m, int32_t index) {
-  Ref function = Ref::steal(PyFunction_NewWithQualName(
-      m.items[0].constant.get(), m.items[1].constant.get(), m.items[2].constant.get()));
+  Ref function = Ref::steal(PyFunction_NewWithQualName(m.items[0].constant.get(), m.items[1].constant.get(),
+                                                       m.items[2].constant.get()));
   if (!function) return nullptr;
   c.made[index] = function;  // before the closure, which may hold the function itself
   auto* f = reinterpret_cast<PyFunctionObject*>(function.get());
-  PyObject** const fields[] = {&f->func_name,    &f->func_defaults,    &f->func_kwdefaults,
-                               &f->func_closure, &f->func_annotations, &f->func_module, &f->func_doc};
+  PyObject** const fields[] = {&f->func_name,        &f->func_defaults, &f->func_kwdefaults, &f->func_closure,
+                               &f->func_annotations, &f->func_module,   &f->func_doc};
   for (size_t i = 0; i < std::size(fields); ++i) {
     Ref value;
     if (!build_slot(c, m.items[i + 3], &value)) return nullptr;
@@ -169,10 +169,12 @@ PyObject* build_made(BuildContext& c, int32_t index) {
     }
     case MadeObject::Kind::kReduced: {
       Ref arguments = Ref::steal(build(c, m.items[1]));
-      Ref object = Ref::steal(arguments ? PyObject_CallObject(m.items[0].constant.get(), arguments.get()) : nullptr);
+      Ref object =
+          Ref::steal(arguments ? PyObject_CallObject(m.items[0].constant.get(), arguments.get()) : nullptr);
       if (!object || m.items[2].kind == RecipeValue::Kind::kNull) return object.release();
       Ref state = Ref::steal(build(c, m.items[2]));
-      Ref done = Ref::steal(state ? PyObject_CallMethod(object.get(), "__setstate__", "O", state.get()) : nullptr);
+      Ref done =
+          Ref::steal(state ? PyObject_CallMethod(object.get(), "__setstate__", "O", state.get()) : nullptr);
       return done ? object.release() : nullptr;
     }
     case MadeObject::Kind::kDeque:
@@ -284,7 +286,8 @@ bool commit(BuildContext& c, const std::vector<PlannedEffect>& effects) {
       case EffectKind::kIteratorSteps:
         for (size_t i = 0; i < e.items.size(); ++i) {
           Ref taken = Ref::steal(Py_TYPE(owner)->tp_iternext(owner));
-          if (!taken && PyErr_Occurred() != nullptr && !PyErr_ExceptionMatches(PyExc_StopIteration)) return false;
+          if (!taken && PyErr_Occurred() != nullptr && !PyErr_ExceptionMatches(PyExc_StopIteration))
+            return false;
           PyErr_Clear();
         }
         break;

@@ -19,9 +19,9 @@ RecipeValue value_of(RecipeValue::Kind kind, int32_t index) { return {kind, inde
 // Iterators whose __reduce__ is exact: it names what is iterated and how far it got. Those over dicts and
 // sets are not among them: theirs copies the elements.
 bool is_rebuilt_iterator(PyTypeObject* type) {
-  for (PyTypeObject* t : {&PyListIter_Type, &PyListRevIter_Type, &PyTupleIter_Type, &PyRangeIter_Type,
-                          &PyLongRangeIter_Type, &PyEnum_Type, &PyZip_Type, &PyReversed_Type,
-                          &PyUnicodeIter_Type, &PyMap_Type}) {
+  for (PyTypeObject* t :
+       {&PyListIter_Type, &PyListRevIter_Type, &PyTupleIter_Type, &PyRangeIter_Type, &PyLongRangeIter_Type,
+        &PyEnum_Type, &PyZip_Type, &PyReversed_Type, &PyUnicodeIter_Type, &PyMap_Type}) {
     if (type == t) return true;
   }
   return false;
@@ -173,7 +173,8 @@ RecipeValue RecipeWriter::describe_function(PyObject* o) {
     return fail(o, "a function with attributes");
   const int32_t index = begin(o, MadeObject::Kind::kFunction);
   const auto constant = [](PyObject* object) {
-    return object == nullptr ? RecipeValue{} : RecipeValue{RecipeValue::Kind::kConstant, 0, Ref::share(object)};
+    return object == nullptr ? RecipeValue{}
+                             : RecipeValue{RecipeValue::Kind::kConstant, 0, Ref::share(object)};
   };
   const auto part = [&](PyObject* object) { return object == nullptr ? RecipeValue{} : describe(object); };
   std::vector<RecipeValue> items{constant(f->func_code),     constant(f->func_globals),

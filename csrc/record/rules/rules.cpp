@@ -161,10 +161,10 @@ Rules::Rules() {
       operator_callers_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
     }
   }
-  constexpr const char* kMemo[][2] = {{"copy", "deepcopy"},        {"copy", "_deepcopy_list"},
-                                      {"copy", "_deepcopy_tuple"}, {"copy", "_deepcopy_dict"},
-                                      {"copy", "_keep_alive"},     {"copy", "_deepcopy_method"},
-                                      {"copy", "_reconstruct"},    {"inspect", "unwrap"}, {"torch", "Tensor.__hash__"}};
+  constexpr const char* kMemo[][2] = {
+      {"copy", "deepcopy"},       {"copy", "_deepcopy_list"}, {"copy", "_deepcopy_tuple"},
+      {"copy", "_deepcopy_dict"}, {"copy", "_keep_alive"},    {"copy", "_deepcopy_method"},
+      {"copy", "_reconstruct"},   {"inspect", "unwrap"},      {"torch", "Tensor.__hash__"}};
   for (const auto& [module, name] : kMemo) {
     if (Ref f = resolve(module, name); f && PyFunction_Check(f.get())) {
       memo_code_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
