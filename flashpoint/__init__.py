@@ -8,6 +8,7 @@ from flashpoint import _versions
 
 _versions.check()
 
+from flashpoint import store  # noqa: E402
 from flashpoint.compiling import compile  # noqa: E402
 from flashpoint.configuration import config  # noqa: E402
 from flashpoint.explaining import Explanation, explain  # noqa: E402
@@ -24,4 +25,5 @@ __all__ = [
     "explain",
     "reset",
     "reset_counters",
+    "store",
 ]
