@@ -13,6 +13,7 @@
 #include "driver/entry.h"
 #include "ir/printer.h"
 #include "py/layout.h"
+#include "record/tracer_mode.h"
 
 namespace flashpoint {
 
@@ -139,7 +140,9 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
     }
   }
   if (!s.entries.empty()) ++counters().misses;
-  if (static_cast<int>(s.entries.size()) >= driver_config().recompile_limit || s.drops >= kMaxDrops) {
+  // Inside NoTracerDispatchMode operators cannot be recorded.
+  if (static_cast<int>(s.entries.size()) >= driver_config().recompile_limit || s.drops >= kMaxDrops ||
+      is_dispatch_hidden()) {
     return call_eagerly(function, args, nargs, kwnames);
   }
   return capture_call(self, function, args, nargs, kwnames);
