@@ -1,7 +1,10 @@
 """The native core. Not public: use the functions of `flashpoint`."""
 
 from collections.abc import Callable
+from os import PathLike
 from typing import Any, Literal, TypedDict
+
+from typing_extensions import Buffer
 
 class Break(TypedDict):
     reason: str  # name of a row of the table of break reasons
@@ -61,3 +64,53 @@ class Host(TypedDict):
 def _store_canonical(value: object) -> str: ...
 def _store_digest(value: object) -> str: ...
 def _store_host() -> Host: ...
+
+class StoreFound(TypedDict):
+    outcome: str  # name of a row of the table of outcomes
+    payload: bytes | None
+    layer: Literal["waiting", "user", "base"]
+    origin: Literal["own", "signed", "unsigned"]
+
+class StoreRow(TypedDict):
+    key: str  # hex
+    layer: Literal["waiting", "user", "base"]
+    outcome: str
+    parts: dict[str, str]
+    origin: Literal["own", "signed", "unsigned"]
+    created: int  # Unix time
+    size: int  # of the payload, in bytes
+
+class StoreStatistics(TypedDict):
+    get: dict[str, int]
+    put: dict[str, int]
+    evicted: int
+    records: int
+    bytes: int
+
+class Store:
+    def __init__(
+        self,
+        directory: str | bytes | PathLike[str],
+        base: str | bytes | PathLike[str] = ...,
+        limit: int = ...,
+        max_waiting: int = ...,
+        enabled: bool = ...,
+    ) -> None: ...
+    directory: str
+    enabled: bool
+    def get(self, parts: dict[str, str], /) -> StoreFound: ...
+    def put(self, parts: dict[str, str], payload: Buffer, /) -> str: ...
+    def nearest(self, parts: dict[str, str], /) -> dict[str, str] | None: ...
+    def flush(self, milliseconds: int = ..., /) -> bool: ...
+    def list(self) -> list[StoreRow]: ...
+    def verify(self) -> tuple[str, list[StoreRow]]: ...
+    def collect(self, limit: int = ..., /) -> str: ...
+    def statistics(self) -> StoreStatistics: ...
+    def save(self, path: str | bytes | PathLike[str], key: bytes = ..., /) -> tuple[str, int]: ...
+    def load(self, path: str | bytes | PathLike[str], key: bytes = ..., /) -> tuple[str, int]: ...
+    def _set_clock(self, now: int, /) -> None: ...
+
+def _store_shared() -> Store: ...
+def _store_exit() -> None: ...
+def _store_outcomes() -> dict[str, str]: ...
+def _store_decode(head: bytes, /) -> str: ...

@@ -13,5 +13,6 @@ int bind_graph(PyObject* module);
 int bind_driver(PyObject* module);
 int bind_scope(PyObject* module);
 int bind_store_keys(PyObject* module);
+int bind_store(PyObject* module);
 
 }  // namespace flashpoint
