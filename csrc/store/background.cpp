@@ -221,7 +221,8 @@ void Store::write_batch(Batch& batch) {
       }
       outcome = attempt_once();
     }
-    if (outcome == Outcome::k_hit && batch.last) writer_.checkpoint();
+    // Marks of use alone are not worth the wait for the disk.
+    if (outcome == Outcome::k_hit && batch.last && !records.empty()) writer_.checkpoint();
   }
   evicted_ += evicted;
   batch.outcome = outcome == Outcome::k_hit ? Outcome::k_written : outcome;

@@ -213,10 +213,10 @@ Outcome Database::execute(const char* sql) {
 
 Outcome Database::connect(const std::string& path, bool creating) {
   // Where nothing can be written there is no log either: then the file is all there is, and does not change.
-  const bool fixed = !creating && mode_ == Mode::kRead && access(directory_.c_str(), W_OK) != 0;
-  const int flags = (fixed ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE) | SQLITE_OPEN_URI |
+  fixed_ = !creating && mode_ == Mode::kRead && access(directory_.c_str(), W_OK) != 0;
+  const int flags = (fixed_ ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE) | SQLITE_OPEN_URI |
                     SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE | SQLITE_OPEN_NOFOLLOW;
-  const std::string name = "file:" + escaped(path) + (fixed ? "?immutable=1" : "");
+  const std::string name = "file:" + escaped(path) + (fixed_ ? "?immutable=1" : "");
   const int code = sqlite3_open_v2(name.c_str(), &connection_, flags, nullptr);
   if (connection_ == nullptr) return Outcome::k_io_error;
   if (code != SQLITE_OK) {
@@ -297,9 +297,14 @@ Outcome Database::create() {
   return outcome;
 }
 
+// Not when it was replaced, when the user has emptied the cache, or when a fixed one can be written to again.
+bool Database::is_current() const {
+  return is_open() && same_file(path_, file_id_) && !(fixed_ && access(directory_.c_str(), W_OK) == 0);
+}
+
 Outcome Database::open() {
-  if (is_open() && same_file(path_, file_id_)) return Outcome::k_hit;
-  close();  // it may have been replaced, or the user has emptied the cache
+  if (is_current()) return Outcome::k_hit;
+  close();
   Outcome outcome = mode_ == Mode::kWrite ? prepare_directory(directory_) : Outcome::k_hit;
   if (outcome != Outcome::k_hit) return outcome;
   outcome = check_file(path_);
@@ -317,6 +322,10 @@ Outcome Database::open() {
   file_id_[0] = info.st_dev;
   file_id_[1] = info.st_ino;
   outcome = connect(path_, false);
+  const bool writes = mode_ == Mode::kWrite;
+  if (outcome == Outcome::k_hit && writes && sqlite3_db_readonly(connection_, "main") != 0) {
+    outcome = Outcome::k_read_only;
+  }
   if (outcome != Outcome::k_hit) close();
   return outcome;
 }

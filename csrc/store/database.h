@@ -73,6 +73,7 @@ class Database {
   Outcome check_layout();
   Outcome outcome_of(int code);
   Outcome fail(int code);
+  bool is_current() const;
   Outcome evict(uint64_t limit, uint64_t& evicted);
   Outcome execute(const char* sql);
   sqlite3_stmt* statement(int index);
@@ -81,6 +82,7 @@ class Database {
   std::string path_;
   Mode mode_;
   sqlite3* connection_ = nullptr;
+  bool fixed_ = false;  // opened where nothing can be written
   std::vector<sqlite3_stmt*> statements_;
   uint64_t file_id_[2] = {0, 0};  // device and inode of what was opened
 };

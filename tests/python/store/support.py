@@ -167,4 +167,4 @@ def positions(size: int, everything: bool, step: int) -> Iterator[int]:
     if everything:
         yield from range(size)
     else:
-        yield from sorted({*range(min(size, 128)), *range(0, size, step), *range(max(0, size - 64), size)})
+        yield from sorted({*range(min(size, 104)), *range(0, size, step), *range(max(0, size - 32), size)})
