@@ -24,8 +24,6 @@ namespace {
 using store::KeyParts;
 using store::Outcome;
 
-std::atomic<bool> shared_in_use{false};
-
 struct StoreObject {
   PyObject_HEAD store::Store* store;
   bool owned;
@@ -307,12 +305,12 @@ PyObject* shared(PyObject*, PyObject*) {
   auto* self = reinterpret_cast<StoreObject*>(store_type->tp_alloc(store_type, 0));
   if (self == nullptr) return nullptr;
   self->store = &store::Store::shared();
-  shared_in_use = true;
   return reinterpret_cast<PyObject*>(self);
 }
 
 PyObject* at_exit(PyObject*, PyObject*) {
-  if (shared_in_use) released([] { return store::Store::shared().flush(5000); });
+  store::Store* used = store::Store::shared_if_used();
+  if (used != nullptr) released([&] { return used->flush(5000); });
   Py_RETURN_NONE;
 }
 

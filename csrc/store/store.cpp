@@ -12,6 +12,8 @@
 namespace flashpoint::store {
 namespace {
 
+std::atomic<Store*> shared_store{nullptr};
+
 // Worth dropping: a record that will be no better next time.
 bool is_damage(Outcome outcome) {
   switch (outcome) {
@@ -324,8 +326,14 @@ Options Options::from_environment() {
 }
 
 Store& Store::shared() {
-  static Store* instance = new Store(Options::from_environment());  // outlives threads that run on past main
+  static Store* instance = [] {
+    auto* made = new Store(Options::from_environment());  // outlives threads that run on past main
+    shared_store.store(made);
+    return made;
+  }();
   return *instance;
 }
+
+Store* Store::shared_if_used() { return shared_store.load(); }
 
 }  // namespace flashpoint::store

@@ -72,6 +72,7 @@ class Store {
 
   // The process's own, from the environment; lives as long as the process.
   static Store& shared();
+  static Store* shared_if_used();  // null until then
 
   Found get(KeyParts parts);
   // k_queued, or why the record is not kept.

@@ -503,7 +503,7 @@ def test_environment_and_exit(run_python, tmp_path) -> None:
         (put, {"FLASHPOINT_CACHE_DIR": str(tmp_path / "a"), "FLASHPOINT_CACHE": "0"}, "disabled"),
     ]
     for program, env, shown in cases:
-        done = run_python("-c", program, **env)
+        done = run_python("-c", program, **{"FLASHPOINT_CACHE_DIR": "", **env})
         assert (done.stdout.strip(), done.stderr) == (shown, ""), env
     assert not (tmp_path / "flashpoint").exists() and not (tmp_path / ".cache").exists()
 
