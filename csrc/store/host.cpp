@@ -5,10 +5,24 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "store/sha256.h"
 
 namespace flashpoint::store {
 namespace {
+
+#if defined(__x86_64__)
+enum class Register { eax, ebx, ecx, edx };
+
+bool has_bit(unsigned leaf, unsigned subleaf, Register place, int bit) {
+  unsigned values[4] = {};
+  return __get_cpuid_count(leaf, subleaf, &values[0], &values[1], &values[2], &values[3]) != 0 &&
+         (values[static_cast<int>(place)] >> bit & 1) != 0;
+}
+#endif
 
 struct Search {
   uintptr_t inside;  // an address of the object that is looked for
@@ -44,7 +58,10 @@ int visit(dl_phdr_info* info, size_t, void* argument) {
   for (int i = 0; i < info->dlpi_phnum && search.id.empty(); ++i) {
     const auto& header = info->dlpi_phdr[i];
     if (header.p_type != PT_NOTE) continue;
-    find_note(reinterpret_cast<const char*>(info->dlpi_addr + header.p_vaddr), header.p_memsz, search.id);
+    // The loader gives addresses as numbers.
+    const auto* note =
+        reinterpret_cast<const char*>(info->dlpi_addr + header.p_vaddr);  // NOLINT(performance-no-int-to-ptr)
+    find_note(note, header.p_memsz, search.id);
   }
   return 1;
 }
@@ -55,8 +72,10 @@ const std::vector<std::string>& cpu_features() {
   static const std::vector<std::string> features = [] {
     std::vector<std::string> found;
 #if defined(__x86_64__)
-#define X(name) \
-  if (__builtin_cpu_supports(name)) found.emplace_back(name);
+    // Not __builtin_cpu_supports by name: compilers differ in the names they know.
+#define X(name, leaf, subleaf, reg, bit, system)                                     \
+  if (has_bit(leaf, subleaf, Register::reg, bit) && __builtin_cpu_supports(#system)) \
+    found.emplace_back(#name);
 #include "store/cpu_features.def"
 #undef X
 #endif

@@ -59,6 +59,7 @@ TEST(threads_and_forks_share_a_store) {
   std::atomic<bool> stop{false};
   std::atomic<int> wrong{0};
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int seed = 0; seed < 4; ++seed) {
     threads.emplace_back([&, seed] {
       for (int step = seed; !stop; ++step) {

@@ -90,8 +90,9 @@ def use(place: Path, *, recover: bool) -> int:
     if recover:
         assert store.put(key("new"), b"new") == "queued" and store.flush()
         assert store.get(key("new"))["payload"] == b"new", store.statistics()
-        hits_after = sum(check(store.get(key(number)), number, payload(number)) for number in range(COUNT))
-        assert hits_after <= hits, "what was lost does not come back by itself"
+        # Some may be found again that were not: writing can put an index in order.
+        for number in range(COUNT):
+            check(store.get(key(number)), number, payload(number))
     assert store.statistics()["get"].get("internal", 0) == 0
     return hits
 
@@ -144,9 +145,15 @@ def test_cut_logs(master_with_log, tmp_path) -> None:
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("log", [False, True])
-def test_every_byte_and_every_length(master, master_with_log, tmp_path, log) -> None:
+def test_every_byte(master, master_with_log, tmp_path, log) -> None:
     source, file = (master_with_log, f"{NAME}-wal") if log else (master, NAME)
     flip_all(source, file, tmp_path, True, 1)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("log", [False, True])
+def test_every_length(master, master_with_log, tmp_path, log) -> None:
+    source, file = (master_with_log, f"{NAME}-wal") if log else (master, NAME)
     cut_all(source, file, tmp_path, True, 1)
 
 
