@@ -120,7 +120,7 @@ Capture capture(PyObject* function, PyObject* const* args, size_t nargs, PyObjec
     active->graph().break_off(GraphBreak::stopped, "the recording ended");
     active->graph().forget_tensors();
     // What runs from here on must not see our dispatch key: torch.compile guards on it.
-    if (is_dispatch_enabled()) set_dispatch_enabled(false);
+    TracerScope::restore_switch();
   };
   const uint64_t suspensions = hook_suspensions();
   if (recorder.ended()) {

@@ -80,9 +80,15 @@ class TracerScope {
   TracerScope(const TracerScope&) = delete;
   TracerScope& operator=(const TracerScope&) = delete;
 
+  // Puts this thread's switch back to what it was before its innermost scope, when the recording ends before
+  // the scope does. From then on the switch is the program's: the scope's end leaves it alone.
+  static void restore_switch();
+
  private:
+  TracerScope* outer_;
   TracerSink* saved_sink_;
   bool saved_switch_;
+  bool restored_ = false;
 };
 
 TracerSink* current_sink();

@@ -440,6 +440,44 @@ def test_compiled_call_inside_the_guard_runs_eagerly() -> None:
     assert counters["captures_kept"] == 1 and counters["hits"] == 2
 
 
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_compiled_function_leaves_the_switch_as_it_set_it(before, after) -> None:
+    seen = []
+
+    def fn(x):
+        y = x + 1
+        seen.append(tracer.is_dispatch_enabled())
+        tracer.set_dispatch_enabled(after)
+        return y * 2
+
+    compiled = flashpoint.compile(fn)
+    for _ in range(5):
+        tracer.set_dispatch_enabled(before)
+        assert compiled(torch.ones(2)).tolist() == [4.0, 4.0]
+        assert tracer.is_dispatch_enabled() == after and seen.pop() == before
+    tracer.set_dispatch_enabled(False)
+    assert flashpoint.counters()["captures_started"] > 0
+
+
+def test_guards_that_a_compiled_function_leaves_open() -> None:
+    held = []
+
+    def fn(x):
+        held.append(tracer.NoTracerDispatchMode())
+        held[-1].__enter__()
+        return x * 3
+
+    compiled = flashpoint.compile(fn)
+    for _ in range(3):
+        assert compiled(torch.ones(2)).tolist() == [3.0, 3.0]
+        assert hidden()
+    while held:
+        assert hidden()
+        held.pop().__exit__(None, None, None)
+    assert not hidden()
+
+
 @pytest.mark.parametrize("name", ["hides", "switches", "scopes"])
 def test_compiled_functions_that_use_these(name) -> None:
     def hides(x):
