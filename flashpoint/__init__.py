@@ -8,10 +8,12 @@ from flashpoint import _versions
 
 _versions.check()
 
+from flashpoint import store, tracer  # noqa: E402
 from flashpoint.compiling import compile  # noqa: E402
 from flashpoint.configuration import config  # noqa: E402
 from flashpoint.explaining import Explanation, explain  # noqa: E402
 from flashpoint.optimized_module import OptimizedModule  # noqa: E402
+from flashpoint.scope import current_scope_id, enter_new_scope  # noqa: E402
 from flashpoint.state import counters, reset, reset_counters  # noqa: E402
 
 __version__ = "0.1.0"
@@ -21,7 +23,11 @@ __all__ = [
     "compile",
     "config",
     "counters",
+    "current_scope_id",
+    "enter_new_scope",
     "explain",
     "reset",
     "reset_counters",
+    "store",
+    "tracer",
 ]

@@ -8,10 +8,17 @@ import os
 os.environ["FLASHPOINT_STRICT"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import atexit  # noqa: E402
+import shutil  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
+import tempfile  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
+
+# The user's own store is neither read nor written; registered first, so it is removed after the last write.
+os.environ["FLASHPOINT_CACHE_DIR"] = tempfile.mkdtemp(prefix="flashpoint-tests-")
+atexit.register(shutil.rmtree, os.environ["FLASHPOINT_CACHE_DIR"], ignore_errors=True)
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

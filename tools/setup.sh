@@ -27,6 +27,7 @@ find_python() {
 missing=
 have g++ || missing="$missing g++"
 have ccache || missing="$missing ccache"
+[ -f "$(cc -print-file-name=libsqlite3.a 2>/dev/null || true)" ] || missing="$missing libsqlite3-dev"
 have clang-format || missing="$missing clang-format"
 if [ "${1:-}" = lint ]; then have clang-tidy || missing="$missing clang-tidy"; fi
 [ -x .venv/bin/python ] || [ -n "$(find_python)" ] || missing="$missing python3.11 python3.11-venv python3.11-dev"

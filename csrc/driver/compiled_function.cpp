@@ -12,6 +12,7 @@
 #include "driver/session.h"
 #include "ir/printer.h"
 #include "py/layout.h"
+#include "record/tracer_mode.h"
 
 namespace flashpoint {
 
@@ -118,7 +119,9 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
     }
   }
   if (!start.entries.empty()) ++counters().misses;
-  if (static_cast<int>(start.entries.size()) >= driver_config().recompile_limit || start.drops >= kMaxDrops) {
+  // Inside NoTracerDispatchMode operators cannot be recorded.
+  if (static_cast<int>(start.entries.size()) >= driver_config().recompile_limit || start.drops >= kMaxDrops ||
+      is_dispatch_hidden()) {
     return call_eagerly(function, args, nargs, kwnames);
   }
   return record_call(state, function, args, nargs, kwnames);

@@ -512,7 +512,8 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     PyErr_SetNone(unwinding_error());
     return Action::kLeave;
   }
-  if (position.entries.size() >= kEntriesAtPosition || position.drops >= kMaxDrops || dies_visibly(args)) {
+  if (position.entries.size() >= kEntriesAtPosition || position.drops >= kMaxDrops || is_dispatch_hidden() ||
+      dies_visibly(args)) {
     return hand_over();
   }
   std::vector<Ref> kept;

@@ -10,6 +10,9 @@ namespace flashpoint {
 namespace {
 
 thread_local TracerSink* thread_sink = nullptr;
+thread_local TracerScope* thread_scope = nullptr;  // the innermost; scopes are on the stack
+thread_local int hidden_depth = 0;                 // begin_hidden_dispatch without its end
+thread_local bool hidden_by_us = false;            // the key was not excluded when one of them began
 
 struct LiveSinks {
   std::mutex mutex;
@@ -48,12 +51,29 @@ bool is_dispatch_enabled() {
          !c10::impl::tls_is_dispatch_key_excluded(kTracerKey);
 }
 
+bool is_dispatch_hidden() { return c10::impl::tls_is_dispatch_key_excluded(kTracerKey); }
+
 void set_dispatch_enabled(bool enabled) {
-  if (c10::impl::tls_is_dispatch_key_excluded(kTracerKey)) {
-    throw std::logic_error("[flashpoint] tracing cannot be enabled within the scope of NoTracerDispatchMode");
+  if (is_dispatch_hidden()) {
+    throw std::logic_error(
+        "[flashpoint.tracer.set_dispatch_enabled] Cannot enable tracing within the scope of "
+        "NoTracerDispatchMode!");
   }
   if (enabled) install_fallback();
   c10::impl::tls_set_dispatch_key_included(kTracerKey, enabled);
+}
+
+void begin_hidden_dispatch() {
+  ++hidden_depth;
+  if (is_dispatch_hidden()) return;
+  hidden_by_us = true;
+  c10::impl::tls_set_dispatch_key_excluded(kTracerKey, true);
+}
+
+void end_hidden_dispatch() {
+  if (--hidden_depth > 0 || !hidden_by_us) return;
+  hidden_by_us = false;
+  c10::impl::tls_set_dispatch_key_excluded(kTracerKey, false);
 }
 
 void run_untraced(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
@@ -63,8 +83,10 @@ void run_untraced(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch
 
 TracerSink* current_sink() { return thread_sink; }
 
-TracerScope::TracerScope(TracerSink* sink) : saved_sink_(thread_sink), saved_switch_(is_dispatch_enabled()) {
+TracerScope::TracerScope(TracerSink* sink)
+    : outer_(thread_scope), saved_sink_(thread_sink), saved_switch_(is_dispatch_enabled()) {
   set_dispatch_enabled(true);
+  thread_scope = this;
   thread_sink = sink;
   auto& live = live_sinks();
   const std::lock_guard<std::mutex> lock(live.mutex);
@@ -78,7 +100,14 @@ TracerScope::~TracerScope() {
     live.sinks.erase(std::find(live.sinks.begin(), live.sinks.end(), thread_sink));
   }
   thread_sink = saved_sink_;
-  c10::impl::tls_set_dispatch_key_included(kTracerKey, saved_switch_);
+  restore_switch();
+  thread_scope = outer_;
+}
+
+void TracerScope::restore_switch() {
+  if (thread_scope == nullptr || thread_scope->restored_) return;
+  thread_scope->restored_ = true;
+  c10::impl::tls_set_dispatch_key_included(kTracerKey, thread_scope->saved_switch_);
 }
 
 }  // namespace flashpoint

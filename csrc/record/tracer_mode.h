@@ -30,9 +30,12 @@ inline constexpr c10::DispatchKey kTracerKey = c10::DispatchKey::TESTING_ONLY_Ge
 // The key is in this thread's include set and not in its exclude set.
 bool is_dispatch_enabled();
 
-// Sets or clears the include bit. Must not be called while the key is excluded: tracing cannot be
-// enabled within the scope of NoTracerDispatchMode (std::logic_error, with that message).
+// Sets or clears the include bit. While the key is excluded neither is allowed: std::logic_error with the
+// message that tracing cannot be enabled within the scope of NoTracerDispatchMode.
 void set_dispatch_enabled(bool enabled);
+
+// Whether the key is excluded on this thread: nothing can be recorded here, whatever the switch says.
+bool is_dispatch_hidden();
 
 // Hides what runs in its scope from recordings: internal tensor work that must not appear in a graph.
 class NoTracerDispatchMode {
@@ -42,6 +45,12 @@ class NoTracerDispatchMode {
  private:
   c10::impl::ExcludeDispatchKeyGuard guard_;
 };
+
+// The same for guards that live in Python objects, which need not end in the order in which they began: they
+// are counted per thread, and the key stays excluded until the last one ends. A key that was excluded before
+// the first of them stays so. Each begin needs its end, on the same thread.
+void begin_hidden_dispatch();
+void end_hidden_dispatch();
 
 // What the fallback hands operators to. It runs the operator itself, key excluded, exactly once, and
 // lets the operator's exceptions through; its own never leave it.
@@ -71,9 +80,15 @@ class TracerScope {
   TracerScope(const TracerScope&) = delete;
   TracerScope& operator=(const TracerScope&) = delete;
 
+  // Puts this thread's switch back to what it was before its innermost scope, when the recording ends before
+  // the scope does. From then on the switch is the program's: the scope's end leaves it alone.
+  static void restore_switch();
+
  private:
+  TracerScope* outer_;
   TracerSink* saved_sink_;
   bool saved_switch_;
+  bool restored_ = false;
 };
 
 TracerSink* current_sink();

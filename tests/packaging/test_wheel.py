@@ -32,7 +32,7 @@ def test_wheel_installs_and_runs(root: Path, tmp_path: Path) -> None:
     pip("wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(tmp_path), str(root))
     (wheel,) = tmp_path.glob("flashpoint-*-cp311-cp311-linux_*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    sources = {f"flashpoint/{file.name}" for file in (root / "flashpoint").glob("*.py")}
+    sources = {str(file.relative_to(root)) for file in (root / "flashpoint").rglob("*.py")}
     assert sources | {"flashpoint/_C.pyi", "flashpoint/py.typed"} <= set(names)
     assert sum(name.startswith("flashpoint/_C.") and name.endswith(".so") for name in names) == 1
     assert not [name for name in names if name.startswith(("csrc/", "tests/", "tools/", "benchmarks/"))]

@@ -1,4 +1,4 @@
-// C++ unit tests of the rooms that know no Python (base, ir).
+// C++ unit tests of the rooms that know no Python (base, ir, store).
 //
 //   TEST(parser_rejects_a_missing_brace) { EXPECT(!parse("graph f(").ok()); }
 //
