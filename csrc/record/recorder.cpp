@@ -156,6 +156,28 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
   tree_.check(node, CheckKind::kTypeIs, reinterpret_cast<PyObject*>(type));
   if (PyLong_Check(v) || PyFloat_Check(v) || PyUnicode_Check(v) || PyBytes_Check(v) || PyComplex_Check(v)) {
     end(Break::k_unsupported_argument, std::string("a number or text of class ") + type->tp_name);
+  } else if (PySlice_Check(v)) {
+    auto* s = reinterpret_cast<PySliceObject*>(v);
+    if (!is_primitive(s->start) || !is_primitive(s->stop) || !is_primitive(s->step)) {
+      end(Break::k_unsupported_argument, "a slice of objects");
+      return node;
+    }
+    Ref operand = Ref::steal(PyTuple_Pack(3, s->start, s->stop, s->step));
+    tree_.check(node, CheckKind::kSliceIs, operand.get());
+  } else if (rules().is_deque(v)) {
+    if (!rules().is_exact_deque(v)) {
+      end(Break::k_unsupported_argument, type->tp_name);
+      return node;
+    }
+    Ref bound = Ref::steal(PyObject_GetAttrString(v, "maxlen"));
+    tree_.check(node, CheckKind::kDequeBound, bound.get());
+  } else if (rules().is_opaque(type)) {
+    end(Break::k_unsupported_argument, type->tp_name);
+  } else if (PyCFunction_Check(v)) {
+    // A method of an object: which one, and of what.
+    Ref method = Ref::steal(PyLong_FromVoidPtr(reinterpret_cast<PyCFunctionObject*>(v)->m_ml));
+    tree_.check(node, CheckKind::kMethodDef, method.get());
+    observe(tree_.child(node, Step::kMethodSelf), PyCFunction_GET_SELF(v));
   } else if (PyRange_Check(v)) {
     Ref parts[3];
     const char* const names[] = {"start", "stop", "step"};
@@ -278,7 +300,7 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
     case Event::kStoreGlobal:
       const_node(o.a);
       if (o.b == nullptr) read_dict_present(o.a, o.name);
-      write_dict(o.a, o.name);
+      write_dict(o.a, o.name, o.b == nullptr);
       break;
     case Event::kCell: {
       const NodeId node = node_of(o.a);
@@ -372,7 +394,7 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
       }
       break;
     case Event::kFormat:
-      read_format(o.a, o.b);
+      read_text(o.a, o.detail == 0 ? Text::kFormat : o.detail == 1 ? Text::kStr : Text::kRepr);
       break;
     case Event::kCall:
       return call(frame, o);
@@ -383,9 +405,7 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
       read_attr(o.a, o.name);
       break;
     case Event::kMatch:
-      read_deep(o.a);
-      if (PyType_HasFeature(Py_TYPE(o.a), Py_TPFLAGS_HEAPTYPE))
-        end(Break::k_unsupported_instruction, "match");
+      read_match(o);
       break;
     case Event::kYield:
       break;
@@ -414,12 +434,15 @@ void Recorder::watch_after(const Operands& o, Pending pending, PyObject* result)
       break;
     case Event::kStoreSubscr:
       graph_.set_number_store(false);
+      graph_.set_literal_index(false);
       break;
     case Event::kImport:
       if (result != nullptr) const_node(result);
       break;
-    case Event::kAttr:
     case Event::kSubscr:
+      graph_.set_literal_index(false);
+      [[fallthrough]];
+    case Event::kAttr:
     case Event::kBinary:
     case Event::kUnary:
     case Event::kCompare:

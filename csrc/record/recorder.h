@@ -23,6 +23,7 @@
 
 #include "guard/guard_tree.h"
 #include "record/observer.h"
+#include "record/rules/rules.h"
 
 namespace flashpoint {
 
@@ -47,22 +48,29 @@ struct BreakReport {
 
 // One write to an object that existed before the call.
 enum class EffectKind : uint8_t {
-  kDictItem,      // owner = dict node, key; the final value, or deleted
-  kDictContents,  // owner = dict node: all of it (keys were guarded)
-  kListContents,  // owner = list node: all of it (length was guarded)
-  kListAppend,    // owner = list node: items appended, in order
-  kSetContents,   // owner = set node: all of it (contents were guarded)
-  kCell,          // owner = cell node
-  kSlot,          // owner = object node, key = member descriptor
-  kContextVar,    // owner = context variable node, key = the value at entry or null
-  kGradMode,      // number = the mode at the end
+  kDictItem,       // owner = dict node, key; the final value, or deleted
+  kDictContents,   // owner = dict node: all of it (keys were guarded)
+  kListContents,   // owner = list node: all of it (length was guarded)
+  kListAppend,     // owner = list node: items appended, in order
+  kSetContents,    // owner = set node: all of it (contents were guarded)
+  kCell,           // owner = cell node
+  kDequeContents,  // owner = deque node: all of it (contents were guarded)
+  kSlot,           // owner = object node, key = member descriptor
+  kTypeAttr,       // owner = type node, key = name; the final value
+  kTensorAttr,     // owner = tensor node, key = name, object = the tensor's dict; the final value, or deleted
+  kContextVar,     // owner = context variable node, key = the value at entry or null
+  kGradMode,       // number = the mode at the end
 };
 struct Effect {
   EffectKind kind;
   NodeId owner = kNoNode;
   Ref object;  // the storage itself
   Ref key;
-  std::vector<Ref> items;  // kListAppend
+  std::vector<Ref> items;   // kListAppend
+  bool inserted = false;    // kDictItem: the key was not there at entry
+  bool removed = false;     // kDictItem: deleted at some time
+  bool moved = false;       // kDictItem: inserted anew after a deletion, so at the end of the dict's order
+  bool superseded = false;  // another effect stands for it
 };
 
 class Recorder final : public Observer {
@@ -105,6 +113,11 @@ class Recorder final : public Observer {
  private:
   friend class Rules;
 
+  // Notes that C code is about to take elements out of the container while the program runs on: a change of
+  // it then ends the recording.
+  void watch_lazily(PyObject* container);
+  bool read_lazily(PyObject* container) const { return !lazy_.empty() && lazy_.count(container) != 0; }
+
   // recorder.cpp: events, sources
   template <typename Step>
   void guarded(Step&& step);
@@ -143,21 +156,43 @@ class Recorder final : public Observer {
   void read_truth(PyObject* object);
   void read_iterable(PyObject* iterable);
   void read_iterable_if_container(PyObject* object);
-  void read_hash(PyObject* object);
-  void read_address(PyObject* object);
-  void read_object_keys(PyObject* container);
   void read_subscript(PyObject* container, PyObject* key);
   void read_contains(PyObject* container, PyObject* item);
   void read_compare(int op, PyObject* a, PyObject* b);
   void read_identity(PyObject* a, PyObject* b);
   void read_binary(int op, PyObject* a, PyObject* b);
-  void read_format(PyObject* value, PyObject* spec);
+
+  // read_identity.cpp: what C code compares or hashes by address
+  void pin(PyObject* object);  // the very object, at each call
+  void read_hash(PyObject* object);
+  void read_address(PyObject* object);
+  void read_addresses(PyObject* object, int depth = 0);  // of everything in it, where containers are compared
+  void read_compared(PyObject* a, PyObject* b);          // operands of == and its like
+  void read_element_identity(PyObject* list, PyObject* item);  // a search for the item
+  void read_fresh_key(PyObject* container, PyObject* key);     // a lookup in a dict or set made in the call
+  void read_object_keys(PyObject* container);
+
+  // read_format.cpp
+  enum class Text : uint8_t { kFormat, kStr, kRepr };
+  void read_text(PyObject* value, Text how, int depth = 0);
+  void read_percent(PyObject* format, PyObject* values);
+
+  // read_match.cpp
+  void read_match(const Operands& operands);
 
   // write.cpp
   void write_attr(PyObject* object, PyObject* name, PyObject* value);
   void write_generic_attr(PyObject* object, PyObject* name, PyObject* value);
-  void write_dict(PyObject* dict, PyObject* key);
-  void write_contents(PyObject* container);  // list, dict or set: final contents as a whole
+  void write_type_attr(PyTypeObject* type, PyObject* name, PyObject* value);
+  void write_tensor_attr(PyObject* tensor, PyObject* name, PyObject* value);
+  void write_dict(PyObject* dict, PyObject* key, bool removing = false);
+  void write_contents(PyObject* container);  // list, dict, set or deque: final contents as a whole
+  // Before a container that was written in parts is read as a whole: guards what it held at entry, so that
+  // there is nothing left to learn. False where that is not known any more.
+  bool settle(PyObject* container);
+  // The class of the type's resolution order that this recording gave the attribute, null if none provides
+  // it.
+  PyTypeObject* written_provider(PyTypeObject* type, PyObject* name) const;
   void append_to_list(PyObject* list, PyObject* item);
   void write_cell(PyObject* cell);
   void write_context_var(PyObject* var);
@@ -173,6 +208,10 @@ class Recorder final : public Observer {
                  EvalFrame* frame = nullptr, Pending* pending = nullptr);
   void after_call(const Operands& operands, Pending pending, PyObject* result);
   void call_torch(const char* name, PyObject* const* args, Py_ssize_t n, PyObject* kwnames);
+  // call_cached.cpp: functools.lru_cache
+  void call_cached(PyObject* wrapper, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
+                   Pending& pending);
+  void after_cached(const Operands& operands, Pending pending, PyObject* result);
 
   struct PairHash {
     size_t operator()(const std::pair<PyObject*, PyObject*>& p) const {
@@ -202,8 +241,18 @@ class Recorder final : public Observer {
   std::unordered_map<std::pair<PyObject*, PyObject*>, size_t, PairHash> overlay_;  // (storage, key) -> effect
   std::unordered_set<PyObject*> touched_;  // storages with an entry in overlay_
   std::vector<Effect> effects_;
-  std::unordered_set<PyObject*> codes_;  // evaluated; kept alive by held_
-  std::vector<PyObject*> identified_;    // told apart by address; kept alive by held_
+  std::unordered_set<PyObject*> codes_;    // evaluated; kept alive by held_
+  std::vector<PyObject*> identified_;      // told apart by address; kept alive by held_
+  std::unordered_set<PyObject*> lazy_;     // see watch_lazily; kept alive by held_
+  std::unordered_set<PyObject*> settled_;  // dicts whose keys at entry are guarded after writes
+  std::vector<PyTypeObject*> written_types_;
+  struct CachedCall {
+    size_t frames;
+    size_t writes;
+    int32_t nodes;
+  };
+  std::vector<CachedCall> cached_calls_;
+  size_t writes_ = 0;  // ever logged
   std::vector<NodeId> tensor_nodes_;
   BreakReport report_;
   EvalFrame* frame_ = nullptr;  // innermost frame, for locations
@@ -212,6 +261,7 @@ class Recorder final : public Observer {
   // What after_call has to do; kept in Pending::word.
   static constexpr uint32_t kPendingCached = 1;
   static constexpr uint32_t kPendingLiteral = 2;
+  static constexpr uint32_t kPendingTyping = 3;
 };
 
 }  // namespace flashpoint

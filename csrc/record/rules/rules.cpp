@@ -151,6 +151,17 @@ Rules::Rules() {
     known_descriptors_.insert(t);
     lru_cache_ = t;
   }
+  if (PyTypeObject* t = type_of("re", "Match")) opaque_types_.insert(t);
+  itemgetter_ = type_of("operator", "itemgetter");
+  attrgetter_ = type_of("operator", "attrgetter");
+  if (Ref f = resolve("functools", "cached_property.__get__"); f && PyFunction_Check(f.get()))
+    cached_property_code_ = Py_NewRef(PyFunction_GET_CODE(f.get()));
+  // Guards against endless repr() use id() and the thread's identity in functions they make.
+  for (const auto& [module, name] :
+       {std::pair{"reprlib", "recursive_repr"}, std::pair{"dataclasses", "_recursive_repr"}}) {
+    Ref f = resolve(module, name);
+    if (f && PyFunction_Check(f.get())) add_nested_memo_code(PyFunction_GET_CODE(f.get()));
+  }
   deque_ = type_of("collections", "deque");
   partial_ = type_of("functools", "partial");
   defaultdict_ = type_of("collections", "defaultdict");
@@ -160,10 +171,10 @@ Rules::Rules() {
       operator_callers_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
     }
   }
-  constexpr const char* kMemo[][2] = {{"copy", "deepcopy"},        {"copy", "_deepcopy_list"},
-                                      {"copy", "_deepcopy_tuple"}, {"copy", "_deepcopy_dict"},
-                                      {"copy", "_keep_alive"},     {"copy", "_deepcopy_method"},
-                                      {"copy", "_reconstruct"},    {"inspect", "unwrap"}, {"torch", "Tensor.__hash__"}};
+  constexpr const char* kMemo[][2] = {
+      {"copy", "deepcopy"},       {"copy", "_deepcopy_list"}, {"copy", "_deepcopy_tuple"},
+      {"copy", "_deepcopy_dict"}, {"copy", "_keep_alive"},    {"copy", "_deepcopy_method"},
+      {"copy", "_reconstruct"},   {"inspect", "unwrap"},      {"torch", "Tensor.__hash__"}};
   for (const auto& [module, name] : kMemo) {
     if (Ref f = resolve(module, name); f && PyFunction_Check(f.get())) {
       memo_code_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
@@ -186,6 +197,16 @@ Rules::Rules() {
         graph_breaks_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
       }
     }
+  }
+}
+
+void Rules::add_nested_memo_code(PyObject* code) {
+  PyObject* constants = reinterpret_cast<PyCodeObject*>(code)->co_consts;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(constants); ++i) {
+    PyObject* inner = PyTuple_GET_ITEM(constants, i);
+    if (!PyCode_Check(inner)) continue;
+    memo_code_.insert(Py_NewRef(inner));
+    add_nested_memo_code(inner);
   }
 }
 
