@@ -323,6 +323,18 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
       if (!bound) PyErr_Clear();
       return bound && primitives_equal(bound.get(), operand);
     }
+    case CheckKind::kGetterIs: {
+      Ref reduced = Ref::steal(PyObject_CallMethod(v, "__reduce__", nullptr));  // C code
+      if (!reduced) PyErr_Clear();
+      PyObject* wanted = reduced && PyTuple_Check(reduced.get()) && PyTuple_GET_SIZE(reduced.get()) == 2
+                             ? PyTuple_GET_ITEM(reduced.get(), 1)
+                             : nullptr;
+      if (wanted == nullptr || PyTuple_GET_SIZE(wanted) != PyTuple_GET_SIZE(operand)) return false;
+      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(wanted); ++i) {
+        if (!primitives_equal(PyTuple_GET_ITEM(wanted, i), item(static_cast<int>(i)))) return false;
+      }
+      return true;
+    }
     case CheckKind::kMethodDef:
       return PyCFunction_Check(v) &&
              reinterpret_cast<PyCFunctionObject*>(v)->m_ml == PyLong_AsVoidPtr(operand);

@@ -87,6 +87,12 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
       return end(Break::k_unsupported_argument, "a bound C method that existed before the call");
     }
     if (receiver && (!PyType_Check(self) || row.rule == Rule::kObjectNew || row.rule == Rule::kReduce)) {
+      if (row.rule == Rule::kObjectNew) {
+        auto* owner = reinterpret_cast<PyTypeObject*>(self);
+        if (rules().type(owner).rule == Rule::kNone &&
+            !PyType_IsSubtype(owner, reinterpret_cast<PyTypeObject*>(PyExc_BaseException)))
+          return end(Break::k_unknown_c_function, std::string(owner->tp_name) + ".__new__");
+      }
       if (row.rule == Rule::kObjectNew) return rules().call(*this, frame, row, args, n, kwnames, pending);
       const auto argv = with_receiver(self);
       return rules().call(*this, frame, row, argv.data(), n + 1, kwnames, pending);

@@ -64,11 +64,9 @@ void Recorder::call_cached(PyObject* f, PyObject* const* args, Py_ssize_t n, PyO
     return end(Break::k_cached_call, name_of(f));
   }
   const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
-  bool types = true;
   for (Py_ssize_t i = 0; i < total && !ended_; ++i) {
     if (!read_deep(args[i])) {
       // An instance is found in the cache by its address, or by code of its own.
-      types = false;
       if (node_of(args[i]) == kNoNode) return end(Break::k_cached_call, name_of(f));
       read_hash(args[i]);
       pin(args[i]);
@@ -82,7 +80,7 @@ void Recorder::call_cached(PyObject* f, PyObject* const* args, Py_ssize_t n, PyO
   // Generic types made of types: values, whoever made them.
   const bool typing =
       name != nullptr && PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "typing") == 0;
-  pending.word = typing && types ? kPendingTyping : kPendingCached;
+  pending.word = typing ? kPendingTyping : kPendingCached;
   pending.data = reinterpret_cast<void*>(cached_calls_.size());
   cached_calls_.push_back({frames_entered_, writes_, graph_.node_count()});
 }

@@ -280,8 +280,15 @@ void Recorder::read_super_attr(PyObject* super, PyObject* name) {
     return;
   }
   PyObject* found = py::super_lookup(type, s->type, name);
-  if (!written_types_.empty())
-    return end(Break::k_read_after_mutation, "super() after a class was written to");
+  if (!written_types_.empty()) {
+    bool after = false;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(type->tp_mro); ++i) {
+      PyObject* base = PyTuple_GET_ITEM(type->tp_mro, i);
+      if (after && overlaid(base, name))
+        return end(Break::k_read_after_mutation, "super() of a class that was written to");
+      after = after || base == reinterpret_cast<PyObject*>(s->type);
+    }
+  }
   if (found == nullptr) {
     if (_PyType_Lookup(&PySuper_Type, name) == nullptr) {
       Ref pair = Ref::steal(PyTuple_Pack(2, s->type, name));

@@ -89,7 +89,15 @@ void Recorder::read_addresses(PyObject* o, int depth) {
     }
     return;
   }
+  read_order(o);
   read_address(o);
+}
+
+// What decides how C code compares an object.
+void Recorder::read_order(PyObject* o) {
+  if (!PyType_HasFeature(Py_TYPE(o), Py_TPFLAGS_HEAPTYPE)) return;
+  for (const char* name : {"__lt__", "__le__", "__eq__", "__ne__", "__gt__", "__ge__", "__hash__"})
+    type_lookup(Py_TYPE(o), name);
 }
 
 void Recorder::read_compared(PyObject* a, PyObject* b) {

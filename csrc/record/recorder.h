@@ -167,7 +167,8 @@ class Recorder final : public Observer {
   void read_hash(PyObject* object);
   void read_address(PyObject* object);
   void read_addresses(PyObject* object, int depth = 0);  // of everything in it, where containers are compared
-  void read_compared(PyObject* a, PyObject* b);          // operands of == and its like
+  void read_order(PyObject* object);
+  void read_compared(PyObject* a, PyObject* b);                // operands of == and its like
   void read_element_identity(PyObject* list, PyObject* item);  // a search for the item
   void read_fresh_key(PyObject* container, PyObject* key);     // a lookup in a dict or set made in the call
   void read_object_keys(PyObject* container);

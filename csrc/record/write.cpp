@@ -256,7 +256,8 @@ void Recorder::write_type_attr(PyTypeObject* type, PyObject* name, PyObject* val
   }
   // Special names change the class's slots; deletions would need to know what the bases provide.
   const char* text = PyUnicode_AsUTF8(name);
-  const bool special = text == nullptr || std::string_view(text).starts_with("__");
+  const bool special = text == nullptr || (std::string_view(text).starts_with("__") &&
+                                           std::string_view(text) != "__slotnames__");  // copyreg's memo
   if (value == nullptr || special || !PyUnicode_CheckExact(name) ||
       !PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || PyType_HasFeature(type, Py_TPFLAGS_IMMUTABLETYPE) ||
       !PyUnicode_CHECK_INTERNED(name)) {

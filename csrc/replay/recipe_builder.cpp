@@ -126,10 +126,11 @@ PyObject* build_made(BuildContext& c, int32_t index) {
           Ref::steal(none ? PyObject_CallFunctionObjArgs(type, none.get(), m.type.get(), nullptr) : nullptr);
       if (!object) return nullptr;
       c.made[index] = object;
+      Ref append = Ref::steal(PyUnicode_InternFromString("append"));
       for (const RecipeValue& item : m.items) {
         Ref value = Ref::steal(build(c, item));
         Ref done =
-            Ref::steal(value ? PyObject_CallMethod(object.get(), "append", "O", value.get()) : nullptr);
+            Ref::steal(value ? PyObject_CallMethodOneArg(object.get(), append.get(), value.get()) : nullptr);
         if (!done) return nullptr;
       }
       return object.release();
@@ -191,9 +192,11 @@ bool commit(BuildContext& c, const std::vector<PlannedEffect>& effects) {
         break;
       }
       case EffectKind::kDequeContents: {
+        Ref extend = Ref::steal(PyUnicode_InternFromString("extend"));
         Ref items = Ref::steal(build_tuple(c, e.items));
         Ref cleared = Ref::steal(items ? PyObject_CallMethod(owner, "clear", nullptr) : nullptr);
-        Ref done = Ref::steal(cleared ? PyObject_CallMethod(owner, "extend", "O", items.get()) : nullptr);
+        Ref done =
+            Ref::steal(cleared ? PyObject_CallMethodOneArg(owner, extend.get(), items.get()) : nullptr);
         if (!done) return false;
         break;
       }

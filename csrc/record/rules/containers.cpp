@@ -112,6 +112,7 @@ void Rules::change_contents(Recorder& r, RuleRow row, PyObject* const* argv, Py_
     for (Py_ssize_t i = 0; PyList_Check(self) && i < PyList_GET_SIZE(self); ++i) {
       PyObject* element = PyList_GET_ITEM(self, i);
       if (PyTuple_Check(element) || PyList_Check(element)) r.read_addresses(element);
+      r.read_order(element);
     }
   }
   if (!r.ended()) r.write_contents(self);

@@ -78,14 +78,25 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
     }
   }
   // Elements are compared with one another, as keys, or in nested sequences.
-  if (one_of(name, {"sorted", "min", "max", "groupby"})) {
+  if (one_of(name, {"sorted", "min", "max", "groupby", "sum"})) {
     for (PyObject* o : iterables) {
       std::vector<PyObject*> elements;
       if (!is_primitive(o)) read_elements_of(r, o, elements);
       for (PyObject* element : elements) {
-        if (!is_primitive(element) && !is_tensor(element) &&
-            (name == "groupby" || !is_heap(Py_TYPE(element))))
+        if (is_primitive(element) || is_tensor(element)) continue;
+        if (name == "sum") {
+          for (const char* slot : {"__add__", "__radd__"}) {
+            PyObject* found = is_heap(Py_TYPE(element)) ? r.type_lookup(Py_TYPE(element), slot) : nullptr;
+            if (found != nullptr && !PyFunction_Check(found) && !PyTuple_Check(element) &&
+                !PyList_Check(element))
+              return r.end(Break::k_unsupported_container,
+                           std::string("sum of ") + Py_TYPE(element)->tp_name);
+          }
+        } else if (name == "groupby" || !is_heap(Py_TYPE(element))) {
           r.read_addresses(element);
+        } else {
+          r.read_order(element);
+        }
       }
     }
   }
@@ -208,13 +219,18 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
 // itemgetter(1)(o) is o[1]; the getter itself never changes.
 void Rules::call_getter(Recorder& r, PyObject* getter, PyObject* const* args, Py_ssize_t n) const {
   if (n != 1) return r.end(Break::k_unknown_c_function, Py_TYPE(getter)->tp_name);
-  r.pin(getter);
   Ref reduced = Ref::steal(PyObject_CallMethod(getter, "__reduce__", nullptr));  // (type, (what to get, ...))
   if (!reduced || !PyTuple_Check(reduced.get()) || PyTuple_GET_SIZE(reduced.get()) != 2) {
     PyErr_Clear();
     return r.end(Break::k_unknown_c_function, Py_TYPE(getter)->tp_name);
   }
   PyObject* wanted = PyTuple_GET_ITEM(reduced.get(), 1);
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(wanted); ++i) {
+    if (!is_primitive(PyTuple_GET_ITEM(wanted, i)))
+      return r.end(Break::k_unknown_c_function, "a getter of something that is no number or text");
+  }
+  if (const NodeId node = r.node_of(getter); node != kNoNode)
+    r.tree_.check(node, CheckKind::kGetterIs, wanted);
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(wanted) && !r.ended(); ++i) {
     PyObject* what = PyTuple_GET_ITEM(wanted, i);
     r.hold(what);

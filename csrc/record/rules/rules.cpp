@@ -84,6 +84,8 @@ void Rules::add_namespace(const char* module, const char* path, Rule rule) {
     PyObject* name = PyList_GET_ITEM(names.get(), i);
     // A module's or instance's own dunders are object's, which have rows elsewhere.
     if (!PyType_Check(object.get()) && std::strncmp(PyUnicode_AsUTF8(name), "__", 2) == 0) continue;
+    // One definition serves the __new__ of all types.
+    if (std::strcmp(PyUnicode_AsUTF8(name), "__new__") == 0) continue;
     Ref f = Ref();
     if (PyType_Check(object.get())) {
       PyObject* own = reinterpret_cast<PyTypeObject*>(object.get())->tp_dict;
