@@ -7,6 +7,7 @@
 #include <string>
 
 #include "py/layout.h"
+#include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
 #include "record/recorder.h"
 #include "record/rules/rules.h"
@@ -45,6 +46,16 @@ Ref key_of(const Operands& o) {
   return key;
 }
 
+// Numbers, text and tuples of them: equal by value.
+bool is_value_key(PyObject* o) {
+  if (is_primitive(o)) return true;
+  if (!PyTuple_CheckExact(o)) return false;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); ++i) {
+    if (!is_value_key(PyTuple_GET_ITEM(o, i))) return false;
+  }
+  return true;
+}
+
 std::string name_of(PyObject* wrapper) {
   Ref name = Ref::steal(PyObject_GetAttrString(wrapper, "__qualname__"));
   if (!name || !PyUnicode_Check(name.get())) {
@@ -65,14 +76,15 @@ void Recorder::call_cached(PyObject* f, PyObject* const* args, Py_ssize_t n, PyO
   }
   const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
   for (Py_ssize_t i = 0; i < total && !ended_; ++i) {
-    if (!read_deep(args[i])) {
-      // An instance is found in the cache by its address, or by code of its own.
-      if (node_of(args[i]) == kNoNode) return end(Break::k_cached_call, name_of(f));
+    if (is_value_key(args[i])) {
+      read_deep(args[i]);
       read_hash(args[i]);
-      pin(args[i]);
-    } else {
-      read_hash(args[i]);
+      continue;
     }
+    // Found in the cache by its address, or by code of its own: the very object.
+    if (is_tensor(args[i]) || node_of(args[i]) == kNoNode) return end(Break::k_cached_call, name_of(f));
+    read_hash(args[i]);
+    pin(args[i]);
   }
   observe(tree_.child(kNoNode, Step::kConst, wrapped.get()), wrapped.get());
   PyObject* module = PyFunction_GET_GLOBALS(wrapped.get());

@@ -167,6 +167,15 @@ void Recorder::read_hash(PyObject* o) {
   read_address(o);
 }
 
+void Recorder::read_inside(PyObject* o) {
+  if (is_primitive(o) || is_tensor(o) || PyType_Check(o)) return;
+  read_deep(o);
+  if (ended_ || !PyType_HasFeature(Py_TYPE(o), Py_TPFLAGS_HEAPTYPE)) return;
+  for (const char* name : {"__bool__", "__len__", "__add__", "__radd__", "__iter__"})
+    type_lookup(Py_TYPE(o), name);
+  read_order(o);
+}
+
 void Recorder::watch_lazily(PyObject* container) {
   if (lazy_.insert(container).second) hold(container);
 }

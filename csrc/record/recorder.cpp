@@ -261,7 +261,14 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
   return nullptr;
 }
 
-void Recorder::leave_frame(EvalFrame& frame, PyObject* result) { frame_ = frame.caller; }
+void Recorder::leave_frame(EvalFrame& frame, PyObject* result) {
+  if (reads_results_ != 0 && result != nullptr && !ended_ &&
+      (reads_results_ == 2 || (py::frame_code(frame.frame)->co_flags & CO_GENERATOR) != 0)) {
+    guarded([&] { read_inside(result); });
+    if (PyErr_Occurred() != nullptr) PyErr_Clear();  // none was set: the frame has a result
+  }
+  frame_ = frame.caller;
+}
 
 Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   frame_ = &frame;

@@ -162,6 +162,8 @@ class Recorder final : public Observer {
   void read_identity(PyObject* a, PyObject* b);
   void read_binary(int op, PyObject* a, PyObject* b);
 
+  void read_inside(PyObject* object);  // all that C code may learn of an element it was handed
+
   // read_identity.cpp: what C code compares or hashes by address
   void pin(PyObject* object);  // the very object, at each call
   void read_hash(PyObject* object);
@@ -247,6 +249,8 @@ class Recorder final : public Observer {
   std::unordered_set<PyObject*> lazy_;     // see watch_lazily; kept alive by held_
   std::unordered_set<PyObject*> settled_;  // dicts whose keys at entry are guarded after writes
   std::vector<PyTypeObject*> written_types_;
+  // C code looks inside what Python frames hand it: generators' yields (1) or any frame's result (2).
+  int reads_results_ = 0;
   struct CachedCall {
     size_t frames;
     size_t writes;

@@ -33,6 +33,35 @@ bool runs_python(PyObject* f) {
 
 }  // namespace
 
+// Reads the containers an iterator of C code takes its elements from.
+void Rules::read_behind(Recorder& r, PyObject* iterator, int depth) const {
+  if (depth > 8 || Py_TYPE(iterator)->tp_traverse == nullptr) return;
+  std::vector<PyObject*> referents;
+  Py_TYPE(iterator)->tp_traverse(
+      iterator,
+      [](PyObject* referent, void* arg) {
+        static_cast<std::vector<PyObject*>*>(arg)->push_back(referent);
+        return 0;
+      },
+      &referents);
+  for (PyObject* o : referents) {
+    if (r.ended() || PyType_Check(o)) continue;
+    if (PyGen_Check(o)) continue;
+    if (PyList_Check(o) || PyTuple_Check(o) || PyDict_Check(o) || PyAnySet_Check(o) || is_deque(o)) {
+      r.read_deep(o);
+      if (PyTuple_Check(o) || PyList_Check(o)) {
+        for (Py_ssize_t i = 0; i < Py_SIZE(o); ++i) {
+          PyObject* element = PyList_Check(o) ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i);
+          if (PyIter_Check(element) && !PyGen_Check(element)) read_behind(r, element, depth + 1);
+          r.read_inside(element);
+        }
+      }
+    } else if (PyIter_Check(o)) {
+      read_behind(r, o, depth + 1);
+    }
+  }
+}
+
 // The elements of a container, borrowed; nothing for what is no container. The caller has read it.
 void Rules::read_elements_of(Recorder& r, PyObject* o, std::vector<PyObject*>& elements) const {
   r.read_iterable(o);
@@ -75,6 +104,17 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
       iterables.push_back(a);
     } else if (PyType_Check(a)) {
       callables.push_back(a);
+    }
+  }
+  // What looks inside its elements must not get any that nobody reads.
+  if (one_of(name, {"any",      "all",     "sum",         "min",         "max",
+                    "sorted",   "filter",  "filterfalse", "takewhile",   "dropwhile",
+                    "compress", "groupby", "dict",        "OrderedDict", "chain.from_iterable",
+                    "starmap",  "reduce",  "accumulate",  "map",         "str.join"})) {
+    for (PyObject* o : iterables) {
+      if (!PyIter_Check(o)) continue;
+      if (!PyGen_Check(o)) read_behind(r, o, 0);
+      r.reads_results_ = std::max(r.reads_results_, PyGen_Check(o) ? 1 : 2);
     }
   }
   // Elements are compared with one another, as keys, or in nested sequences.
@@ -145,9 +185,13 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
     // Results of earlier calls go in as well, or the elements are not known: only what asks for nothing but
     // numbers, text and tensors.
     const bool fed_back = one_of(name, {"reduce", "accumulate"});
+    auto iterates_itself = [&](PyObject* o) {
+      PyObject* iter = is_heap(Py_TYPE(o)) ? r.type_lookup(Py_TYPE(o), "__iter__") : nullptr;
+      return iter != nullptr && PyFunction_Check(iter);
+    };
     bool known = !fed_back;
     for (PyObject* o : iterables)
-      known = known && !PyIter_Check(o) &&
+      known = known && !PyIter_Check(o) && !iterates_itself(o) &&
               (!is_heap(Py_TYPE(o)) || PyTuple_Check(o) || PyDict_Check(o) || PyList_Check(o));
     if (!known) {
       const bool plain = callee.rule == Rule::kTorch || callee.rule == Rule::kPure;
@@ -172,7 +216,7 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
       }
       columns.emplace_back();
       read_elements_of(r, o, columns.back());
-      if (PyDictItems_Check(o) || (columns.back().empty() && PyObject_Size(o) != 0)) {
+      if (PyDictItems_Check(o) || (columns.back().empty() && !is_heap(Py_TYPE(o)) && PyObject_Size(o) != 0)) {
         PyErr_Clear();
         if (!getter) return unknown();
         // Items are pairs made on the fly, of what has been read.

@@ -147,6 +147,7 @@ class Rules {
   void iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* argv, Py_ssize_t n,
                PyObject* kwnames) const;
   void call_getter(Recorder& r, PyObject* getter, PyObject* const* args, Py_ssize_t n) const;
+  void read_behind(Recorder& r, PyObject* iterator, int depth) const;
   void read_elements_of(Recorder& r, PyObject* iterable, std::vector<PyObject*>& elements) const;
   // rules/text.cpp
   void format(Recorder& r, RuleRow row, PyObject* const* argv, Py_ssize_t count) const;

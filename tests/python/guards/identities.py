@@ -93,6 +93,8 @@ STATE = [
     Case("lru_cache entry", "n = 2\n@functools.lru_cache(None)\ndef c(k): return k * n\ndef fn(x): return x * c(3)", change="n = 5; c.cache_clear()", undo="n = 2; c.cache_clear()", hit="h"),
     Case("lru_cache evicted", "n = 2\n@functools.lru_cache(1)\ndef c(k): return k * n\nc(3)\ndef fn(x): return x * c(3)", change="n = 5; c(4)", undo="n = 2; c(4)", hit="h"),
     Case("lru_cache of an object", "class A:\n  def __init__(self, v): self.v = v\na, b = A(2), A(3)\n@functools.lru_cache\ndef c(o): return o.v\ndef fn(x, o): return x * c(o)", "x, a", "x, b", hit="H"),
+    Case("lru_cache of a tensor", "n = 0\n@functools.lru_cache\ndef c(t):\n  global n\n  n += 1\n  return n\nc(x); c(y)\ndef fn(t): return t * c(t)", "x", "y", hit="."),
+    Case("lru_cache effect", "l = []\n@functools.lru_cache\ndef c(k):\n  l.append(k)\n  return k\ndef fn(x, k): return x * c(k), len(l)", "x, 2", "x, 3", hit="."),
     Case("lru_cache method", "class A:\n  k = 2\n  @functools.lru_cache(None)\n  def c(self, n): return n * self.k\na = A()\na.c(3)\ndef fn(x): return x * a.c(3)",
          change="A.c.cache_clear(); a.k = 5", undo="A.c.cache_clear(); a.k = 2", hit="h"),
 ]
