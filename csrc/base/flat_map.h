@@ -111,6 +111,7 @@ class FlatSet {
   // True when it was not there.
   bool insert(Pointer p) { return map_.try_emplace(p).second; }
   bool contains(Pointer p) const { return map_.contains(p); }
+  bool empty() const { return map_.empty(); }
   auto begin() const { return map_.begin(); }
   auto end() const { return map_.end(); }
 

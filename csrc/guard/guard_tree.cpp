@@ -164,6 +164,10 @@ PyObject* GuardTree::fetch(const Node& n, PyObject* const* args, size_t nargs) {
       return Py_IS_TYPE(p, &PyDictProxy_Type)
                  ? py::proxied_mapping(p)
                  : (PyDictViewSet_Check(p) || PyDictValues_Check(p) ? py::view_dict(p) : nullptr);
+    case Step::kTypeDict:
+      return PyType_Check(p) ? reinterpret_cast<PyTypeObject*>(p)->tp_dict : nullptr;
+    case Step::kWeakTarget:
+      return PyWeakref_CheckRefExact(p) ? PyWeakref_GET_OBJECT(p) : nullptr;
     case Step::kPropertyGet:
       return PyObject_TypeCheck(p, &PyProperty_Type) ? py::property_getter(p) : nullptr;
     case Step::kDescrFunc:
@@ -321,6 +325,32 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
       }
       return true;
     }
+    case CheckKind::kSliceIs: {
+      if (!PySlice_Check(v)) return false;
+      auto* s = reinterpret_cast<PySliceObject*>(v);
+      return primitives_equal(s->start, item(0)) && primitives_equal(s->stop, item(1)) &&
+             primitives_equal(s->step, item(2));
+    }
+    case CheckKind::kDequeBound: {
+      Ref bound = Ref::steal(PyObject_GetAttrString(v, "maxlen"));  // of a deque: C code
+      if (!bound) PyErr_Clear();
+      return bound && primitives_equal(bound.get(), operand);
+    }
+    case CheckKind::kGetterIs: {
+      Ref reduced = Ref::steal(PyObject_CallMethod(v, "__reduce__", nullptr));  // C code
+      if (!reduced) PyErr_Clear();
+      PyObject* wanted = reduced && PyTuple_Check(reduced.get()) && PyTuple_GET_SIZE(reduced.get()) == 2
+                             ? PyTuple_GET_ITEM(reduced.get(), 1)
+                             : nullptr;
+      if (wanted == nullptr || PyTuple_GET_SIZE(wanted) != PyTuple_GET_SIZE(operand)) return false;
+      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(wanted); ++i) {
+        if (!primitives_equal(PyTuple_GET_ITEM(wanted, i), item(static_cast<int>(i)))) return false;
+      }
+      return true;
+    }
+    case CheckKind::kMethodDef:
+      return PyCFunction_Check(v) &&
+             reinterpret_cast<PyCFunctionObject*>(v)->m_ml == PyLong_AsVoidPtr(operand);
     case CheckKind::kNoGrad: {
       Ref grad = Ref::steal(PyObject_GetAttrString(v, "grad"));
       if (!grad) PyErr_Clear();

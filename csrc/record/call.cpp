@@ -24,23 +24,6 @@ std::string c_name(PyObject* f) {
   return text + (name && PyUnicode_Check(name.get()) ? PyUnicode_AsUTF8(name.get()) : Py_TYPE(f)->tp_name);
 }
 
-// The dict in which functools.lru_cache keeps results: the last dict it owns besides its attributes.
-PyObject* cache_of(PyObject* wrapper) {
-  struct Found {
-    PyObject* attributes;
-    PyObject* cache;
-  } found{py::instance_dict(wrapper), nullptr};
-  Py_TYPE(wrapper)->tp_traverse(
-      wrapper,
-      [](PyObject* referent, void* arg) {
-        auto* f = static_cast<Found*>(arg);
-        if (PyDict_CheckExact(referent) && referent != f->attributes) f->cache = referent;
-        return 0;
-      },
-      &found);
-  return found.cache;
-}
-
 }  // namespace
 
 Pending Recorder::call(EvalFrame& frame, const Operands& o) {
@@ -106,10 +89,16 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     const bool receiver = self != nullptr && !PyModule_Check(self) && !(c->m_ml->ml_flags & METH_STATIC) &&
                           !Py_IS_TYPE(self, &PyCapsule_Type);
     const bool immutable = self != nullptr && (is_primitive(self) || PyFrozenSet_CheckExact(self));
-    if (receiver && node != kNoNode && !PyType_Check(self) && !immutable) {
+    if (receiver && node != kNoNode && !PyType_Check(self) && !immutable && node_of(self) == kNoNode) {
       return end(Break::k_unsupported_argument, "a bound C method that existed before the call");
     }
     if (receiver && (!PyType_Check(self) || row.rule == Rule::kObjectNew || row.rule == Rule::kReduce)) {
+      if (row.rule == Rule::kObjectNew) {
+        auto* owner = reinterpret_cast<PyTypeObject*>(self);
+        if (rules().type(owner).rule == Rule::kNone &&
+            !PyType_IsSubtype(owner, reinterpret_cast<PyTypeObject*>(PyExc_BaseException)))
+          return end(Break::k_unknown_c_function, std::string(owner->tp_name) + ".__new__");
+      }
       if (row.rule == Rule::kObjectNew) return rules().call(*this, frame, row, args, n, kwnames, pending);
       const auto argv = with_receiver(self);
       return rules().call(*this, frame, row, argv.data(), n + 1, kwnames, pending);
@@ -169,18 +158,21 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     return resolve_call(frame, p->function, argv.data(), positional, names.empty() ? nullptr : merged.get(),
                         pending, depth + 1);
   }
-  if (rules().is_lru_cache(f)) {
-    // A hit hands out what an earlier call made; a miss runs the wrapped function, whose frame is recorded.
-    Ref wrapped = Ref::steal(PyObject_GetAttrString(f, "__wrapped__"));
-    if (!wrapped) {
-      PyErr_Clear();
-      return end(Break::k_cached_call, c_name(f));
+  if (rules().is_weakref(f)) {
+    const NodeId node = node_of(f);
+    if (node == kNoNode || total != 0) return;  // made in the call, of what it was made from
+    PyObject* target = PyWeakref_GET_OBJECT(f);
+    const NodeId child = tree_.child(node, Step::kWeakTarget);
+    if (target == Py_None) {
+      tree_.check(child, CheckKind::kValue, Py_None);
+    } else {
+      observe(child, target);
     }
-    const NodeId node = tree_.child(kNoNode, Step::kConst, wrapped.get());
-    observe(node, wrapped.get());
-    pending.word = kPendingCached;
-    pending.data = reinterpret_cast<void*>(frames_entered_);
     return;
+  }
+  if (rules().is_getter(f)) return rules().call_getter(*this, f, args, total);
+  if (rules().is_lru_cache(f)) {
+    return call_cached(f, args, n, kwnames, pending);
   }
   if (py::is_compiled_function(f)) {
     // Inlined: its call runs the function it was made from.
@@ -287,17 +279,8 @@ void Recorder::call_torch(const char* name, PyObject* const* args, Py_ssize_t n,
 }
 
 void Recorder::after_call(const Operands& o, Pending pending, PyObject* result) {
-  if (pending.word == kPendingCached && result != nullptr) {
-    // Afterwards the cache holds the result. While nothing is added to it or cleared, the next call gets
-    // this very object from it.
-    const bool missed = frames_entered_ != reinterpret_cast<size_t>(pending.data);
-    PyObject* cache = cache_of(o.a);
-    if (cache == nullptr || (missed && !is_primitive(result))) return end(Break::k_cached_call, c_name(o.a));
-    Ref tag = Ref::steal(PyLong_FromUnsignedLongLong(py::dict_tag(cache)));
-    tree_.check(tree_.child(kNoNode, Step::kConst, cache), CheckKind::kCacheTag, tag.get());
-    if (!is_primitive(result)) observe(tree_.child(kNoNode, Step::kConst, result), result);
-    return;
-  }
+  if (pending.word == kPendingCached || pending.word == kPendingTyping)
+    return after_cached(o, pending, result);
   rules().after_call(*this, o, pending, result);
 }
 

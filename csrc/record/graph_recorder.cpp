@@ -376,8 +376,16 @@ bool GraphRecorder::note(const c10::IValue& value, bool written, Call& call, Log
 }
 
 bool GraphRecorder::is_number_store(const OpInfo& info, const std::vector<c10::IValue>& stack) {
-  if (!number_store_ || !info.lifts) return false;
+  if (literal_index_ && (info.full_name == "aten::empty.memory_format" ||
+                         info.full_name == "aten::to.dtype_layout" || info.full_name == "aten::to.device" ||
+                         info.full_name == "aten::to.dtype" || info.full_name == "aten::_to_copy")) {
+    return true;  // the steps of building one; a result that is used otherwise is unknown, which is a break
+  }
+  if (!info.lifts || (!number_store_ && !literal_index_)) return false;
   const at::Tensor& tensor = stack.back().toTensor();
+  if (literal_index_ && tensor.defined() && tensor.device().is_cpu() && !is_known(tensor))
+    return register_constant(tensor) >= 0;
+  if (!number_store_) return false;
   return tensor.defined() && tensor.dim() == 0 && tensor.device().is_cpu() && register_constant(tensor) >= 0;
 }
 

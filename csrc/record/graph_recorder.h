@@ -62,6 +62,10 @@ class GraphRecorder final : public TracerSink {
   // whose value is a Python number, since nothing tells that tensor from data of unknown origin.
   void set_number_store(bool on) { number_store_ = on; }
 
+  // While on, a tensor is indexed with lists of Python numbers: the tensors they become are literals. What
+  // builds them leaves no trace until it is done.
+  void set_literal_index(bool on) { literal_index_ = on; }
+
   // The newest value that names the tensor; -1 when it is unknown.
   ir::ValueId value_of(const at::Tensor& tensor) const;
   bool is_known(const at::Tensor& tensor) const { return value_of(tensor) >= 0; }
@@ -138,6 +142,7 @@ class GraphRecorder final : public TracerSink {
   ProgramPosition break_position_;
   bool finished_ = false;
   bool number_store_ = false;
+  bool literal_index_ = false;
 };
 
 }  // namespace flashpoint

@@ -32,6 +32,10 @@ PyObject* Recorder::type_lookup(PyTypeObject* type, const char* literal) {
 PyObject* Recorder::type_lookup(PyTypeObject* type, PyObject* name) {
   PyObject* found = _PyType_Lookup(type, name);
   if (immutable_type(type)) return found;
+  if (PyTypeObject* written = written_provider(type, name)) {
+    if (written != type) end(Break::k_read_after_mutation, "a class attribute of a base");
+    return found;
+  }
   if (!once(type_object(type), name, 0)) return found;
   hold(name);
   const NodeId root = tree_.child(kNoNode, Step::kTypeRoot, type_object(type));
@@ -71,6 +75,7 @@ bool Recorder::read_instance_dict(PyObject* object, PyObject* name) {
     // Tensors have a dict or none without anybody having set an attribute.
     const bool lacks =
         dict == nullptr || (is_tensor(object) && PyDict_GetItemWithError(dict, name) == nullptr);
+    if (is_tensor(object) && dict != nullptr && overlaid(dict, name)) return !lacks;
     if (lacks && !overlaid(dict, name)) {
       hold(name);
       tree_.check(node_of(object), CheckKind::kInstanceLacks, name);
@@ -99,6 +104,8 @@ void Recorder::read_descriptor(PyObject* d) {
   } else if (type == &PyStaticMethod_Type || type == &PyClassMethod_Type) {
     PyObject* callable = py::held_callable(d);
     if (node != kNoNode) observe(tree_.child(node, Step::kDescrFunc), callable);
+  } else if (rules().is_lru_cache(d)) {
+    return;  // bound as a function is
   } else if (type->tp_descr_get != nullptr) {
     if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
       PyObject* get = type_lookup(type, "__get__");
@@ -115,9 +122,9 @@ void Recorder::read_descriptor(PyObject* d) {
 }
 
 void Recorder::read_attr(PyObject* o, PyObject* name) {
-  if (is_primitive(o) || settled(o, name)) return;
+  if (is_primitive(o) || already_read(o, name)) return;
   read_attr_once(o, name);
-  settle(o, name);
+  note_read(o, name);
 }
 
 void Recorder::read_attr_once(PyObject* o, PyObject* name) {
@@ -224,6 +231,8 @@ void Recorder::read_c_attr(PyObject* o, PyTypeObject* type, PyObject* name, PyOb
     return;
   }
   if (std::string_view(text) == "__class__") return;
+  if (PyExceptionInstance_Check(o) && node_of(o) != kNoNode)
+    return end(Break::k_unsupported_attribute, "state of an exception that existed before");
   if (!rules().attribute_is_constant(PyDescr_TYPE(d), name) && !rules().attribute_is_constant(type, name)) {
     if (PyFunction_Check(o)) {
       if (rules().read_function_attribute(*this, o, name)) return;
@@ -259,7 +268,12 @@ void Recorder::read_type_attr(PyObject* o, PyObject* name) {
   if (on_meta != nullptr && Py_TYPE(on_meta)->tp_descr_get != nullptr &&
       Py_TYPE(on_meta)->tp_descr_set != nullptr) {
     if (Py_IS_TYPE(on_meta, &PyGetSetDescr_Type) || Py_IS_TYPE(on_meta, &PyMemberDescr_Type)) {
-      if (!rules().attribute_is_constant(&PyType_Type, name)) {
+      if (PyUnicode_CompareWithASCIIString(name, "__dict__") == 0 && !immutable_type(type)) {
+        // Each access makes a new proxy; what matters is the dict behind it.
+        watch(type->tp_dict, tree_.child(tree_.child(kNoNode, Step::kTypeRoot, o), Step::kTypeDict));
+        if (written_provider(type, name) != nullptr || !written_types_.empty())
+          end(Break::k_read_after_mutation, "a class");
+      } else if (!rules().attribute_is_constant(&PyType_Type, name)) {
         end(Break::k_unsupported_attribute, std::string("type.") + PyUnicode_AsUTF8(name));
       }
     } else {
@@ -284,6 +298,15 @@ void Recorder::read_super_attr(PyObject* super, PyObject* name) {
     return;
   }
   PyObject* found = py::super_lookup(type, s->type, name);
+  if (!written_types_.empty()) {
+    bool after = false;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(type->tp_mro); ++i) {
+      PyObject* base = PyTuple_GET_ITEM(type->tp_mro, i);
+      if (after && overlaid(base, name))
+        return end(Break::k_read_after_mutation, "super() of a class that was written to");
+      after = after || base == reinterpret_cast<PyObject*>(s->type);
+    }
+  }
   if (found == nullptr) {
     if (_PyType_Lookup(&PySuper_Type, name) == nullptr) {
       Ref pair = Ref::steal(PyTuple_Pack(2, s->type, name));

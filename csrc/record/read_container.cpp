@@ -41,16 +41,14 @@ bool Recorder::hashable_key(PyObject* key) const {
 
 void Recorder::read_dict_key(PyObject* dict, PyObject* key) {
   const NodeId node = node_of(dict);
-  if (node == kNoNode && !is_primitive(key)) {
-    read_object_keys(dict);
-    return read_hash(key);
-  }
-  if (node == kNoNode || overlaid_whole(dict) || overlaid(dict, key) || !once(dict, key, 1)) return;
+  if (node == kNoNode) return read_fresh_key(dict, key);
+  if (overlaid_whole(dict) || overlaid(dict, key) || !once(dict, key, 1)) return;
   hold(key);
   if (!hashable_key(key)) {
     end(Break::k_unsupported_container, std::string("dict key of type ") + Py_TYPE(key)->tp_name);
     return;
   }
+  read_hash(key);
   PyObject* value = PyDict_GetItemWithError(dict, key);
   PyErr_Clear();
   if (value == nullptr) {
@@ -64,12 +62,14 @@ void Recorder::read_dict_key(PyObject* dict, PyObject* key) {
 
 void Recorder::read_dict_present(PyObject* dict, PyObject* key) {
   const NodeId node = node_of(dict);
-  if (node == kNoNode || overlaid_whole(dict) || overlaid(dict, key) || !once(dict, key, 2)) return;
+  if (node == kNoNode) return read_fresh_key(dict, key);
+  if (overlaid_whole(dict) || overlaid(dict, key) || !once(dict, key, 2)) return;
   hold(key);
   if (!hashable_key(key)) {
     end(Break::k_unsupported_container, std::string("dict key of type ") + Py_TYPE(key)->tp_name);
     return;
   }
+  read_hash(key);
   const int present = PyDict_Contains(dict, key);
   if (present < 0) PyErr_Clear();
   tree_.check(node, present == 1 ? CheckKind::kKeyPresent : CheckKind::kKeyAbsent, key);
@@ -77,8 +77,12 @@ void Recorder::read_dict_present(PyObject* dict, PyObject* key) {
 
 void Recorder::read_length(PyObject* c) {
   const NodeId node = node_of(c);
-  if (node == kNoNode || overlaid_whole(c)) return;
-  if (touched(c)) return end(Break::k_read_after_mutation, Py_TYPE(c)->tp_name);
+  if (node == kNoNode) return read_object_keys(c);
+  if (overlaid_whole(c)) return;
+  if (touched(c)) {
+    if (!settle(c)) end(Break::k_read_after_mutation, Py_TYPE(c)->tp_name);
+    return;
+  }
   if (!once(c, Py_None, 7)) return;
   const Py_ssize_t n = PyObject_Size(c);
   if (n < 0) return PyErr_Clear();
@@ -88,8 +92,12 @@ void Recorder::read_length(PyObject* c) {
 
 void Recorder::read_keys(PyObject* dict) {
   const NodeId node = node_of(dict);
-  if (node == kNoNode || overlaid_whole(dict)) return;
-  if (touched(dict)) return end(Break::k_read_after_mutation, "dict");
+  if (node == kNoNode) return read_object_keys(dict);
+  if (overlaid_whole(dict)) return;
+  if (touched(dict)) {
+    if (!settle(dict)) end(Break::k_read_after_mutation, "dict");
+    return;
+  }
   if (!once(dict, Py_True, 7)) return;
   Ref list = Ref::steal(PyODict_Check(dict) ? PySequence_List(Ref::steal(PyODict_Type.tp_iter(dict)).get())
                                             : PyDict_Keys(dict));
@@ -100,6 +108,7 @@ void Recorder::read_keys(PyObject* dict) {
     if (!hashable_key(key) || PyTuple_Check(key)) {
       return end(Break::k_unsupported_container, std::string("dict key of type ") + Py_TYPE(key)->tp_name);
     }
+    read_hash(key);
   }
   tree_.check(node, PyODict_Check(dict) ? CheckKind::kOrderedKeys : CheckKind::kKeys, keys.get());
   hold(keys.get());
@@ -107,15 +116,20 @@ void Recorder::read_keys(PyObject* dict) {
 
 void Recorder::read_elements(PyObject* c) {
   const NodeId node = node_of(c);
-  if (node == kNoNode || overlaid_whole(c) || ended_) return;
+  if (node == kNoNode) return read_object_keys(c);
+  if (overlaid_whole(c) || ended_) return;
   if (PyDict_Check(c)) {
     read_keys(c);
+    if (ended_) return;
     PyObject *key, *value;
     Py_ssize_t pos = 0;
     while (!ended_ && PyDict_Next(c, &pos, &key, &value)) read_dict_key(c, key);
     return;
   }
-  if (touched(c)) return end(Break::k_read_after_mutation, Py_TYPE(c)->tp_name);
+  if (touched(c)) {
+    if (!settle(c)) end(Break::k_read_after_mutation, Py_TYPE(c)->tp_name);
+    return;
+  }
   if (!once(c, Py_False, 7)) return;
   if (PyAnySet_Check(c)) {
     Ref order = Ref::steal(PySequence_Tuple(Ref::steal(PyObject_GetIter(c)).get()));
@@ -125,6 +139,7 @@ void Recorder::read_elements(PyObject* c) {
       if (!hashable_key(item) || PyTuple_Check(item)) {
         return end(Break::k_unsupported_container, std::string("set of ") + Py_TYPE(item)->tp_name);
       }
+      read_hash(item);
     }
     tree_.check(node, CheckKind::kSetOrder, order.get());
     return;
@@ -170,7 +185,7 @@ bool Recorder::read_deep(PyObject* o, int depth) {
   bool plain = true;
   if (PySlice_Check(o)) {
     auto* s = reinterpret_cast<PySliceObject*>(o);
-    if (node_of(o) != kNoNode) return false;
+    if (node_of(o) != kNoNode) return true;  // primitives only, guarded where it was first seen
     return read_deep(s->start, depth + 1) && read_deep(s->stop, depth + 1) && read_deep(s->step, depth + 1);
   }
   if (PyList_Check(o) || PyTuple_Check(o)) {
@@ -217,7 +232,10 @@ void Recorder::read_truth(PyObject* o) {
   if (node_of(o) == kNoNode) return;
   if (PyDict_Check(o) || PyList_Check(o) || PyTuple_Check(o) || PyAnySet_Check(o) || rules().is_deque(o)) {
     if (overlaid_whole(o)) return;
-    if (touched(o)) return end(Break::k_read_after_mutation, type->tp_name);
+    if (touched(o)) {
+      if (!settle(o)) end(Break::k_read_after_mutation, type->tp_name);
+      return;
+    }
     if (!once(o, Py_Ellipsis, 7)) return;
     const Py_ssize_t n = PyObject_Size(o);
     tree_.check(node_of(o), PyDict_Check(o) ? CheckKind::kDictNonEmpty : CheckKind::kNonEmpty, nullptr,
@@ -258,6 +276,7 @@ void Recorder::read_iterable(PyObject* o) {
       if (!hashable_key(item) || !(is_primitive(item) || PyTuple_Check(item))) {
         return end(Break::k_identity_value, "the order of a set of objects");
       }
+      read_hash(item);
     }
     return;
   }
@@ -273,44 +292,12 @@ void Recorder::read_iterable_if_container(PyObject* o) {
   if (!is_primitive(o) && Py_TYPE(o)->tp_iter != nullptr && !is_tensor(o)) read_iterable(o);
 }
 
-// What is told apart by address must stay apart: two arguments may be one object at the next call.
-void Recorder::read_address(PyObject* o) {
-  if (node_of(o) == kNoNode || !once(o, o, 6)) return;
-  for (PyObject* other : identified_) read_identity(o, other);
-  identified_.push_back(o);
-  if (identified_.size() > 128) end(Break::k_too_large, "objects told apart by address");
-}
-
-// Keys of a container made in the call that are told apart by address or by code of their own.
-void Recorder::read_object_keys(PyObject* c) {
-  PyObject *key, *value;
-  Py_hash_t hash;
-  Py_ssize_t pos = 0;
-  if (PyDict_Check(c)) {
-    while (!ended_ && PyDict_Next(c, &pos, &key, &value)) read_hash(key);
-  } else if (PyAnySet_Check(c)) {
-    while (!ended_ && _PySet_NextEntry(c, &pos, &key, &hash)) read_hash(key);
-  }
-}
-
-// The hash of an object that becomes a key: Python code, or its address (then only equality can be seen).
-void Recorder::read_hash(PyObject* o) {
-  if (PyTuple_CheckExact(o)) {
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); ++i) read_hash(PyTuple_GET_ITEM(o, i));
-    return;
-  }
-  if (hashable_key(o) || !is_heap(Py_TYPE(o))) return;
-  type_lookup(Py_TYPE(o), "__hash__");
-  type_lookup(Py_TYPE(o), "__eq__");
-  read_address(o);
-}
-
 void Recorder::read_subscript(PyObject* c, PyObject* key) {
   if (is_primitive(c)) return;
   PyTypeObject* type = Py_TYPE(c);
   if (is_tensor(c)) {
     if (!read_deep(key)) end(Break::k_unsupported_container, "tensor index");
-    if (rules().contains_list(key)) end(Break::k_denied_function, "a list as a tensor index");
+    rules().tensor_index(*this, key);
     return;
   }
   if (is_heap(type)) {
@@ -351,19 +338,14 @@ void Recorder::read_contains(PyObject* c, PyObject* item) {
   if (PyDictKeys_Check(c)) c = py::view_dict(c);
   if (Py_IS_TYPE(c, &PyDictProxy_Type) && node_of(c) == kNoNode) c = py::proxied_mapping(c);
   if (PyDict_Check(c)) {
-    if (node_of(c) != kNoNode) return read_dict_present(c, item);
-    if (is_primitive(item)) return;
-    read_object_keys(c);
-    return read_hash(item);
+    return read_dict_present(c, item);
   }
   if (PyAnySet_Check(c)) {
     const NodeId node = node_of(c);
-    if (node == kNoNode && !is_primitive(item)) {
-      read_object_keys(c);
-      return read_hash(item);
-    }
+    if (node == kNoNode) return read_fresh_key(c, item);
     if (!hashable_key(item)) return end(Break::k_unsupported_container, "set membership");
-    if (node == kNoNode || overlaid_whole(c) || !once(c, item, 2)) return;
+    read_hash(item);
+    if (overlaid_whole(c) || !once(c, item, 2)) return;
     if (touched(c)) return end(Break::k_read_after_mutation, type->tp_name);
     hold(item);
     const int in = PySet_Contains(c, item);
@@ -373,6 +355,7 @@ void Recorder::read_contains(PyObject* c, PyObject* item) {
   }
   if (PyList_Check(c) || PyTuple_Check(c) || rules().is_deque(c) || PyDictValues_Check(c) ||
       PyDictItems_Check(c)) {
+    read_element_identity(c, item);
     if (!read_deep(c)) {
       // Elements with identity equality or Python equality: guard the way to it.
       for (Py_ssize_t i = 0; (PyList_Check(c) || PyTuple_Check(c)) && i < Py_SIZE(c) && !ended_; ++i) {
@@ -421,6 +404,7 @@ void Recorder::read_compare(int op, PyObject* a, PyObject* b) {
     }
     return;
   }
+  read_compared(a, b);
   for (PyObject* o : {a, b}) {
     PyTypeObject* type = Py_TYPE(o);
     if (is_primitive(o) || PyType_Check(o)) {
@@ -471,14 +455,7 @@ void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
     return;
   }
   if (PyUnicode_CheckExact(a) && op % kInplace == 6) {
-    if (PyTuple_Check(b)) {
-      read_elements(b);
-      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(b) && !ended_; ++i)
-        read_format(PyTuple_GET_ITEM(b, i), nullptr);
-    } else {
-      read_format(b, nullptr);
-    }
-    return;
+    return read_percent(a, b);
   }
   for (PyObject* o : {a, b}) {
     PyTypeObject* type = Py_TYPE(o);
@@ -499,7 +476,7 @@ void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
         continue;
       }
     }
-    if (PyType_Check(o)) continue;  // unions of types
+    if (PyType_Check(o) || rules().is_singleton_type(type)) continue;  // unions of types
     if (PyDictKeys_Check(o) || PyDictItems_Check(o)) {
       read_elements(py::view_dict(o));
     } else if (PyList_Check(o) || PyTuple_Check(o) || PyDict_Check(o) || PyAnySet_Check(o) ||
@@ -510,53 +487,11 @@ void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
       end(Break::k_unsupported_container, std::string("operator on ") + type->tp_name);
     }
   }
-  if (inplace && !ended_ && node_of(a) != kNoNode &&
-      (PyList_Check(a) || PyDict_Check(a) || PyAnySet_Check(a))) {
-    if (!PyTuple_Check(a)) write_contents(a);
-  } else if (inplace && rules().is_deque(a) && node_of(a) != kNoNode) {
-    end(Break::k_unsupported_mutation, "deque");
+  if (inplace && !ended_ && (PyList_Check(a) || PyDict_Check(a) || PySet_Check(a) || rules().is_deque(a))) {
+    write_contents(a);
   }
   // The right side of list += iterates.
-  if (inplace && PyList_Check(a)) read_iterable(b);
-}
-
-void Recorder::read_format(PyObject* value, PyObject* spec) {
-  if (is_primitive(value) || ended_) return;
-  PyTypeObject* type = Py_TYPE(value);
-  if (is_tensor(value)) return end(Break::k_tensor_data_as_python, "a tensor formatted as text");
-  if (PyType_Check(value) || rules().is_singleton_type(type) || rules().is_value_type(type)) return;
-  if (PyExceptionInstance_Check(value) && node_of(value) == kNoNode) {
-    PyObject* args = reinterpret_cast<PyBaseExceptionObject*>(value)->args;
-    for (Py_ssize_t i = 0; args != nullptr && i < PyTuple_GET_SIZE(args); ++i)
-      read_format(PyTuple_GET_ITEM(args, i), nullptr);
-    return;
-  }
-  if (PyList_CheckExact(value) || PyTuple_CheckExact(value)) {
-    read_elements(value);
-    for (Py_ssize_t i = 0; i < Py_SIZE(value) && !ended_; ++i) {
-      read_format(PyList_Check(value) ? PyList_GET_ITEM(value, i) : PyTuple_GET_ITEM(value, i), nullptr);
-    }
-    return;
-  }
-  if (PyDict_CheckExact(value)) {
-    read_elements(value);
-    PyObject *key, *item;
-    Py_ssize_t pos = 0;
-    while (!ended_ && PyDict_Next(value, &pos, &key, &item)) {
-      read_format(key, nullptr);
-      read_format(item, nullptr);
-    }
-    return;
-  }
-  if (is_heap(type)) {
-    PyObject* format = type_lookup(type, "__format__");
-    PyObject* str = type_lookup(type, "__str__");
-    PyObject* repr = type_lookup(type, "__repr__");
-    for (PyObject* f : {format, str, repr}) {
-      if (f != nullptr && PyFunction_Check(f)) return;
-    }
-  }
-  end(Break::k_format_object, type->tp_name);
+  if (inplace && (PyList_Check(a) || rules().is_deque(a))) read_iterable(b);
 }
 
 }  // namespace flashpoint

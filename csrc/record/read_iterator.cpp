@@ -38,7 +38,7 @@ bool Recorder::advance_iterator(PyObject* o) {
   const NodeId node = node_of(o);
   if (node == kNoNode) return true;
   if (!read_iterator(o)) return false;
-  unsettle();
+  forget_reads();
   if (const size_t* effect = overlay_.find({o, nullptr})) {
     effects_[*effect].items.push_back(Ref());
     return true;

@@ -70,7 +70,7 @@ const char* break_hint(Break b) { return kBreaks[static_cast<int>(b)].hint; }
 
 Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* args, size_t nargs)
     : graph_(graph) {
-  unsettle();
+  forget_reads();
   guarded([&] {
     if (function != nullptr) {
       hold(function);
@@ -148,18 +148,18 @@ bool Recorder::once(PyObject* a, PyObject* b, int what) {
   return once_.try_emplace({a, reinterpret_cast<size_t>(b) | static_cast<size_t>(what)}).second;
 }
 
-bool Recorder::settled(PyObject* object, PyObject* name) const {
+bool Recorder::already_read(PyObject* object, PyObject* name) const {
   const SettledRead& read = settled_slot(object, name);
   return read.object == object && read.name == name && read.stamp == settled_stamp_;
 }
 
-void Recorder::settle(PyObject* object, PyObject* name) {
+void Recorder::note_read(PyObject* object, PyObject* name) {
   if (ended_ || node_of(object) == kNoNode) return;
   hold(name);
   settled_slot(object, name) = {object, name, settled_stamp_};
 }
 
-void Recorder::unsettle() { settled_stamp_ = ++last_stamp; }
+void Recorder::forget_reads() { settled_stamp_ = ++last_stamp; }
 
 void Recorder::watch(PyObject* object, NodeId node) {
   if (table_.try_emplace(object, node).second) hold(object);
@@ -204,6 +204,28 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
   tree_.check(node, CheckKind::kTypeIs, reinterpret_cast<PyObject*>(type));
   if (PyLong_Check(v) || PyFloat_Check(v) || PyUnicode_Check(v) || PyBytes_Check(v) || PyComplex_Check(v)) {
     end(Break::k_unsupported_argument, std::string("a number or text of class ") + type->tp_name);
+  } else if (PySlice_Check(v)) {
+    auto* s = reinterpret_cast<PySliceObject*>(v);
+    if (!is_primitive(s->start) || !is_primitive(s->stop) || !is_primitive(s->step)) {
+      end(Break::k_unsupported_argument, "a slice of objects");
+      return node;
+    }
+    Ref operand = Ref::steal(PyTuple_Pack(3, s->start, s->stop, s->step));
+    tree_.check(node, CheckKind::kSliceIs, operand.get());
+  } else if (rules().is_deque(v)) {
+    if (!rules().is_exact_deque(v)) {
+      end(Break::k_unsupported_argument, type->tp_name);
+      return node;
+    }
+    Ref bound = Ref::steal(PyObject_GetAttrString(v, "maxlen"));
+    tree_.check(node, CheckKind::kDequeBound, bound.get());
+  } else if (rules().is_opaque(type)) {
+    end(Break::k_unsupported_argument, type->tp_name);
+  } else if (PyCFunction_Check(v)) {
+    // A method of an object: which one, and of what.
+    Ref method = Ref::steal(PyLong_FromVoidPtr(reinterpret_cast<PyCFunctionObject*>(v)->m_ml));
+    tree_.check(node, CheckKind::kMethodDef, method.get());
+    observe(tree_.child(node, Step::kMethodSelf), PyCFunction_GET_SELF(v));
   } else if (PyRange_Check(v)) {
     Ref parts[3];
     const char* const names[] = {"start", "stop", "step"};
@@ -292,14 +314,21 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
   return nullptr;
 }
 
-void Recorder::leave_frame(EvalFrame& frame, PyObject* result) { frame_ = frame.caller; }
+void Recorder::leave_frame(EvalFrame& frame, PyObject* result) {
+  if (reads_results_ != 0 && result != nullptr && !ended_ &&
+      (reads_results_ == 2 || (py::frame_code(frame.frame)->co_flags & CO_GENERATOR) != 0)) {
+    guarded([&] { read_inside(result); });
+    if (PyErr_Occurred() != nullptr) PyErr_Clear();  // none was set: the frame has a result
+  }
+  frame_ = frame.caller;
+}
 
 Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   frame_ = &frame;
   if (ended_) return {};
   Pending pending;
   if (fail_at_event == 0 && break_at_event == 0 && break_before == nullptr &&
-      (o.event == Event::kAttr || o.event == Event::kMethod) && settled(o.a, o.name)) {
+      (o.event == Event::kAttr || o.event == Event::kMethod) && already_read(o.a, o.name)) {
     expected_ = {};
     return pending;
   }
@@ -333,7 +362,7 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
       }
       // Found in the builtins, or nowhere: absent from every dict before.
       PyObject* globals = py::frame_globals(frame.frame);
-      if (settled(globals, o.name)) break;
+      if (already_read(globals, o.name)) break;
       PyObject* builtins = py::frame_builtins(frame.frame);
       const_node(globals);
       read_dict_key(globals, o.name);
@@ -341,7 +370,7 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
         const_node(builtins);
         read_dict_key(builtins, o.name);
       }
-      settle(globals, o.name);
+      note_read(globals, o.name);
       break;
     }
     case Event::kName:
@@ -351,7 +380,7 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
     case Event::kStoreGlobal:
       const_node(o.a);
       if (o.b == nullptr) read_dict_present(o.a, o.name);
-      write_dict(o.a, o.name);
+      write_dict(o.a, o.name, o.b == nullptr);
       break;
     case Event::kCell: {
       const NodeId node = node_of(o.a);
@@ -456,7 +485,7 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
       }
       break;
     case Event::kFormat:
-      read_format(o.a, o.b);
+      read_text(o.a, o.detail == 0 ? Text::kFormat : o.detail == 1 ? Text::kStr : Text::kRepr);
       break;
     case Event::kCall:
       return call(frame, o);
@@ -467,9 +496,7 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
       read_attr(o.a, o.name);
       break;
     case Event::kMatch:
-      read_deep(o.a);
-      if (PyType_HasFeature(Py_TYPE(o.a), Py_TPFLAGS_HEAPTYPE))
-        end(Break::k_unsupported_instruction, "match");
+      read_match(o);
       break;
     case Event::kYield:
       break;
@@ -498,12 +525,15 @@ void Recorder::watch_after(const Operands& o, Pending pending, PyObject* result)
       break;
     case Event::kStoreSubscr:
       graph_.set_number_store(false);
+      graph_.set_literal_index(false);
       break;
     case Event::kImport:
       if (result != nullptr) const_node(result);
       break;
-    case Event::kAttr:
     case Event::kSubscr:
+      graph_.set_literal_index(false);
+      [[fallthrough]];
+    case Event::kAttr:
     case Event::kBinary:
     case Event::kUnary:
     case Event::kCompare:

@@ -23,6 +23,7 @@
 #include "guard/guard_tree.h"
 #include "py/iterators.h"
 #include "record/observer.h"
+#include "record/rules/rules.h"
 
 namespace flashpoint {
 
@@ -53,7 +54,10 @@ enum class EffectKind : uint8_t {
   kListAppend,     // owner = list node: items appended, in order
   kSetContents,    // owner = set node: all of it (contents were guarded)
   kCell,           // owner = cell node
+  kDequeContents,  // owner = deque node: all of it (contents were guarded)
   kSlot,           // owner = object node, key = member descriptor
+  kTypeAttr,       // owner = type node, key = name; the final value
+  kTensorAttr,     // owner = tensor node, key = name, object = the tensor's dict; the final value, or deleted
   kContextVar,     // owner = context variable node, key = the value at entry or null
   kGradMode,       // number = the mode at the end
   kIteratorSteps,  // owner = iterator node: as many elements taken as there are items
@@ -63,7 +67,11 @@ struct Effect {
   NodeId owner = kNoNode;
   Ref object;  // the storage itself
   Ref key;
-  std::vector<Ref> items;  // kListAppend
+  std::vector<Ref> items;   // kListAppend
+  bool inserted = false;    // kDictItem: the key was not there at entry
+  bool removed = false;     // kDictItem: deleted at some time
+  bool moved = false;       // kDictItem: inserted anew after a deletion, so at the end of the dict's order
+  bool superseded = false;  // another effect stands for it
 };
 
 class Recorder;
@@ -124,6 +132,11 @@ class Recorder final : public Observer {
  private:
   friend class Rules;
 
+  // Notes that C code is about to take elements out of the container while the program runs on: a change of
+  // it then ends the recording.
+  void watch_lazily(PyObject* container);
+  bool read_lazily(PyObject* container) const { return !lazy_.empty() && lazy_.contains(container); }
+
   // recorder.cpp: events, sources
   template <typename Step>
   void guarded(Step&& step);
@@ -135,9 +148,9 @@ class Recorder final : public Observer {
   bool once(PyObject* a, PyObject* b, int what = 0);  // true the first time this combination is seen
   void hold(PyObject* object) { held_.push_back(Ref::share(object)); }
   // Whether this read of an object in the table was recorded already, and nothing was written since.
-  bool settled(PyObject* object, PyObject* name) const;
-  void settle(PyObject* object, PyObject* name);
-  void unsettle();  // before each write to an object in the table
+  bool already_read(PyObject* object, PyObject* name) const;
+  void note_read(PyObject* object, PyObject* name);
+  void forget_reads();  // before each write to an object in the table
   void check_tensor_result(PyObject* result);
 
   // read_attr.cpp
@@ -167,15 +180,32 @@ class Recorder final : public Observer {
   void read_truth(PyObject* object);
   void read_iterable(PyObject* iterable);
   void read_iterable_if_container(PyObject* object);
-  void read_hash(PyObject* object);
-  void read_address(PyObject* object);
-  void read_object_keys(PyObject* container);
   void read_subscript(PyObject* container, PyObject* key);
   void read_contains(PyObject* container, PyObject* item);
   void read_compare(int op, PyObject* a, PyObject* b);
   void read_identity(PyObject* a, PyObject* b);
   void read_binary(int op, PyObject* a, PyObject* b);
-  void read_format(PyObject* value, PyObject* spec);
+
+  void read_inside(PyObject* object);  // all that C code may learn of an element it was handed
+
+  // read_identity.cpp: what C code compares or hashes by address
+  void pin(PyObject* object);  // the very object, at each call
+  void read_hash(PyObject* object);
+  void read_address(PyObject* object);
+  void read_addresses(PyObject* object, int depth = 0);  // of everything in it, where containers are compared
+  void read_order(PyObject* object);
+  void read_compared(PyObject* a, PyObject* b);                // operands of == and its like
+  void read_element_identity(PyObject* list, PyObject* item);  // a search for the item
+  void read_fresh_key(PyObject* container, PyObject* key);     // a lookup in a dict or set made in the call
+  void read_object_keys(PyObject* container);
+
+  // read_format.cpp
+  enum class Text : uint8_t { kFormat, kStr, kRepr };
+  void read_text(PyObject* value, Text how, int depth = 0);
+  void read_percent(PyObject* format, PyObject* values);
+
+  // read_match.cpp
+  void read_match(const Operands& operands);
 
   // read_iterator.cpp
   bool is_builtin_iterator(PyObject* object) const { return py::is_known_iterator(Py_TYPE(object)); }
@@ -185,8 +215,16 @@ class Recorder final : public Observer {
   // write.cpp
   void write_attr(PyObject* object, PyObject* name, PyObject* value);
   void write_generic_attr(PyObject* object, PyObject* name, PyObject* value);
-  void write_dict(PyObject* dict, PyObject* key);
-  void write_contents(PyObject* container);  // list, dict or set: final contents as a whole
+  void write_type_attr(PyTypeObject* type, PyObject* name, PyObject* value);
+  void write_tensor_attr(PyObject* tensor, PyObject* name, PyObject* value);
+  void write_dict(PyObject* dict, PyObject* key, bool removing = false);
+  void write_contents(PyObject* container);  // list, dict, set or deque: final contents as a whole
+  // Before a container that was written in parts is read as a whole: guards what it held at entry, so that
+  // there is nothing left to learn. False where that is not known any more.
+  bool settle(PyObject* container);
+  // The class of the type's resolution order that this recording gave the attribute, null if none provides
+  // it.
+  PyTypeObject* written_provider(PyTypeObject* type, PyObject* name) const;
   void append_to_list(PyObject* list, PyObject* item);
   void write_cell(PyObject* cell);
   void write_context_var(PyObject* var);
@@ -206,6 +244,10 @@ class Recorder final : public Observer {
   }
   void expect_attribute_code(EvalFrame& caller, PyObject* object, PyObject* name);
   void call_torch(const char* name, PyObject* const* args, Py_ssize_t n, PyObject* kwnames);
+  // call_cached.cpp: functools.lru_cache
+  void call_cached(PyObject* wrapper, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
+                   Pending& pending);
+  void after_cached(const Operands& operands, Pending pending, PyObject* result);
 
   // What was asked of a pair of objects: the kind of question is in the low bits of the second address.
   struct Question {
@@ -242,6 +284,18 @@ class Recorder final : public Observer {
   std::vector<Effect> effects_;
   FlatSet<PyObject*> codes_;           // evaluated; kept alive by held_
   std::vector<PyObject*> identified_;  // told apart by address; kept alive by held_
+  FlatSet<PyObject*> lazy_;            // see watch_lazily; kept alive by held_
+  FlatSet<PyObject*> settled_;         // dicts whose keys at entry are guarded after writes
+  std::vector<PyTypeObject*> written_types_;
+  // C code looks inside what Python frames hand it: generators' yields (1) or any frame's result (2).
+  int reads_results_ = 0;
+  struct CachedCall {
+    size_t frames;
+    size_t writes;
+    int32_t nodes;
+  };
+  std::vector<CachedCall> cached_calls_;
+  size_t writes_ = 0;  // ever logged
   std::vector<NodeId> tensor_nodes_;
   BreakReport report_;
   EvalFrame* frame_ = nullptr;  // innermost frame, for locations
@@ -259,6 +313,7 @@ class Recorder final : public Observer {
   // What after_call has to do; kept in Pending::word.
   static constexpr uint32_t kPendingCached = 1;
   static constexpr uint32_t kPendingLiteral = 2;
+  static constexpr uint32_t kPendingTyping = 3;
 };
 
 }  // namespace flashpoint

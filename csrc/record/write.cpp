@@ -36,31 +36,105 @@ bool Recorder::touched(PyObject* storage) const { return touched_.contains(stora
 
 void Recorder::add_effect(Effect effect, PyObject* key) {
   hold(effect.object.get());
+  forget_reads();
+  ++writes_;
   overlay_.try_emplace({effect.object.get(), key}, effects_.size());
   touched_.insert(effect.object.get());
   effects_.push_back(std::move(effect));
 }
 
-void Recorder::write_dict(PyObject* dict, PyObject* key) {
+bool Recorder::settle(PyObject* c) {
+  const NodeId node = node_of(c);
+  if (node == kNoNode || overlaid_whole(c) || settled_.contains(c)) return true;
+  if (PyList_CheckExact(c)) {
+    // Written in parts means appended to: what was there at entry is the beginning of it.
+    const size_t* known = overlay_.find({c, nullptr});
+    if (known == nullptr || effects_[*known].kind != EffectKind::kListAppend) return false;
+    Effect& append = effects_[*known];
+    const Py_ssize_t n = PyList_GET_SIZE(c) - static_cast<Py_ssize_t>(append.items.size());
+    if (n < 0) return false;
+    for (size_t i = 0; i < append.items.size(); ++i) {
+      if (PyList_GET_ITEM(c, n + static_cast<Py_ssize_t>(i)) != append.items[i].get()) return false;
+    }
+    tree_.check(node, CheckKind::kLen, nullptr, static_cast<int32_t>(n));
+    for (Py_ssize_t i = 0; i < n && !ended_; ++i) {
+      PyObject* item = PyList_GET_ITEM(c, i);
+      if (is_primitive(item)) {
+        tree_.check_place(node, CheckKind::kListItemValue, nullptr, item, static_cast<int32_t>(i));
+      } else {
+        observe(tree_.child(node, Step::kListItem, nullptr, static_cast<int32_t>(i)), item);
+      }
+    }
+    append.superseded = true;
+    add_effect(Effect{EffectKind::kListContents, node, Ref::share(c), Ref(), {}}, c);
+    return true;
+  }
+  if (!PyDict_CheckExact(c)) return false;
+  // Keys that were there at entry keep their places, new ones follow them.
+  FlatSet<PyObject*> inserted;
+  for (const Effect& e : effects_) {
+    if (e.object.get() != c) continue;
+    if (e.kind != EffectKind::kDictItem || e.removed || e.moved) return false;
+    if (e.inserted) inserted.insert(e.key.get());
+  }
+  Ref keys = Ref::steal(PyList_New(0));
+  PyObject *key, *value;
+  Py_ssize_t pos = 0;
+  while (PyDict_Next(c, &pos, &key, &value)) {
+    if (inserted.contains(canonical(key))) continue;
+    if (!hashable_key(key) || PyTuple_Check(key)) return false;
+    read_hash(key);
+    PyList_Append(keys.get(), key);
+  }
+  Ref tuple = Ref::steal(PyList_AsTuple(keys.get()));
+  hold(tuple.get());
+  tree_.check(node, CheckKind::kKeys, tuple.get());
+  settled_.insert(c);
+  return true;
+}
+
+void Recorder::write_dict(PyObject* dict, PyObject* key, bool removing) {
+  if (read_lazily(dict)) return end(Break::k_read_after_mutation, "a dict that is being iterated");
   const NodeId node = node_of(dict);
   if (node == kNoNode) return;
-  unsettle();
+  forget_reads();
   if (overlaid_whole(dict)) return;
   if (!PyUnicode_CheckExact(key)) return write_contents(dict);
   Py_INCREF(key);
   PyUnicode_InternInPlace(&key);
   Ref owned = Ref::steal(key);
   hold(key);
-  if (overlay_.contains({dict, key})) return;
-  add_effect(Effect{EffectKind::kDictItem, node, Ref::share(dict), owned, {}}, key);
+  const bool present = PyDict_GetItemWithError(dict, key) != nullptr;
+  PyErr_Clear();
+  size_t* known = overlay_.find({dict, key});
+  if (known == nullptr) {
+    Effect effect{EffectKind::kDictItem, node, Ref::share(dict), owned, {}};
+    effect.inserted = !present;
+    effect.removed = removing;
+    return add_effect(std::move(effect), key);
+  }
+  Effect& earlier = effects_[*known];
+  if (removing) {
+    earlier.removed = true;
+  } else if (earlier.removed && !present) {
+    // Deleted and set again: it goes to the end of the dict's order.
+    earlier.superseded = true;
+    Effect effect{EffectKind::kDictItem, node, Ref::share(dict), owned, {}};
+    effect.inserted = earlier.inserted;
+    effect.removed = effect.moved = true;
+    *known = effects_.size();
+    add_effect(std::move(effect), key);
+  }
 }
 
 void Recorder::write_contents(PyObject* c) {
+  if (read_lazily(c)) return end(Break::k_read_after_mutation, "a container that is being iterated");
   const NodeId node = node_of(c);
   if (node == kNoNode || ended_) return;
-  unsettle();
+  forget_reads();
   if (overlaid_whole(c)) return;
-  if (touched(c)) return end(Break::k_read_after_mutation, Py_TYPE(c)->tp_name);
+  if (touched(c) && !settle(c)) return end(Break::k_read_after_mutation, Py_TYPE(c)->tp_name);
+  if (overlaid_whole(c)) return;
   EffectKind kind;
   if (PyList_Check(c)) {
     kind = EffectKind::kListContents;
@@ -68,6 +142,8 @@ void Recorder::write_contents(PyObject* c) {
     kind = EffectKind::kDictContents;
   } else if (PySet_Check(c)) {
     kind = EffectKind::kSetContents;
+  } else if (rules().is_exact_deque(c)) {
+    kind = EffectKind::kDequeContents;
   } else {
     return end(Break::k_unsupported_mutation, Py_TYPE(c)->tp_name);
   }
@@ -77,8 +153,10 @@ void Recorder::write_contents(PyObject* c) {
 }
 
 void Recorder::append_to_list(PyObject* list, PyObject* item) {
+  if (read_lazily(list)) return end(Break::k_read_after_mutation, "a list that is being iterated");
   const NodeId node = node_of(list);
   if (node == kNoNode || overlaid_whole(list)) return;
+  ++writes_;
   if (const size_t* effect = overlay_.find({list, nullptr})) {
     effects_[*effect].items.push_back(Ref::share(item));
     return;
@@ -89,6 +167,7 @@ void Recorder::append_to_list(PyObject* list, PyObject* item) {
 }
 
 void Recorder::write_cell(PyObject* cell) {
+  ++writes_;
   if (overlay_.contains({cell, nullptr})) return;
   add_effect(Effect{EffectKind::kCell, node_of(cell), Ref::share(cell), Ref(), {}}, nullptr);
 }
@@ -111,9 +190,8 @@ void Recorder::write_context_var(PyObject* var) {
 
 void Recorder::write_attr(PyObject* o, PyObject* name, PyObject* value) {
   PyTypeObject* type = Py_TYPE(o);
-  if (is_tensor(o))
-    return end(Break::k_unsupported_mutation, std::string("Tensor.") + PyUnicode_AsUTF8(name));
-  if (PyType_Check(o)) return end(Break::k_unsupported_mutation, "a class attribute");
+  if (is_tensor(o)) return write_tensor_attr(o, name, value);
+  if (PyType_Check(o)) return write_type_attr(reinterpret_cast<PyTypeObject*>(o), name, value);
   if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
     PyObject* set = type_lookup(type, value == nullptr ? "__delattr__" : "__setattr__");
     if (set != nullptr && PyFunction_Check(set)) return;
@@ -134,7 +212,7 @@ void Recorder::write_attr(PyObject* o, PyObject* name, PyObject* value) {
 void Recorder::write_generic_attr(PyObject* o, PyObject* name, PyObject* value) {
   PyTypeObject* type = Py_TYPE(o);
   const NodeId node = node_of(o);
-  if (node != kNoNode) unsettle();
+  if (node != kNoNode) forget_reads();
   PyObject* d = type_lookup(type, name);
   if (d != nullptr && Py_TYPE(d)->tp_descr_set != nullptr) {
     if (Py_IS_TYPE(d, &PyProperty_Type)) {
@@ -165,13 +243,79 @@ void Recorder::write_generic_attr(PyObject* o, PyObject* name, PyObject* value) 
   instance_dict_node(o);
   PyObject* dict = py::instance_dict(o);
   if (value == nullptr) read_dict_present(dict, name);
-  write_dict(dict, name);
+  write_dict(dict, name, value == nullptr);
+}
+
+// A class attribute, set through type's own setattr: a plain store that invalidates the class's version tag.
+void Recorder::write_type_attr(PyTypeObject* type, PyObject* name, PyObject* value) {
+  PyObject* object = reinterpret_cast<PyObject*>(type);
+  PyTypeObject* meta = Py_TYPE(object);
+  if (meta != &PyType_Type) {
+    PyObject* set = type_lookup(meta, value == nullptr ? "__delattr__" : "__setattr__");
+    if (set != nullptr && PyFunction_Check(set)) return;
+    if (meta->tp_setattro != PyType_Type.tp_setattro)
+      return end(Break::k_unsupported_mutation, "an attribute of a class with a metaclass");
+    PyObject* d = type_lookup(meta, name);
+    if (d != nullptr && Py_TYPE(d)->tp_descr_set != nullptr)
+      return end(Break::k_unsupported_mutation, "a descriptor of a metaclass");
+  }
+  // Special names change the class's slots; deletions would need to know what the bases provide.
+  const char* text = PyUnicode_AsUTF8(name);
+  const bool special = text == nullptr || (std::string_view(text).starts_with("__") &&
+                                           std::string_view(text) != "__slotnames__");  // copyreg's memo
+  if (value == nullptr || special || !PyUnicode_CheckExact(name) ||
+      !PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || PyType_HasFeature(type, Py_TPFLAGS_IMMUTABLETYPE) ||
+      !PyUnicode_CHECK_INTERNED(name)) {
+    PyErr_Clear();
+    return end(Break::k_unsupported_mutation,
+               std::string(type->tp_name) + "." + (text == nullptr ? "" : text));
+  }
+  if (node_of(object) == kNoNode) watch(object, tree_.child(kNoNode, Step::kTypeRoot, object));
+  if (overlay_.contains({object, name})) return;
+  hold(name);
+  written_types_.push_back(type);
+  add_effect(Effect{EffectKind::kTypeAttr, node_of(object), Ref::share(object), Ref::share(name), {}}, name);
+}
+
+PyTypeObject* Recorder::written_provider(PyTypeObject* type, PyObject* name) const {
+  if (written_types_.empty() || type->tp_mro == nullptr) return nullptr;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(type->tp_mro); ++i) {
+    PyObject* base = PyTuple_GET_ITEM(type->tp_mro, i);
+    if (overlay_.contains({base, canonical(name)})) return reinterpret_cast<PyTypeObject*>(base);
+    PyObject* own = reinterpret_cast<PyTypeObject*>(base)->tp_dict;
+    if (own != nullptr && PyDict_GetItemWithError(own, name) != nullptr) return nullptr;
+  }
+  return nullptr;
+}
+
+// An attribute of a tensor's own dict; a fresh tensor's is only followed, and must not leave the call.
+void Recorder::write_tensor_attr(PyObject* tensor, PyObject* name, PyObject* value) {
+  PyTypeObject* type = Py_TYPE(tensor);
+  auto unsupported = [&] {
+    end(Break::k_unsupported_mutation, std::string("Tensor.") + PyUnicode_AsUTF8(name));
+  };
+  if (!is_plain_tensor(tensor) || !PyUnicode_CheckExact(name)) return unsupported();
+  PyObject* d = type_lookup(type, name);
+  if (d != nullptr) return unsupported();
+  const NodeId node = node_of(tensor);
+  if (node == kNoNode) return;
+  if (value == nullptr) return unsupported();
+  Ref dict = Ref::steal(PyObject_GenericGetDict(tensor, nullptr));  // made on first use, which nobody can see
+  if (!dict) {
+    PyErr_Clear();
+    return unsupported();
+  }
+  PyObject* key = canonical(name);
+  hold(key);
+  if (overlaid(dict.get(), key)) return;
+  add_effect(Effect{EffectKind::kTensorAttr, node, dict, Ref::share(key), {}}, key);
 }
 
 void Recorder::finish_aliases() {
   const size_t count = effects_.size();
   for (size_t e = 0; e < count && !ended_; ++e) {
     const NodeId node = effects_[e].owner;
+    if (effects_[e].kind == EffectKind::kTypeAttr) continue;  // a class is guarded as the very object
     if (node == kNoNode || tree_.node(node).step == Step::kConst) continue;
     // Two objects of one type that share no dict: told apart by the objects, not by their dicts.
     const bool attribute = tree_.node(node).step == Step::kInstanceDict;
@@ -190,6 +334,16 @@ std::vector<bool> Recorder::audit_skips() const {
   std::vector<bool> skip(tree_.size());
   for (const Effect& e : effects_) {
     if (e.owner != kNoNode) skip[e.owner] = true;
+  }
+  // Lookups on a class see what was written to its bases.
+  for (PyTypeObject* written : written_types_) {
+    for (const auto& [object, node] : table_) {
+      if (!PyType_Check(object) || !PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(object), written))
+        continue;
+      skip[node] = true;
+      const NodeId root = tree_.find_child(kNoNode, Step::kTypeRoot, object, 0);
+      if (root != kNoNode) skip[root] = true;
+    }
   }
   return skip;
 }

@@ -44,7 +44,7 @@ struct MadeObject {
     kDictIterator,   // type: the iterator's; items: the dict, how many elements were taken
   };
   Kind kind;
-  Ref type;                        // kInstance, kStruct, kTuple subclasses
+  Ref type;                        // kInstance, kStruct, kTuple subclasses; kDeque: its length limit
   PyTypeObject* base = nullptr;    // kInstance: the builtin type underneath (static)
   std::vector<RecipeValue> items;  // list, tuple, set items; dict keys and values in turn
   std::vector<std::pair<Ref, RecipeValue>> attributes;  // instance dict
@@ -74,6 +74,7 @@ struct PlannedEffect {
   NodeId owner;
   Ref key;
   std::vector<RecipeValue> items;
+  bool moved = false;  // kDictItem: inserted anew, at the end of the dict's order
 };
 
 // Describes live objects at the end of a recording.

@@ -1,4 +1,5 @@
 #include "py/layout.h"
+#include "record/rules/rules.h"
 #include "replay/recipe.h"
 
 extern "C" PyObject* _PyDictView_New(PyObject* dict, PyTypeObject* type);
@@ -177,8 +178,23 @@ PyObject* build_made(BuildContext& c, int32_t index) {
           Ref::steal(state ? PyObject_CallMethod(object.get(), "__setstate__", "O", state.get()) : nullptr);
       return done ? object.release() : nullptr;
     }
-    case MadeObject::Kind::kDeque:
-      break;
+    case MadeObject::Kind::kDeque: {
+      // Elements go in one by one, so that a deque that holds itself is found again.
+      PyObject* type = rules().deque_type();
+      Ref none = Ref::steal(PyTuple_New(0));
+      Ref object =
+          Ref::steal(none ? PyObject_CallFunctionObjArgs(type, none.get(), m.type.get(), nullptr) : nullptr);
+      if (!object) return nullptr;
+      c.made[index] = object;
+      Ref append = Ref::steal(PyUnicode_InternFromString("append"));
+      for (const RecipeValue& item : m.items) {
+        Ref value = Ref::steal(build(c, item));
+        Ref done =
+            Ref::steal(value ? PyObject_CallMethodOneArg(object.get(), append.get(), value.get()) : nullptr);
+        if (!done) return nullptr;
+      }
+      return object.release();
+    }
   }
   PyErr_SetString(PyExc_SystemError, "[flashpoint] unknown recipe");
   return nullptr;
@@ -218,6 +234,17 @@ bool build_slot(BuildContext& c, const RecipeValue& v, Ref* slot) {
   return static_cast<bool>(*slot);
 }
 
+namespace {
+
+// Classes have a setattr of their own, which keeps their version tags; a tensor's is object's for names that
+// no descriptor has.
+int set_attribute(PyObject* owner, PyObject* name, PyObject* value) {
+  return PyType_Check(owner) ? PyType_Type.tp_setattro(owner, name, value)
+                             : PyObject_GenericSetAttr(owner, name, value);
+}
+
+}  // namespace
+
 bool commit(BuildContext& c, const std::vector<PlannedEffect>& effects) {
   for (const PlannedEffect& e : effects) {
     PyObject* owner = e.owner == kNoNode ? nullptr : c.nodes[e.owner];
@@ -228,7 +255,25 @@ bool commit(BuildContext& c, const std::vector<PlannedEffect>& effects) {
           break;
         }
         Ref value = Ref::steal(build(c, e.items[0]));
+        if (e.moved && PyDict_GetItemWithError(owner, e.key.get()) != nullptr &&
+            PyDict_DelItem(owner, e.key.get()) < 0)
+          return false;
         if (!value || PyDict_SetItem(owner, e.key.get(), value.get()) < 0) return false;
+        break;
+      }
+      case EffectKind::kDequeContents: {
+        Ref extend = Ref::steal(PyUnicode_InternFromString("extend"));
+        Ref items = Ref::steal(build_tuple(c, e.items));
+        Ref cleared = Ref::steal(items ? PyObject_CallMethod(owner, "clear", nullptr) : nullptr);
+        Ref done =
+            Ref::steal(cleared ? PyObject_CallMethodOneArg(owner, extend.get(), items.get()) : nullptr);
+        if (!done) return false;
+        break;
+      }
+      case EffectKind::kTypeAttr:
+      case EffectKind::kTensorAttr: {
+        Ref value = Ref::steal(build(c, e.items[0]));
+        if (!value || set_attribute(owner, e.key.get(), value.get()) < 0) return false;
         break;
       }
       case EffectKind::kDictContents: {

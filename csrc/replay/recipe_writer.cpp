@@ -105,6 +105,12 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
     result = sequence(MadeObject::Kind::kTuple);
   } else if (PySet_CheckExact(o)) {
     result = sequence(MadeObject::Kind::kSet);
+  } else if (rules().is_exact_deque(o)) {
+    result = sequence(MadeObject::Kind::kDeque);
+    if (failure_.empty()) {
+      Ref bound = Ref::steal(PyObject_GetAttrString(o, "maxlen"));
+      made_[result.index].type = std::move(bound);
+    }
   } else if (PyFrozenSet_CheckExact(o)) {
     result = sequence(MadeObject::Kind::kFrozenSet);
   } else if (PyDict_CheckExact(o)) {
@@ -258,6 +264,8 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
   for (const Effect& e : recorder_.effects()) {
     PlannedEffect p{e.kind, e.owner, e.key, {}};
     PyObject* storage = e.object.get();
+    if (e.superseded) continue;
+    p.moved = e.moved;
     switch (e.kind) {
       case EffectKind::kDictItem: {
         PyObject* value = PyDict_GetItemWithError(storage, e.key.get());
@@ -277,6 +285,31 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
           p.items.push_back(describe(key));
           p.items.push_back(describe(PyDict_GetItemWithError(storage, key)));
         }
+        break;
+      }
+      case EffectKind::kDequeContents: {
+        Ref items = Ref::steal(PySequence_List(storage));
+        for (Py_ssize_t i = 0; items && i < PyList_GET_SIZE(items.get()); ++i)
+          p.items.push_back(describe(PyList_GET_ITEM(items.get(), i)));
+        break;
+      }
+      case EffectKind::kTypeAttr: {
+        PyObject* value =
+            PyDict_GetItemWithError(reinterpret_cast<PyTypeObject*>(storage)->tp_dict, e.key.get());
+        if (value == nullptr) {
+          fail(storage, "a class attribute that was deleted");
+          break;
+        }
+        p.items.push_back(describe(value));
+        break;
+      }
+      case EffectKind::kTensorAttr: {
+        PyObject* value = PyDict_GetItemWithError(storage, e.key.get());
+        if (value == nullptr) {
+          fail(storage, "an attribute of a tensor that was deleted");
+          break;
+        }
+        p.items.push_back(describe(value));
         break;
       }
       case EffectKind::kListContents:

@@ -82,6 +82,8 @@ class Expressions:
             lambda: f"torch.stack([{m()}, {m()}]).mean(0)", lambda: f"({m()}).masked_fill({m()} > 0, {self.number(d)})",
             lambda: f"F.dropout({m()}, 0.5, {c(['True', 'False'])})", lambda: f"({m()}).detach()",
             lambda: f"({m()}).cumsum({c('01')})", lambda: f"max([{m()}, {m()}], key=len)",
+            lambda: f"({m()})[[0, {c(['-1', '0', '1'])}]]", lambda: f"({m()})[slice(None), slice(0, 3)]", lambda: f"functools.reduce(torch.add, [{m()}, {m()}])",
+            lambda: f"P({m()}, {self.expr('i', d)})._replace(b=2).a",
         ]
         if self.name("F"):
             options += [lambda: f"{self.name('F')}({m()})"] * 4
@@ -128,10 +130,16 @@ class Expressions:
             lambda: f"({self.expr('L', d)} or [4])[{c(['0', '-1'])}]", lambda: f"{self.expr('D', d)}.get('{c(KEYS)}', {i()})",
             lambda: f"min({i()}, {i()})", lambda: f"round({self.expr('f', d)})", lambda: f"({self.expr('L', d)}).count({i()})",
             lambda: f"(sum(k * 2 for k in {self.expr('L', d)}) % 9)", lambda: f"(-{i()})", lambda: f"len({v})",
+            lambda: f"len(max([{self.expr('L', d)}, {self.expr('L', d)}], key=len))", lambda: f"sum(map(len, [{self.expr('L', d)}, {self.expr('D', d)}]))",
+            lambda: f"len({{{self.expr('m', 0)}, {v}, {self.expr('m', 0)}}})", lambda: f"len({{{self.expr('m', 0)}}} - {{{v}}})", lambda: f"{{{self.expr('m', 0)}: 1}}.get({v}, 2)",
+            lambda: f"collections.Counter({self.expr('t', d)})['a']", lambda: f"next(iter({self.expr('L', d)}), 3)", lambda: f"cached({i()})", lambda: "C.__dict__['k']",
+            lambda: f"len(collections.deque({self.expr('L', d)}, maxlen=2))", lambda: f"P({i()}, {i()}).b", lambda: "len(GQ)", lambda: f"getattr({v}, 'tag', {i()})",
         ]
         if self.name("O"):
             options += [lambda: f"{self.name('O')}.n", lambda: f"{self.name('O')}.twice", lambda: f"getattr({self.name('O')}, '{c(['n', 'z'])}', {i()})",
                         lambda: f"{self.name('O')}.add({i()})", lambda: f"len({self.name('O')})"] * 2
+            options += [lambda: f"[{self.name('O')}, {self.name('O')}].index({self.name('O')})", lambda: f"len({{{self.name('O')}, {self.name('O')}}})",
+                        lambda: f"len({{{self.name('O')}: 1}}.keys() & {{{self.name('O')}: 2}}.keys())", lambda: f"{self.name('O')}.held", lambda: "GR().n"]
         return self._pick(options, d)
 
     def float(self, d: int) -> str:
@@ -151,9 +159,11 @@ class Expressions:
             lambda: f"isinstance({i()}, {c(['int', 'bool', 'str', '(int, float)'])})", lambda: f"{v}.requires_grad", lambda: f"{v}.is_contiguous()",
             lambda: f"({v}.dtype == torch.float32)", lambda: c(["True", "False"]), lambda: f"({self.expr('L', d)} == {self.expr('L', d)})",
             lambda: "torch.is_grad_enabled()", lambda: f"({i()} < {i()} <= {i()})", lambda: f"any(k > 1 for k in {self.expr('L', d)})",
+            lambda: f"operator.is_({self.expr('m', 0)}, {v})", lambda: f"({self.expr('m', 0)} is {v})", lambda: f"operator.eq({i()}, {i()})",
         ]
         if self.name("O"):
-            options += [lambda: f"hasattr({self.name('O')}, '{c(['z', 'n', 'extra'])}')", lambda: f"({self.name('O')} is {self.name('O')})"]
+            options += [lambda: f"hasattr({self.name('O')}, '{c(['z', 'n', 'extra'])}')", lambda: f"({self.name('O')} is {self.name('O')})",
+                        lambda: f"(({self.name('O')}, 1) == ({self.name('O')}, 1))", lambda: f"({self.name('O')} in [{self.name('O')}])"]
         return self._pick(options, d)
 
     def text(self, d: int) -> str:
@@ -166,6 +176,8 @@ class Expressions:
             lambda: f"({self.expr('t', d)}).upper()", lambda: f"('a' * ({i()} % 3))", lambda: f"str({i()})", lambda: f"'-'.join(map(str, {self.expr('L', d)}))",
             lambda: f"({self.expr('t', d)} + {self.expr('t', d)})", lambda: f"({self.expr('t', d)})[:2]", lambda: f"('%d' % ({i()}))",
             lambda: f"','.join(sorted({self.expr('D', d)}))",
+            lambda: f"repr({self.expr('L', d)})", lambda: f"'{{!r}}-{{}}'.format({self.expr('t', d)}, {i()})", lambda: f"f'{{{self.name('m') or 'x'}.shape}}'",
+            lambda: f"'%s' % ({self.expr('L', d)},)", lambda: f"','.join(sorted({self.expr('D', d)}, key=GD.get))" if self.chance(0.1) else "'k'",
         ], d)
 
     def ints(self, d: int) -> str:

@@ -31,6 +31,8 @@ class C{slots}:
     self.n {bump}
     return t * 0.5 + self.{use}
   def __call__(self, t): return {call}
+  @functools.cached_property
+  def held(self): return self.n + 1
 class CM:
   depth = 0
   def __enter__(self):
@@ -49,9 +51,16 @@ class Mod(nn.Module):
   def forward(self, t):
     {forward}
     return self.drop(self.lin(t).tanh())
+  @functools.cached_property
+  def kept(self): return self.calls
 def gen(n):
   for j in range(n):
     yield j * 2
+class P(typing.NamedTuple):
+  a: object
+  b: int = 2
+@functools.lru_cache(4)
+def cached(n): return n * 2
 """
 _GLOBALS = """\
 W = torch.eye(3) * 0.5 + 0.1
@@ -60,8 +69,10 @@ GL = [1, 2]
 GD = {'a': 1, 'b': 2}
 GT = torch.ones(2, 3)
 GTL = []
+GQ = collections.deque([1], maxlen=3)
 o0, o1 = C(2, torch.full((2, 3), 0.5)), C(3, torch.ones(2, 3))
 mod = Mod()
+GR = weakref.ref(o0)
 w = torch.full((2, 3), 0.25, requires_grad=True)
 x0, x1, x2 = torch.arange(6.).reshape(2, 3) / 4, torch.linspace(-1, 1, 6).reshape(2, 3), torch.arange(12.).reshape(4, 3) / 8
 xt, xv = torch.arange(6.).reshape(3, 2).t() / 5, torch.arange(12.).reshape(4, 3)[1:3] / 9
@@ -84,6 +95,7 @@ _CHANGES = (
     "o0.__class__ = C", "mod.eval()", "mod.train()", "mod.calls = 9", "mod.mean.add_(1)", "mod.lin.weight.data.mul_(0.5)", "mod.lin = nn.Linear(3, 3)",
     "torch.set_grad_enabled(False)", "torch.set_grad_enabled(True)", "torch.manual_seed(3)", "W = torch.ones(3, 3)", "o0.scale = lambda t: t", "o0.d['a'] = 3",
     "mod.register_forward_hook(lambda m, a, r: r * 2)", "helper.__defaults__ = (4,)", "len = lambda v: 2", "x0.add_(1)", "GTL.append(x1)", "w.grad = None",
+    "GQ.append(7)", "C.k = 9", "o0.__dict__.pop('held', None)", "cached.cache_clear()", "x0.tag = 5", "GR = weakref.ref(o1)", "GQ = collections.deque(maxlen=2)",
     "gen = lambda n: iter([1])", "torch.set_default_dtype(torch.float64)", "x0 = x0.clone().requires_grad_()", "del o0.n",
 )
 
@@ -155,7 +167,7 @@ class Generator(Expressions):
         return Stmt(c([
             f"{o}.n = {self.expr('i', 2)}", f"{o}.n += 1", f"{o}.t = {self.expr('m', 2)}", f"{o}.l.append({self.expr('i', 1)})", f"{o}.z = {self.expr('i', 1)}",
             f"{o}.d['{c(KEYS)}'] = {self.expr('i', 1)}", f"{o}.t.add_({self.number(1)})", f"setattr({o}, 'z', {self.expr('i', 1)})", f"{o}.l = {self.expr('L', 1)}",
-            f"{o}.__dict__['z'] = {self.expr('i', 1)}", f"{o}.last = {self.expr('m', 1)}",
+            f"{o}.__dict__['z'] = {self.expr('i', 1)}", f"{o}.last = {self.expr('m', 1)}", f"type({o}).k = {self.expr('i', 1)}",
         ])) if o else None
 
     def attribute_delete(self) -> Stmt | None:
@@ -167,6 +179,7 @@ class Generator(Expressions):
         return Stmt(c([
             f"{v}.append({i()})", f"{v}.insert(0, {i()})", f"{v}.sort()", f"{v}.reverse()", f"{v}.extend({self.expr('L', 1)})", f"{v}[1:] = [{i()}]",
             f"{v}[:] = {self.expr('L', 1)}", f"{v}.append(len({v}))", f"{v}.sort(key=lambda k: -k)",
+            f"GQ.append({i()})", f"{v}[:] = [*GQ]", f"list(map({v}.append, [{i()}]))", f"{v}.remove({i()}) if {i()} in {v} else None",
         ])) if v else None
 
     def list_take(self) -> Stmt | None:
@@ -187,12 +200,14 @@ class Generator(Expressions):
         return Stmt(c([
             f"{v}['{c(KEYS)}'] = {i()}", f"{v}.pop('{c(KEYS)}', None)", f"{v}.update({c(KEYS)}={i()})", f"{v}.setdefault('{c(KEYS)}', {i()})",
             f"{v}.update({self.expr('D', 1)})", f"{v}['n'] = {v}.get('n', 0) + 1",
+            f"{v}['{c(KEYS)}'] = len({v})", f"{v}['{c(KEYS)}'] = {v}.pop('{c(KEYS)}', 1)",
         ])) if v else None
 
     def global_write(self) -> Stmt:
         name, text = self.rng.choice([
             ("G", f"G = {self.expr('i', 2)}"), ("G", "G += 1"), ("GT", f"GT = {self.expr('m', 2)}"), ("", "GL.append(G)"), ("", "GD['c'] = G"),
             ("", f"GTL.append({self.expr('m', 1)})"), ("", "GT.mul_(0.5)"), ("GL", f"GL = {self.expr('L', 1)}"), ("", "C.k += 1"), ("", "mod.calls += 1"),
+            ("", f"C.k = {self.expr('i', 1)}"), ("", "GQ.popleft() if GQ else None"), ("", f"GT.tag = {self.expr('i', 1)}"),
             ("made", f"made = {self.expr('i', 1)}"),
         ])
         if name and self.depth == 0:
@@ -333,7 +348,7 @@ class Generator(Expressions):
         a, b = self.fresh(), self.fresh()
         subject = self.expr(self.rng.choice("LDit"), 1)
         return Stmt(clauses=[(f"match {subject}:", [Stmt(clauses=[
-            (f"case [{a}, *{b}]:", self.block(1, {a: "i", b: "L"})), (f"case {{'a': {a}}}:", self.block(1, {a: "i"})), ("case 2 | 'a':", self.block(1)),
+            (f"case [{a}, *{b}]:", self.block(1, {a: "i", b: "L"})), (f"case {{'a': {a}}}:", self.block(1, {a: "i"})), ("case 2 | 'a':", self.block(1)), (f"case C(n={a}):", self.block(1, {a: "i"})),
             ("case _:", self.block(1))], fixed=True)])])
 
     def statements(self, size: int) -> list[Stmt]:

@@ -78,7 +78,7 @@ class _Dies(fake.Identity):
         self.death = death
 
     def compile(self, fn: Any, **options: Any) -> Any:
-        if "GTL" in fn.__code__.co_names:
+        if "GL" in fn.__code__.co_names:
             os.kill(os.getpid(), self.death)
         return super().compile(fn)
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import pytest
 
 from tests import fake
-from tests.python.guards import arguments, functions, modes, objects, tensors
+from tests.python.guards import arguments, constructs, functions, identities, modes, objects, tensors
 from tests.python.guards.case import Case
 from tests.support import Mismatch, check_calls, differing
 
 TABLES = {
     "arguments": arguments,
+    "constructs": constructs,
     "functions": functions,
+    "identities": identities,
     "modes": modes,
     "objects": objects,
     "tensors": tensors,

@@ -84,18 +84,44 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       }
       return;
     case Rule::kIterate:
-      for (Py_ssize_t i = 0; i < count; ++i) {
-        PyObject* a = argv[i];
-        if (PyCallable_Check(a) && !PyType_Check(a)) {
-          check_callback(r, a);
-        } else if (Py_TYPE(a)->tp_iter != nullptr) {
-          r.read_iterable(a);
-          if (!r.ended() && !PyIter_Check(a)) r.read_deep(a);
-        } else if (PyType_Check(a)) {
-          check_callback(r, a);
-        }
+      return iterate(r, frame, row, argv, n, kwnames);
+    case Rule::kJoin:
+      if (n != 2) return unsupported("arguments");
+      return iterate(r, frame, row, argv + 1, 1, nullptr);
+    case Rule::kCompare: {
+      if (n != 2) return unsupported("arguments");
+      static const char* const kOperators[] = {"lt", "le", "eq", "ne", "gt", "ge"};  // Py_LT ...
+      for (int op = 0; op < 6; ++op) {
+        if (std::string_view(row.name) == kOperators[op]) r.read_compare(op, argv[0], argv[1]);
       }
       return;
+    }
+    case Rule::kIs:
+      if (n != 2) return unsupported("arguments");
+      return r.read_identity(argv[0], argv[1]);
+    case Rule::kTruth:
+      if (n != 1) return unsupported("arguments");
+      return r.read_truth(self);
+    case Rule::kFresh:
+      if (r.node_of(self) != kNoNode) return unsupported("an object that existed before");
+      return;
+    case Rule::kMemoLock:
+      // Held only around one write to an instance's dict, which replay does at once.
+      if (reinterpret_cast<PyObject*>(py::frame_code(frame.frame)) != cached_property_code_)
+        return unsupported("a lock");
+      return;
+    case Rule::kMemoIdent:
+      if (!uses_identity_as_memo(reinterpret_cast<PyObject*>(py::frame_code(frame.frame))))
+        return r.end(Break::k_identity_value, "the identity of the thread");
+      return;
+    case Rule::kCountElements: {
+      // Counter's C loop: a mapping it changes, and what is counted.
+      if (n != 2 || r.node_of(self) != kNoNode) return unsupported("a mapping that existed before");
+      std::vector<PyObject*> elements;
+      read_elements_of(r, argv[1], elements);
+      for (PyObject* element : elements) r.read_fresh_key(self, element);
+      return;
+    }
     case Rule::kLen:
       if (self == nullptr) return;
       if (is_heap(Py_TYPE(self))) {
@@ -169,35 +195,10 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       return;
     }
     case Rule::kHash:
-      if (is_tensor(self)) return r.end(Break::k_identity_value, "hash() of a tensor");
-      if (is_primitive(self) || PyTuple_CheckExact(self) || is_singleton_type(Py_TYPE(self))) {
-        if (!r.hashable_key(self)) r.end(Break::k_identity_value, "hash()");
-        return;
-      }
-      if (is_heap(Py_TYPE(self))) {
-        PyObject* hash = r.type_lookup(Py_TYPE(self), "__hash__");
-        if (hash != nullptr && PyFunction_Check(hash)) return;
-      }
-      return r.end(Break::k_identity_value, "hash()");
+      return hash(r, self);
     case Rule::kFormat:
     case Rule::kStrFormat:
-      if (row.rule == Rule::kStrFormat && count == 0) return;
-      if (std::string_view(row.name).starts_with("str.format")) {
-        // Fields may name attributes and items, which are read by C code.
-        for (Py_ssize_t i = 0; i < count; ++i) {
-          if (is_heap(Py_TYPE(argv[i])) || is_tensor(argv[i]) || !r.read_deep(argv[i])) {
-            return r.end(Break::k_format_object, Py_TYPE(argv[i])->tp_name);
-          }
-        }
-        return;
-      }
-      for (Py_ssize_t i = 0; i < count; ++i) {
-        if (PyTuple_Check(argv[i]) || PyList_Check(argv[i]) || PyDict_Check(argv[i])) {
-          if (!r.read_deep(argv[i])) return r.end(Break::k_format_object, Py_TYPE(argv[i])->tp_name);
-        }
-        r.read_format(argv[i], nullptr);
-      }
-      return;
+      return format(r, row, argv, count);
     case Rule::kVars:
       if (count != 1) return unsupported("no argument");
       r.instance_dict_node(self);
@@ -231,24 +232,23 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kDictSetDefault:
       if (n < 2) return unsupported("arguments");
       r.read_dict_key(self, argv[1]);
-      if (!r.ended() && r.node_of(self) != kNoNode && PyDict_Contains(self, argv[1]) == 0)
-        r.write_dict(self, argv[1]);
+      if (!r.ended() && PyDict_Contains(self, argv[1]) == 0) r.write_dict(self, argv[1]);
       return;
     case Rule::kDictPop:
       if (n < 2) return unsupported("arguments");
       r.read_dict_key(self, argv[1]);
-      if (!r.ended() && r.node_of(self) != kNoNode && PyDict_Contains(self, argv[1]) == 1)
-        r.write_dict(self, argv[1]);
+      if (!r.ended() && PyDict_Contains(self, argv[1]) == 1) r.write_dict(self, argv[1], true);
       return;
     case Rule::kDictSet:
       if (n < 3) return unsupported("arguments");
+      r.read_hash(argv[1]);
       return PyODict_Check(self) && r.node_of(self) != kNoNode ? r.write_contents(self)
                                                                : r.write_dict(self, argv[1]);
     case Rule::kDictDel:
       if (n < 2) return unsupported("arguments");
       r.read_dict_present(self, argv[1]);
       return PyODict_Check(self) && r.node_of(self) != kNoNode ? r.write_contents(self)
-                                                               : r.write_dict(self, argv[1]);
+                                                               : r.write_dict(self, argv[1], true);
     case Rule::kDictUpdate:
       for (Py_ssize_t i = 1; i < n; ++i) r.read_iterable(argv[i]);
       for (Py_ssize_t i = 1; i < n && !r.ended(); ++i) {
@@ -259,42 +259,26 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       if (Py_IS_TYPE(self, &PyDictProxy_Type)) return unsupported("mappingproxy");
       return r.read_elements(self);
     case Rule::kListRead:
-      for (Py_ssize_t i = 0; i < count; ++i) {
-        if (is_primitive(argv[i])) continue;
-        if (i == 0 && !r.read_deep(self)) {
-          if (n > 1 && PyList_Check(self)) r.read_contains(self, argv[1]);
-        } else if (i > 0) {
-          r.read_iterable_if_container(argv[i]);
-        }
-      }
-      if (n > 1 && (PyList_Check(self) || PyTuple_Check(self))) r.read_contains(self, argv[1]);
-      return;
+      return read_list_method(r, argv, count);
     case Rule::kContents:
-      for (Py_ssize_t i = 1; i < count; ++i) {
-        if (PyFunction_Check(argv[i]) || PyMethod_Check(argv[i]) || PyCFunction_Check(argv[i])) {
-          check_callback(r, argv[i]);
-        } else {
-          r.read_iterable_if_container(argv[i]);
-        }
-      }
-      if (!r.ended()) r.write_contents(self);
-      return;
+      return change_contents(r, row, argv, count);
     case Rule::kAppend:
       if (n == 2) r.append_to_list(self, argv[1]);
       return;
     case Rule::kSetAdd:
+      if (n != 2) return unsupported("arguments");
       if (r.node_of(self) == kNoNode) {
-        if (n == 2 && !r.hashable_key(argv[1])) {
-          r.read_object_keys(self);
-          r.read_hash(argv[1]);
-        }
-        return;
+        r.read_fresh_key(self, argv[1]);
+      } else {
+        r.read_hash(argv[1]);
       }
       return r.write_contents(self);
     case Rule::kMutate:
-      for (Py_ssize_t i = 1; i < count; ++i) r.read_iterable_if_container(argv[i]);
-      if (r.node_of(self) != kNoNode) r.end(Break::k_unsupported_mutation, row.name);
-      return;
+      for (Py_ssize_t i = 1; i < count; ++i) {
+        r.read_iterable_if_container(argv[i]);
+        if (std::string_view(row.name).ends_with("remove")) r.read_element_identity(self, argv[i]);
+      }
+      return r.write_contents(self);
     case Rule::kGetItem:
       if (n != 2) return unsupported("arguments");
       return r.read_subscript(self, argv[1]);
@@ -303,8 +287,10 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       return r.read_contains(self, argv[1]);
     case Rule::kCompareSlot:
       if (n != 2) return unsupported("arguments");
-      if (!r.read_deep(self) || !r.read_deep(argv[1])) r.read_identity(self, argv[1]);
-      return;
+      r.read_deep(self);
+      r.read_deep(argv[1]);
+      if (!is_primitive(self) || !is_primitive(argv[1])) r.read_identity(self, argv[1]);
+      return r.read_compared(self, argv[1]);
     case Rule::kCallSlot:
       if (count > 0 && PyType_Check(self)) {
         r.call_type(reinterpret_cast<PyTypeObject*>(self), argv + 1, n - 1, kwnames);

@@ -85,6 +85,8 @@ void Rules::add_namespace(const char* module, const char* path, Rule rule) {
     PyObject* name = PyList_GET_ITEM(names.get(), i);
     // A module's or instance's own dunders are object's, which have rows elsewhere.
     if (!PyType_Check(object.get()) && std::strncmp(PyUnicode_AsUTF8(name), "__", 2) == 0) continue;
+    // One definition serves the __new__ of all types.
+    if (std::strcmp(PyUnicode_AsUTF8(name), "__new__") == 0) continue;
     Ref f = Ref();
     if (PyType_Check(object.get())) {
       PyObject* own = reinterpret_cast<PyTypeObject*>(object.get())->tp_dict;
@@ -152,6 +154,17 @@ Rules::Rules() {
     known_descriptors_.insert(t);
     lru_cache_ = t;
   }
+  if (PyTypeObject* t = type_of("re", "Match")) opaque_types_.insert(t);
+  itemgetter_ = type_of("operator", "itemgetter");
+  attrgetter_ = type_of("operator", "attrgetter");
+  if (Ref f = resolve("functools", "cached_property.__get__"); f && PyFunction_Check(f.get()))
+    cached_property_code_ = Py_NewRef(PyFunction_GET_CODE(f.get()));
+  // Guards against endless repr() use id() and the thread's identity in functions they make.
+  for (const auto& [module, name] :
+       {std::pair{"reprlib", "recursive_repr"}, std::pair{"dataclasses", "_recursive_repr"}}) {
+    Ref f = resolve(module, name);
+    if (f && PyFunction_Check(f.get())) add_nested_memo_code(PyFunction_GET_CODE(f.get()));
+  }
   deque_ = type_of("collections", "deque");
   partial_ = type_of("functools", "partial");
   defaultdict_ = type_of("collections", "defaultdict");
@@ -190,6 +203,16 @@ Rules::Rules() {
         graph_breaks_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
       }
     }
+  }
+}
+
+void Rules::add_nested_memo_code(PyObject* code) {
+  PyObject* constants = reinterpret_cast<PyCodeObject*>(code)->co_consts;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(constants); ++i) {
+    PyObject* inner = PyTuple_GET_ITEM(constants, i);
+    if (!PyCode_Check(inner)) continue;
+    memo_code_.insert(Py_NewRef(inner));
+    add_nested_memo_code(inner);
   }
 }
 

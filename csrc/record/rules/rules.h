@@ -81,6 +81,14 @@ enum class Rule : uint8_t {
   kHasTorchFunction,
   kIterSlot,
   kReadSelf,
+  kCompare,    // operator.eq and its like: as the comparison
+  kIs,         // operator.is_ and is_not
+  kTruth,      // operator.truth and not_
+  kFresh,      // a method that runs or changes only its receiver, which must have been made in the call
+  kJoin,       // str.join
+  kMemoLock,   // the lock of functools.cached_property
+  kMemoIdent,  // thread identity, where a library keeps out of recursion with it
+  kCountElements,
 };
 
 enum class TensorAttribute : uint8_t { kUnknown, kMetadata, kOperation, kGrad };
@@ -107,6 +115,15 @@ class Rules {
   bool is_value_type(PyTypeObject* type) const { return value_types_.contains(type); }
   bool is_known_descriptor(PyTypeObject* type) const { return known_descriptors_.contains(type); }
   bool is_deque(PyObject* object) const { return PyObject_TypeCheck(object, deque_); }
+  PyObject* deque_type() const { return reinterpret_cast<PyObject*>(deque_); }
+  bool is_exact_deque(PyObject* object) const { return Py_IS_TYPE(object, deque_); }
+  bool is_weakref(PyObject* object) const { return PyWeakref_CheckRefExact(object); }
+  // operator.itemgetter and attrgetter.
+  bool is_getter(PyObject* object) const {
+    return Py_IS_TYPE(object, itemgetter_) || Py_IS_TYPE(object, attrgetter_);
+  }
+  // Types whose objects hold state that nothing here can guard.
+  bool is_opaque(PyTypeObject* type) const { return opaque_types_.contains(type); }
   bool is_size(PyObject* object) const { return Py_IS_TYPE(object, size_); }
   bool is_tuplegetter(PyObject* object) const { return Py_IS_TYPE(object, tuplegetter_); }
   bool is_partial(PyObject* object) const { return Py_IS_TYPE(object, partial_); }
@@ -126,6 +143,19 @@ class Rules {
   void store_subscript(Recorder& r, PyObject* container, PyObject* key, PyObject* value) const;
   void import(Recorder& r, EvalFrame& frame, const Operands& operands) const;
   void check_callback(Recorder& r, PyObject* callable) const;
+  // rules/iteration.cpp: C functions that walk iterables, perhaps calling something for each element
+  void iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* argv, Py_ssize_t n,
+               PyObject* kwnames) const;
+  void call_getter(Recorder& r, PyObject* getter, PyObject* const* args, Py_ssize_t n) const;
+  void read_behind(Recorder& r, PyObject* iterator, int depth) const;
+  void read_elements_of(Recorder& r, PyObject* iterable, std::vector<PyObject*>& elements) const;
+  // rules/text.cpp
+  void format(Recorder& r, RuleRow row, PyObject* const* argv, Py_ssize_t count) const;
+  // rules/containers.cpp
+  void tensor_index(Recorder& r, PyObject* key) const;
+  void read_list_method(Recorder& r, PyObject* const* argv, Py_ssize_t count) const;
+  void change_contents(Recorder& r, RuleRow row, PyObject* const* argv, Py_ssize_t count) const;
+  void hash(Recorder& r, PyObject* object) const;
   // The call of a C function: what it reads and changes. argv[0] is the receiver of a method.
   void call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* argv, Py_ssize_t n,
             PyObject* kwnames, Pending& pending) const;
@@ -139,6 +169,7 @@ class Rules {
   void add_row(const char* module, const char* path, Rule rule);
   void add_namespace(const char* module, const char* path, Rule rule);
   void deny(const char* module, const char* path);
+  void add_nested_memo_code(PyObject* code);
 
   FlatMap<PyMethodDef*, RuleRow, PointerHash> functions_;
   FlatMap<size_t, RuleRow, BitsHash> slots_;
@@ -149,6 +180,10 @@ class Rules {
   FlatSet<PyTypeObject*> singleton_types_, value_types_, known_descriptors_;
   FlatSet<PyObject*> memo_code_;
   FlatSet<PyObject*> operator_callers_;
+  FlatSet<PyTypeObject*> opaque_types_;
+  PyTypeObject* itemgetter_ = nullptr;
+  PyTypeObject* attrgetter_ = nullptr;
+  PyObject* cached_property_code_ = nullptr;
   PyTypeObject* size_ = nullptr;
   PyTypeObject* tuplegetter_ = nullptr;
   PyTypeObject* deque_ = nullptr;

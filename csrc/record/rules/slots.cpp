@@ -65,7 +65,8 @@ void Rules::read_operator_slots(Recorder& r, PyObject* o) const {
 void Rules::store_subscript(Recorder& r, PyObject* c, PyObject* key, PyObject* value) const {
   PyTypeObject* type = Py_TYPE(c);
   if (is_tensor(c)) {
-    if (!r.read_deep(key) || contains_list(key)) r.end(Break::k_denied_function, "a list as a tensor index");
+    if (!r.read_deep(key)) r.end(Break::k_unsupported_container, "tensor index");
+    tensor_index(r, key);
     // A number becomes a tensor without an operator; it is a literal of the graph.
     if (value != nullptr && !is_tensor(value)) r.graph_.set_number_store(true);
     return;
@@ -75,22 +76,19 @@ void Rules::store_subscript(Recorder& r, PyObject* c, PyObject* key, PyObject* v
     if (set != nullptr && PyFunction_Check(set)) return;
   }
   if (PyDict_Check(c)) {
-    if (r.node_of(c) == kNoNode) {
-      if (!r.hashable_key(key)) {
-        r.read_object_keys(c);
-        r.read_hash(key);
-      }
-      return;
-    }
+    if (r.read_lazily(c)) return r.end(Break::k_read_after_mutation, "a dict that is being iterated");
+    if (r.node_of(c) == kNoNode) return r.read_fresh_key(c, key);
+    r.read_hash(key);
     if (value == nullptr) r.read_dict_present(c, key);
-    return PyODict_Check(c) ? r.write_contents(c) : r.write_dict(c, key);
+    return PyODict_Check(c) ? r.write_contents(c) : r.write_dict(c, key, value == nullptr);
   }
   if (PyList_Check(c)) {
     if (!is_primitive(key)) r.read_deep(key);
     if (value != nullptr) r.read_iterable_if_container(value);
     return r.write_contents(c);
   }
-  if (r.node_of(c) != kNoNode || !is_deque(c)) r.end(Break::k_unsupported_mutation, type->tp_name);
+  if (!is_deque(c)) return r.end(Break::k_unsupported_mutation, type->tp_name);
+  r.write_contents(c);
 }
 
 void Rules::import(Recorder& r, EvalFrame& frame, const Operands& o) const {

@@ -124,10 +124,10 @@ CACHES = [
     Case("lru_cache int and float", "@functools.lru_cache\ndef h(n): return type(n).__name__\ndef fn(x, n): return x + 1, h(n)", "x, 1", "x, 1.0"),
     Case("typed lru_cache", "@functools.lru_cache(typed=True)\ndef h(n): return type(n).__name__\ndef fn(x, n): return x + 1, h(n)", "x, 1", "x, 1.0"),
     Case("functools.cache info", "@functools.cache\ndef h(n): return n\ndef fn(x, n): return x * h(n), h.cache_info().currsize", "x, 2", "x, 3", hit="."),
-    Case("cached property", "class A:\n  k = 2\n  @functools.cached_property\n  def p(self): return self.k\na = A()\ndef fn(x): return x * a.p",
-         change="a.p = 3", undo="a.p = 2"),
+    Case("cached property", "class A:\n  k = 2\n  @functools.cached_property\n  def p(self): return self.k\na = A()\na.p\ndef fn(x): return x * a.p",
+         change="a.p = 3", undo="a.p = 2", hit="h"),
     Case("cached property cleared", "class A:\n  k = 2\n  @functools.cached_property\n  def p(self): return self.k\na = A()\ndef fn(x): return x * a.p",
-         change="a.k = 3; a.__dict__.pop('p', None)", undo="a.k = 2; a.__dict__.pop('p', None)"),
+         change="a.k = 3; a.__dict__.pop('p', None)", undo="a.k = 2; a.__dict__.pop('p', None)", hit="."),
     Case("context variable", "v = contextvars.ContextVar('v', default=2)\ndef fn(x): return x * v.get()", change="v.set(3)", undo="v.set(2)"),
     Case("context variable default", "v = contextvars.ContextVar('v')\ndef fn(x): return x * v.get(2)", change="t = v.set(3)", undo="v.reset(t)"),
     Case("context run", "v = contextvars.ContextVar('v', default=2)\nc = contextvars.copy_context()\nc.run(v.set, 3)\ndef h(t): return t * v.get()\n"

@@ -1,0 +1,143 @@
+// Methods of list, tuple, set and deque, hashes, and lists as tensor indices.
+#include <string>
+#include <string_view>
+
+#include "py/torch_bridge.h"
+#include "record/graph_recorder.h"
+#include "record/recorder.h"
+#include "record/rules/rules.h"
+
+namespace flashpoint {
+
+namespace {
+
+// Nested sequences of integers and truth values: what a tensor index can be made of.
+bool is_literal_index(PyObject* o) {
+  if (PyBool_Check(o) || PyLong_CheckExact(o)) return true;
+  if (!PyList_Check(o) && !PyTuple_Check(o)) return false;
+  for (Py_ssize_t i = 0; i < Py_SIZE(o); ++i) {
+    if (!is_literal_index(PyList_Check(o) ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i))) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+// The index has been read. Lists in it become tensors that the dispatcher does not see being filled.
+void Rules::tensor_index(Recorder& r, PyObject* key) const {
+  if (!contains_list(key)) return;
+  bool literal = true;
+  if (PyTuple_Check(key)) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(key); ++i) {
+      PyObject* item = PyTuple_GET_ITEM(key, i);
+      if (PyList_Check(item) || PyTuple_Check(item)) literal = literal && is_literal_index(item);
+    }
+  } else {
+    literal = is_literal_index(key);
+  }
+  if (!literal) return r.end(Break::k_denied_function, "a list as a tensor index");
+  r.graph_.set_literal_index(true);
+}
+
+// Methods that read their receiver and arguments: index, count, copy, and the set operations.
+void Rules::read_list_method(Recorder& r, PyObject* const* argv, Py_ssize_t count) const {
+  PyObject* self = count > 0 ? argv[0] : nullptr;
+  if (self == nullptr) return;
+  if (PyAnySet_Check(self)) {
+    r.read_elements(self);
+    for (Py_ssize_t i = 1; i < count && !r.ended(); ++i) {
+      if (is_primitive(argv[i])) continue;
+      std::vector<PyObject*> elements;
+      if (PyIter_Check(argv[i])) {
+        // Elements nobody sees, compared with those of the set by address: those are then plain values.
+        PyObject* item;
+        Py_hash_t hash;
+        Py_ssize_t pos = 0;
+        while (_PySet_NextEntry(self, &pos, &item, &hash)) {
+          if (!is_primitive(item)) return r.end(Break::k_identity_value, "a set of objects and an iterator");
+        }
+        r.read_iterable(argv[i]);
+        continue;
+      }
+      read_elements_of(r, argv[i], elements);
+      for (PyObject* element : elements) r.read_hash(element);
+    }
+    return;
+  }
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    if (is_primitive(argv[i])) continue;
+    if (i == 0) {
+      r.read_deep(self);
+    } else {
+      r.read_iterable_if_container(argv[i]);
+    }
+  }
+  if (count > 1 && !r.ended()) r.read_contains(self, argv[1]);
+}
+
+// Methods that change a list, dict or set as a whole.
+void Rules::change_contents(Recorder& r, RuleRow row, PyObject* const* argv, Py_ssize_t count) const {
+  PyObject* self = count > 0 ? argv[0] : nullptr;
+  if (self == nullptr) return;
+  const std::string_view name = row.name;
+  if (PyAnySet_Check(self)) {
+    read_list_method(r, argv, name.ends_with("discard") || name.ends_with("remove") ? 1 : count);
+    if (name.ends_with("discard") || name.ends_with("remove")) {
+      for (Py_ssize_t i = 1; i < count; ++i) r.read_hash(argv[i]);
+    }
+    if (name.ends_with("pop") && !r.ended()) r.read_iterable(self);  // takes the first in its order
+    if (!r.ended()) r.write_contents(self);
+    return;
+  }
+  for (Py_ssize_t i = 1; i < count; ++i) {
+    if (PyFunction_Check(argv[i]) || PyMethod_Check(argv[i]) || PyCFunction_Check(argv[i])) {
+      check_callback(r, argv[i]);
+    } else {
+      r.read_iterable_if_container(argv[i]);
+    }
+  }
+  if (PyDict_Check(self)) {
+    for (Py_ssize_t i = 1; i < count && !r.ended(); ++i) {
+      if (PyDict_Check(argv[i])) r.read_elements(argv[i]);
+    }
+    if (count > 1 && !PyDict_Check(argv[1])) r.read_hash(argv[1]);
+    if (r.node_of(self) == kNoNode) r.read_object_keys(self);
+  }
+  if (name == "list.remove" && count > 1) {
+    r.read_elements(self);
+    r.read_contains(self, argv[1]);
+  }
+  if (name == "list.sort" && !r.ended()) {
+    r.read_elements(self);
+    for (Py_ssize_t i = 0; PyList_Check(self) && i < PyList_GET_SIZE(self); ++i) {
+      PyObject* element = PyList_GET_ITEM(self, i);
+      if (PyTuple_Check(element) || PyList_Check(element)) r.read_addresses(element);
+      r.read_order(element);
+    }
+  }
+  if (!r.ended()) r.write_contents(self);
+}
+
+// hash(o) as a value: a number that follows from guarded values, never an address.
+void Rules::hash(Recorder& r, PyObject* o) const {
+  auto is_value = [&](auto& self, PyObject* v) -> bool {
+    if (is_primitive(v) || is_value_type(Py_TYPE(v))) return true;
+    if (!PyTuple_CheckExact(v) && !PyFrozenSet_CheckExact(v))
+      return PyType_Check(v) && Py_TYPE(v) == &PyType_Type;
+    if (PyFrozenSet_CheckExact(v)) return false;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(v); ++i) {
+      if (!self(self, PyTuple_GET_ITEM(v, i))) return false;
+    }
+    return true;
+  };
+  if (is_tensor(o)) return r.end(Break::k_identity_value, "hash() of a tensor");
+  if (is_value(is_value, o))
+    return r.read_deep(o) ? r.read_hash(o) : r.end(Break::k_identity_value, "hash()");
+  if (PyType_HasFeature(Py_TYPE(o), Py_TPFLAGS_HEAPTYPE)) {
+    PyObject* method = r.type_lookup(Py_TYPE(o), "__hash__");
+    if (method != nullptr && PyFunction_Check(method)) return;
+  }
+  r.end(Break::k_identity_value, "hash()");
+}
+
+}  // namespace flashpoint
