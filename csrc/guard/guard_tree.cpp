@@ -308,11 +308,19 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
       }
       return true;
     }
+    case CheckKind::kSliceIs: {
+      if (!PySlice_Check(v)) return false;
+      auto* s = reinterpret_cast<PySliceObject*>(v);
+      return primitives_equal(s->start, item(0)) && primitives_equal(s->stop, item(1)) &&
+             primitives_equal(s->step, item(2));
+    }
     case CheckKind::kNoGrad: {
       Ref grad = Ref::steal(PyObject_GetAttrString(v, "grad"));
       if (!grad) PyErr_Clear();
       return grad.get() == Py_None;
     }
+    case CheckKind::kStorageOffset:
+      return has_storage_offset(v, c.number);
     case CheckKind::kDefaultValue: {
       PyObject* defaults = PyFunction_Check(v) ? PyFunction_GET_DEFAULTS(v) : nullptr;
       const Py_ssize_t i = c.number;

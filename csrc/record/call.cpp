@@ -59,7 +59,11 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
                             PyObject* kwnames, Pending& pending, int depth) {
   if (ended_) return;
   if (depth > 16) return end(Break::k_unknown_c_function, "a deep chain of callables");
-  if (PyFunction_Check(f)) return;  // its frame comes through the hook
+  if (PyFunction_Check(f)) {  // its frame comes through the hook
+    if (rules().is_pure_python(PyFunction_GET_CODE(f)))
+      rules().call_pure_python(*this, f, args, n, kwnames, pending);
+    return;
+  }
   const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
   auto with_receiver = [&](PyObject* self) {
     std::vector<PyObject*> argv{self};
@@ -259,17 +263,6 @@ void Recorder::call_torch(const char* name, PyObject* const* args, Py_ssize_t n,
       if (i == 0 && PyType_Check(a)) continue;
       return end(Break::k_unknown_c_function,
                  std::string(name) + " with an argument of type " + Py_TYPE(a)->tp_name);
-    }
-  }
-  static const char* const kDynamicReads[] = {
-      "size",    "stride",        "dim",          "ndimension",        "numel",     "nelement",
-      "__len__", "is_contiguous", "element_size", "is_floating_point", "is_complex"};
-  if (total > 0 && is_tensor(args[0]) && node_of(args[0]) == kNoNode) {
-    for (const char* read : kDynamicReads) {
-      if (std::string_view(name) == read &&
-          graph_.has_dynamic_shape(graph_.value_of(unpack_tensor(args[0])))) {
-        return end(Break::k_tensor_data_as_python, "size of a tensor whose shape depends on data");
-      }
     }
   }
 }

@@ -58,8 +58,9 @@ class GraphRecorder final : public TracerSink {
   // data, at this point of the graph. Build it under NoTracerDispatchMode. Returns the value, -1 on break.
   ir::ValueId register_constant(const at::Tensor& tensor);
 
-  // While on, `x[i] = 5.0` is being run: the 0-dim tensor its number becomes is a literal. Only for a store
-  // whose value is a Python number, since nothing tells that tensor from data of unknown origin.
+  // While on, `x[i] = 5.0` or `x[[0, 2]]` is being run: the tensors that numbers and lists of numbers become
+  // are literals. Only for an instruction whose Python operands are known to be plain numbers, since nothing
+  // tells such a tensor from data of unknown origin.
   void set_number_store(bool on) { number_store_ = on; }
 
   // The newest value that names the tensor; -1 when it is unknown.
@@ -74,6 +75,8 @@ class GraphRecorder final : public TracerSink {
   bool check_seal(const at::Tensor& tensor);
   // The tensor leaves the graph here. Returns its output position, -1 on break.
   int mark_output(const at::Tensor& tensor);
+
+  bool* observing() const { return options_.observing; }
 
   int32_t node_count() const { return log_.call_count(); }
   // Names the torch-level callable of which node `index` is the only operator.
@@ -108,6 +111,7 @@ class GraphRecorder final : public TracerSink {
   void check_dispatch_keys(const OpInfo& info);
   bool ambient_is_plain(const OpInfo& info);
   bool is_number_store(const OpInfo& info, const std::vector<c10::IValue>& stack);
+  bool is_literal_fill(const OpInfo& info, const std::vector<c10::IValue>& stack) const;
   bool begin_call(const c10::OperatorHandle& op, const std::vector<c10::IValue>& stack, Call& call);
   bool note(const c10::IValue& value, bool written, Call& call, LoggedArg& arg);
   bool note_tensor(const c10::IValue& value, bool written, Call& call, LoggedArg& arg);

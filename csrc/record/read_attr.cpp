@@ -307,10 +307,10 @@ void Recorder::read_tensor_attr(PyObject* tensor, PyObject* name) {
     switch (rules().tensor_attribute(name)) {
       case TensorAttribute::kMetadata:
         // dtype, device and the like follow from the operator; sizes may not.
-        if (node == kNoNode &&
-            (PyUnicode_CompareWithASCIIString(name, "shape") == 0 ||
+        if ((PyUnicode_CompareWithASCIIString(name, "shape") == 0 ||
+             PyUnicode_CompareWithASCIIString(name, "ndim") == 0 ||
              PyUnicode_CompareWithASCIIString(name, "nbytes") == 0) &&
-            graph_.has_dynamic_shape(graph_.value_of(unpack_tensor(tensor)))) {
+            shape_depends_on_data(tensor)) {
           end(Break::k_tensor_data_as_python,
               std::string("shape of a tensor whose size depends on data: .") + PyUnicode_AsUTF8(name));
         }

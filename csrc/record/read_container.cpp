@@ -170,7 +170,12 @@ bool Recorder::read_deep(PyObject* o, int depth) {
   bool plain = true;
   if (PySlice_Check(o)) {
     auto* s = reinterpret_cast<PySliceObject*>(o);
-    if (node_of(o) != kNoNode) return false;
+    if (node_of(o) != kNoNode) {
+      if (!is_primitive(s->start) || !is_primitive(s->stop) || !is_primitive(s->step)) return false;
+      Ref parts = Ref::steal(PyTuple_Pack(3, s->start, s->stop, s->step));
+      tree_.check(node_of(o), CheckKind::kSliceIs, parts.get());
+      return true;
+    }
     return read_deep(s->start, depth + 1) && read_deep(s->stop, depth + 1) && read_deep(s->step, depth + 1);
   }
   if (PyList_Check(o) || PyTuple_Check(o)) {
@@ -309,9 +314,7 @@ void Recorder::read_subscript(PyObject* c, PyObject* key) {
   if (is_primitive(c)) return;
   PyTypeObject* type = Py_TYPE(c);
   if (is_tensor(c)) {
-    if (!read_deep(key)) end(Break::k_unsupported_container, "tensor index");
-    if (rules().contains_list(key)) end(Break::k_denied_function, "a list as a tensor index");
-    return;
+    return rules().read_tensor_index(*this, c, key);
   }
   if (is_heap(type)) {
     PyObject* get = type_lookup(type, "__getitem__");

@@ -410,16 +410,20 @@ Tag Recorder::after(EvalFrame& frame, const Operands& o, Pending pending, PyObje
 void Recorder::watch_after(const Operands& o, Pending pending, PyObject* result) {
   switch (o.event) {
     case Event::kCall:
+      graph_.set_number_store(false);
       after_call(o, pending, result);
       break;
     case Event::kStoreSubscr:
       graph_.set_number_store(false);
       break;
+    case Event::kSubscr:
+      graph_.set_number_store(false);
+      if (result != nullptr) check_tensor_result(result);
+      break;
     case Event::kImport:
       if (result != nullptr) const_node(result);
       break;
     case Event::kAttr:
-    case Event::kSubscr:
     case Event::kBinary:
     case Event::kUnary:
     case Event::kCompare:

@@ -172,6 +172,7 @@ class Recorder final : public Observer {
   void call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames,
                  EvalFrame* frame = nullptr, Pending* pending = nullptr);
   void after_call(const Operands& operands, Pending pending, PyObject* result);
+  bool shape_depends_on_data(PyObject* tensor) const;  // of a plain tensor
   void call_torch(const char* name, PyObject* const* args, Py_ssize_t n, PyObject* kwnames);
 
   struct PairHash {

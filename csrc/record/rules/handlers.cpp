@@ -340,21 +340,12 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
         }
       }
       return;
-    case Rule::kTorchTensor:
-      // Literal data only: then the tensor is a constant of the graph, cloned at each replay.
-      for (Py_ssize_t i = 0; i < count; ++i) {
-        if (is_tensor(argv[i]) || !r.read_deep(argv[i]) || holds_tensor(argv[i])) {
-          return r.end(Break::k_denied_function, "torch.tensor of something that is not literal data");
-        }
-      }
-      pending.word = Recorder::kPendingLiteral;
-      return;
     case Rule::kTorch:
       return r.call_torch(row.name, argv, n, kwnames);
     case Rule::kDeny:
       return r.end(Break::k_denied_function, row.name);
     default:
-      return unsupported("no handler");
+      return call_torch_rule(r, row, argv, n, kwnames, pending);
   }
 }
 

@@ -160,10 +160,16 @@ Rules::Rules() {
       operator_callers_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
     }
   }
-  constexpr const char* kMemo[][2] = {{"copy", "deepcopy"},        {"copy", "_deepcopy_list"},
-                                      {"copy", "_deepcopy_tuple"}, {"copy", "_deepcopy_dict"},
-                                      {"copy", "_keep_alive"},     {"copy", "_deepcopy_method"},
-                                      {"copy", "_reconstruct"},    {"inspect", "unwrap"}, {"torch", "Tensor.__hash__"}};
+#define PY_PURE(module, path)                                          \
+  if (Ref f = resolve(module, path); f && PyFunction_Check(f.get())) { \
+    pure_python_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));      \
+  }
+#include "record/rules/pure_python.def"
+#undef PY_PURE
+  constexpr const char* kMemo[][2] = {
+      {"copy", "deepcopy"},       {"copy", "_deepcopy_list"}, {"copy", "_deepcopy_tuple"},
+      {"copy", "_deepcopy_dict"}, {"copy", "_keep_alive"},    {"copy", "_deepcopy_method"},
+      {"copy", "_reconstruct"},   {"inspect", "unwrap"},      {"torch", "Tensor.__hash__"}};
   for (const auto& [module, name] : kMemo) {
     if (Ref f = resolve(module, name); f && PyFunction_Check(f.get())) {
       memo_code_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
@@ -250,11 +256,11 @@ TensorAttribute Rules::tensor_attribute(PyObject* name) const {
 }
 
 bool Rules::contains_list(PyObject* index) const {
-  if (PyList_Check(index)) return true;
+  if (PyList_Check(index) || PyRange_Check(index)) return true;
   if (!PyTuple_Check(index)) return false;
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(index); ++i) {
     PyObject* item = PyTuple_GET_ITEM(index, i);
-    if (PyList_Check(item) || PyTuple_Check(item)) return true;
+    if (PyList_Check(item) || PyTuple_Check(item) || PyRange_Check(item)) return true;
   }
   return false;
 }

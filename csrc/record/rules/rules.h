@@ -79,6 +79,11 @@ enum class Rule : uint8_t {
   kContextReset,
   kAbcCheck,
   kTorchTensor,
+  kNewTensor,
+  kAsTensor,
+  kTensorQuery,  // metadata of tensors as Python numbers
+  kStorageOffset,
+  kTensorStore,
   kHasTorchFunction,
   kIterSlot,
   kReadSelf,
@@ -101,6 +106,7 @@ class Rules {
   PyObject* tracing_query_c(PyMethodDef* def) const;
   bool is_graph_break(PyObject* code) const { return graph_breaks_.count(code) != 0; }
 
+  bool is_pure_python(PyObject* code) const { return pure_python_.count(code) != 0; }
   bool calls_operators(PyObject* code) const { return operator_callers_.count(code) != 0; }
 
   bool is_singleton_type(PyTypeObject* type) const { return singleton_types_.count(type) != 0; }
@@ -124,6 +130,17 @@ class Rules {
   bool read_function_attribute(Recorder& r, PyObject* function, PyObject* name) const;
   void read_operator_slots(Recorder& r, PyObject* object) const;
   void store_subscript(Recorder& r, PyObject* container, PyObject* key, PyObject* value) const;
+  // torch_handlers.cpp
+  void read_tensor_index(Recorder& r, PyObject* tensor, PyObject* key) const;
+  void read_stored_value(Recorder& r, PyObject* tensor, PyObject* key, PyObject* value) const;
+  void query_tensor(Recorder& r, const char* name, PyObject* const* argv, Py_ssize_t count) const;
+  void read_storage_offset(Recorder& r, PyObject* tensor) const;
+  void call_pure_python(Recorder& r, PyObject* function, PyObject* const* args, Py_ssize_t n,
+                        PyObject* kwnames, Pending& pending) const;
+  void make_literal(Recorder& r, PyObject* const* argv, Py_ssize_t count, Py_ssize_t first,
+                    Pending& pending) const;
+  void call_torch_rule(Recorder& r, RuleRow row, PyObject* const* argv, Py_ssize_t n, PyObject* kwnames,
+                       Pending& pending) const;
   void import(Recorder& r, EvalFrame& frame, const Operands& operands) const;
   void check_callback(Recorder& r, PyObject* callable) const;
   // The call of a C function: what it reads and changes. argv[0] is the receiver of a method.
@@ -148,6 +165,7 @@ class Rules {
   std::unordered_set<PyTypeObject*> singleton_types_, value_types_, known_descriptors_;
   std::unordered_set<PyObject*> memo_code_;
   std::unordered_set<PyObject*> operator_callers_;
+  std::unordered_set<PyObject*> pure_python_;
   PyTypeObject* size_ = nullptr;
   PyTypeObject* tuplegetter_ = nullptr;
   PyTypeObject* deque_ = nullptr;
