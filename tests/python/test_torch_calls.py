@@ -8,7 +8,7 @@ from tests.python.soundness.row import Row
 from tests.python.torch_calls import arguments
 from tests.support import check_calls
 
-SECTIONS = {name: rows for table in (arguments,) for name, rows in table.SECTIONS.items()}
+SECTIONS = {name: rows for table in (arguments, ) for name, rows in table.SECTIONS.items()}
 ROWS = [pytest.param(row, id=f"{name}: {row.name}") for name, rows in SECTIONS.items() for row in rows]
 
 
