@@ -51,6 +51,7 @@ void finish(Recorder& recorder, GraphRecorder& graph_recorder, const GlobalState
     // The dispatch keys do not depend on the grad mode.
     grad_after = after.grad_mode ? 1 : 0;
   }
+  if (!global_state_supported()) return recorder.end(Break::k_global_state, "a mode was left on");
   RecipeWriter writer(recorder);
   RecipeValue result_recipe = writer.describe(result);
   std::vector<PlannedEffect> effects;

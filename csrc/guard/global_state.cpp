@@ -33,6 +33,8 @@ GlobalState GlobalState::now() {
   s.tls_included = (tls.included_ - tracer).raw_repr();
   s.tls_excluded = (tls.excluded_ - tracer).raw_repr();
   s.flags = ir::global_flags();
+  s.autocast_nesting = at::autocast::increment_nesting();
+  at::autocast::decrement_nesting();
   s.recursion_limit = Py_GetRecursionLimit();
   s.anomaly_mode = torch::autograd::AnomalyMode::is_enabled();
   return s;

@@ -17,6 +17,7 @@ struct GlobalState {
   bool autocast_cache = true;
   bool anomaly_mode = false;
   int32_t recursion_limit = 0;
+  int32_t autocast_nesting = 0;  // what leaving a region does, and says, depends on it
   int16_t default_dtype = 0;
   int16_t autocast_dtype_cpu = 0;
   int16_t autocast_dtype_cuda = 0;

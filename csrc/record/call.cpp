@@ -102,7 +102,7 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     PyObject* self = PyCFunction_GET_SELF(f);
     const NodeId node = node_of(f);
     const bool receiver = self != nullptr && !PyModule_Check(self) && !(c->m_ml->ml_flags & METH_STATIC) &&
-                          !Py_IS_TYPE(self, &PyCapsule_Type);
+                          !Py_IS_TYPE(self, &PyCapsule_Type) && !rules().is_function_record(self);
     const bool immutable = self != nullptr && (is_primitive(self) || PyFrozenSet_CheckExact(self));
     if (receiver && node != kNoNode && !PyType_Check(self) && !immutable) {
       return end(Break::k_unsupported_argument, "a bound C method that existed before the call");
@@ -196,6 +196,13 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
 
 void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
                          EvalFrame* frame, Pending* pending) {
+  if (rules().type(type).rule == Rule::kStateManager) {
+    const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
+    for (Py_ssize_t i = 0; i < total; ++i) {
+      if (!is_primitive(args[i])) return end(Break::k_unknown_c_function, type->tp_name);
+    }
+    return;
+  }
   if (!is_heap(type)) {
     const RuleRow row = rules().type(type);
     if (row.rule == Rule::kNone) {
@@ -259,6 +266,7 @@ void Recorder::call_torch(const char* name, PyObject* const* args, Py_ssize_t n,
       continue;
     }
     if (rules().is_enum_member(a)) continue;
+    if (rules().is_script_object(a) && node_of(a) == kNoNode) continue;  // the dispatcher decides
     if (!read_deep(a) && !PyRange_Check(a)) {
       if (i == 0 && PyType_Check(a)) continue;
       return end(Break::k_unknown_c_function,

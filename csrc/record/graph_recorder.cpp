@@ -157,7 +157,9 @@ GraphRecorder::GraphRecorder(const Options& options)
       thread_(std::this_thread::get_id()),
       graph_task_(torch::autograd::get_current_graph_task_id()),
       saved_tensor_hooks_(at::SavedTensorDefaultHooks::get_tls_state().stack.size()),
-      global_flags_(ir::global_flags()) {}
+      global_flags_(ir::global_flags()),
+      flags_(global_flags_),
+      state_flags_(global_flags_) {}
 
 GraphRecorder::~GraphRecorder() = default;
 
@@ -350,7 +352,8 @@ bool GraphRecorder::ambient_is_plain(const OpInfo& info) {
   } else if (at::SavedTensorDefaultHooks::get_tls_state().stack.size() != saved_tensor_hooks_ &&
              c10::AutogradState::get_tls_state().get_grad_mode()) {
     break_off(GraphBreak::saved_tensor_hooks, info.full_name);
-  } else if (ir::global_flags() != global_flags_) {
+  } else if (((flags_ = ir::global_flags()) | ir::kSwitchableFlags) !=
+             (global_flags_ | ir::kSwitchableFlags)) {
     break_off(GraphBreak::global_state_changed, info.full_name);
   } else if (node_count() >= options_.max_nodes) {
     break_off(GraphBreak::too_many_nodes, std::to_string(options_.max_nodes) + " nodes");
@@ -454,7 +457,7 @@ bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<
       return false;
     }
   }
-  if (state_reader_.changed()) state_ = log_.add_state(state_reader_.state());
+  if (state_reader_.changed() || flags_ != state_flags_) note_state();
   call.logged->op = info.op;
   call.logged->state = state_;
   if (options_.positions != nullptr) call.logged->position = options_.positions->current();
@@ -464,6 +467,13 @@ bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<
   }
   call.dynamic |= info.traits.dynamic_shape && (info.dynamic_if == nullptr || info.dynamic_if(arguments));
   return true;
+}
+
+void GraphRecorder::note_state() {
+  ir::NodeState state = state_reader_.state();
+  if (flags_ != global_flags_) state.flags = static_cast<uint32_t>(flags_ & ir::kSwitchableFlags);
+  state_flags_ = flags_;
+  state_ = log_.add_state(state);
 }
 
 void GraphRecorder::settle_mutations(Call& call) {

@@ -116,6 +116,7 @@ class GraphRecorder final : public TracerSink {
   bool note(const c10::IValue& value, bool written, Call& call, LoggedArg& arg);
   bool note_tensor(const c10::IValue& value, bool written, Call& call, LoggedArg& arg);
   void end_call(const std::vector<c10::IValue>& stack, Call& call);
+  void note_state();
   void settle_mutations(Call& call);
   bool add_output(const c10::IValue& value, Call& call, int32_t node, LoggedOutput& output);
   void add_output_tensor(const at::Tensor& tensor, Call& call, int32_t node);
@@ -137,6 +138,8 @@ class GraphRecorder final : public TracerSink {
   ir::StateReader state_reader_;
   uint32_t state_ = 0;
   uint64_t global_flags_ = 0;
+  uint64_t flags_ = 0;        // at the newest operator
+  uint64_t state_flags_ = 0;  // those of state_
   GraphBreak break_ = GraphBreak::none;
   std::string break_detail_;
   ProgramPosition break_position_;

@@ -27,7 +27,9 @@ constexpr int kInplace = 13;
 
 bool Recorder::hashable_key(PyObject* key) const {
   if (is_primitive(key) || PyType_Check(key) || PyFunction_Check(key) || PyCFunction_Check(key) ||
-      PyModule_Check(key) || rules().is_singleton_type(Py_TYPE(key)) || rules().is_value_type(Py_TYPE(key))) {
+      Py_IS_TYPE(key, &PyMethodDescr_Type) || Py_IS_TYPE(key, &PyWrapperDescr_Type) ||
+      Py_IS_TYPE(key, &PyGetSetDescr_Type) || Py_IS_TYPE(key, &PyMemberDescr_Type) || PyModule_Check(key) ||
+      rules().is_singleton_type(Py_TYPE(key)) || rules().is_value_type(Py_TYPE(key))) {
     return !PyType_Check(key) || Py_TYPE(key)->tp_hash == PyType_Type.tp_hash;
   }
   if (PyTuple_CheckExact(key)) {

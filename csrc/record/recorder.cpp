@@ -144,7 +144,7 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
   if (PyCFunction_Check(v)) {
     PyObject* self = PyCFunction_GET_SELF(v);
     if (self == nullptr || PyModule_Check(self) || PyType_Check(self) || is_primitive(self) ||
-        PyFrozenSet_CheckExact(self)) {
+        PyFrozenSet_CheckExact(self) || rules().is_function_record(self)) {
       tree_.check(node, CheckKind::kIs, v);
       return node;
     }
@@ -312,7 +312,8 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
       break;
     case Event::kSpecial:
       type_lookup(Py_TYPE(o.a), o.name);
-      if (!PyType_HasFeature(Py_TYPE(o.a), Py_TPFLAGS_HEAPTYPE)) {
+      if (!PyType_HasFeature(Py_TYPE(o.a), Py_TPFLAGS_HEAPTYPE) && !rules().is_value_type(Py_TYPE(o.a)) &&
+          rules().type(Py_TYPE(o.a)).rule != Rule::kStateManager) {
         end(Break::k_unknown_c_function, std::string("with ") + Py_TYPE(o.a)->tp_name);
       }
       break;

@@ -120,6 +120,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kGetAttribute:
       if (n < 2 || !PyUnicode_Check(argv[1])) return unsupported("arguments");
       if (is_tensor(self)) return r.read_tensor_attr(self, argv[1]);
+      if (PyModule_Check(self)) return r.read_module_attr(self, argv[1]);
       return r.read_generic_attr(self, Py_TYPE(self), argv[1], false);
     case Rule::kSetAttr:
     case Rule::kDelAttr:

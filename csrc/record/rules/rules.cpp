@@ -65,6 +65,8 @@ void Rules::add_function(PyObject* f, Rule rule, const char* name) {
     slots_[slot_key(reinterpret_cast<PyWrapperDescrObject*>(f))] = {rule, name};
   } else if (Py_IS_TYPE(f, &PyStaticMethod_Type) || Py_IS_TYPE(f, &PyClassMethod_Type)) {
     add_function(py::held_callable(f), rule, name);
+  } else if (PyInstanceMethod_Check(f)) {
+    add_function(PyInstanceMethod_GET_FUNCTION(f), rule, name);
   } else if (PyType_Check(f)) {
     types_[reinterpret_cast<PyTypeObject*>(f)] = {rule, name};
   }
@@ -152,10 +154,18 @@ Rules::Rules() {
     lru_cache_ = t;
   }
   deque_ = type_of("collections", "deque");
+  if (Ref f = resolve("torch._C", "_group_tensors_by_device_and_dtype"); f && PyCFunction_Check(f.get()))
+    function_record_ = Py_TYPE(PyCFunction_GET_SELF(f.get()));
+  if (Ref t = resolve("torch._C", "_InferenceMode")) pybind_meta_ = Py_TYPE(t.get());
+  pybind_entries_ = PyUnicode_InternFromString("__entries");
+  script_object_ = type_of("torch._C", "ScriptObject");
+  singleton_types_.insert(&PyInstanceMethod_Type);  // pybind11's methods
+  known_descriptors_.insert(&PyInstanceMethod_Type);
   partial_ = type_of("functools", "partial");
   defaultdict_ = type_of("collections", "defaultdict");
   if (PyTypeObject* t = type_of("enum", "EnumMeta")) enum_meta_ = reinterpret_cast<PyObject*>(t);
-  for (const char* name : {"OpOverload.__call__", "OpOverloadPacket.__call__", "OpOverload.redispatch"}) {
+  for (const char* name : {"TorchBindOpOverload.__call__", "OpOverload.__call__", "OpOverloadPacket.__call__",
+                           "OpOverload.redispatch"}) {
     if (Ref f = resolve("torch._ops", name); f && PyFunction_Check(f.get())) {
       operator_callers_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
     }
@@ -221,6 +231,10 @@ PyObject* Rules::tracing_query_c(PyMethodDef* def) const {
 }
 
 bool Rules::is_enum_member(PyObject* object) const {
+  // pybind11's enumerations: values of C++, compared and hashed by number.
+  if (Py_IS_TYPE(reinterpret_cast<PyObject*>(Py_TYPE(object)), pybind_meta_)) {
+    return _PyType_Lookup(Py_TYPE(object), pybind_entries_) != nullptr;
+  }
   return enum_meta_ != nullptr && PyObject_TypeCheck(reinterpret_cast<PyObject*>(Py_TYPE(object)),
                                                      reinterpret_cast<PyTypeObject*>(enum_meta_));
 }

@@ -84,6 +84,7 @@ enum class Rule : uint8_t {
   kTensorQuery,  // metadata of tensors as Python numbers
   kStorageOffset,
   kTensorStore,
+  kStateManager,  // makes an object that changes state while a with statement runs
   kHasTorchFunction,
   kIterSlot,
   kReadSelf,
@@ -115,6 +116,8 @@ class Rules {
   bool is_deque(PyObject* object) const { return PyObject_TypeCheck(object, deque_); }
   bool is_size(PyObject* object) const { return Py_IS_TYPE(object, size_); }
   bool is_tuplegetter(PyObject* object) const { return Py_IS_TYPE(object, tuplegetter_); }
+  bool is_script_object(PyObject* object) const { return Py_IS_TYPE(object, script_object_); }
+  bool is_function_record(PyObject* object) const { return Py_IS_TYPE(object, function_record_); }
   bool is_partial(PyObject* object) const { return Py_IS_TYPE(object, partial_); }
   bool is_lru_cache(PyObject* object) const { return Py_IS_TYPE(object, lru_cache_); }
   bool is_defaultdict(PyObject* object) const { return PyObject_TypeCheck(object, defaultdict_); }
@@ -169,6 +172,10 @@ class Rules {
   PyTypeObject* size_ = nullptr;
   PyTypeObject* tuplegetter_ = nullptr;
   PyTypeObject* deque_ = nullptr;
+  PyTypeObject* pybind_meta_ = nullptr;
+  PyObject* pybind_entries_ = nullptr;
+  PyTypeObject* script_object_ = nullptr;
+  PyTypeObject* function_record_ = nullptr;  // what pybind11 binds its functions to
   PyTypeObject* partial_ = nullptr;
   PyTypeObject* lru_cache_ = nullptr;
   PyTypeObject* defaultdict_ = nullptr;
@@ -176,5 +183,9 @@ class Rules {
 };
 
 const Rules& rules();
+
+// With a torch-function mode on, a call of a torch function, or the read of a tensor's attribute, is a call
+// of the mode's Python code, which is recorded like any other.
+bool function_mode_answers();
 
 }  // namespace flashpoint

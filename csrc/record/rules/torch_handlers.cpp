@@ -11,6 +11,7 @@
 #include "record/recorder.h"
 #include "record/rules/rules.h"
 
+#include <ATen/PythonTorchFunctionTLS.h>
 #include <ATen/core/TensorBase.h>
 
 namespace flashpoint {
@@ -33,6 +34,10 @@ bool slice_may_vanish(PyObject* slice, c10::IntArrayRef sizes) {
 }
 
 }  // namespace
+
+bool function_mode_answers() {
+  return at::impl::PythonTorchFunctionTLS::stack_len() > 0 && !at::impl::torch_function_all_disabled();
+}
 
 bool Recorder::shape_depends_on_data(PyObject* tensor) const {
   return graph_.has_dynamic_shape(graph_.value_of(unpack_tensor(tensor)));
@@ -106,6 +111,7 @@ void Rules::read_storage_offset(Recorder& r, PyObject* tensor) const {
 // the graph, cloned at each replay.
 void Rules::make_literal(Recorder& r, PyObject* const* argv, Py_ssize_t count, Py_ssize_t first,
                          Pending& pending) const {
+  if (function_mode_answers()) return;
   for (Py_ssize_t i = first; i < count; ++i) {
     if (is_tensor(argv[i]) || !r.read_deep(argv[i]) || holds_tensor(argv[i])) {
       return r.end(Break::k_denied_function, "a tensor made of something that is not literal data");
@@ -117,6 +123,7 @@ void Rules::make_literal(Recorder& r, PyObject* const* argv, Py_ssize_t count, P
 void Rules::call_pure_python(Recorder& r, PyObject* f, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
                              Pending& pending) const {
   const Py_ssize_t count = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
+  if (function_mode_answers()) return;
   for (Py_ssize_t i = 0; i < count; ++i) {
     if (is_tensor(args[i])) {
       query_tensor(r, "an argument", args + i, 1);
