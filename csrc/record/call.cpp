@@ -196,6 +196,8 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
 
 void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
                          EvalFrame* frame, Pending* pending) {
+  if (is_fresh_class(reinterpret_cast<PyObject*>(type)))
+    return end(Break::k_unknown_c_function, "an instance of a class made in the call");
   if (rules().type(type).rule == Rule::kStateManager) {
     const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
     for (Py_ssize_t i = 0; i < total; ++i) {
@@ -268,6 +270,7 @@ void Recorder::call_torch(const char* name, PyObject* const* args, Py_ssize_t n,
     if (rules().is_enum_member(a)) continue;
     if (rules().is_script_object(a) && node_of(a) == kNoNode) continue;  // the dispatcher decides
     if (!read_deep(a) && !PyRange_Check(a)) {
+      if (rules().answers_torch_functions(*this, a)) continue;
       if (i == 0 && PyType_Check(a)) continue;
       return end(Break::k_unknown_c_function,
                  std::string(name) + " with an argument of type " + Py_TYPE(a)->tp_name);

@@ -233,6 +233,8 @@ void Recorder::read_module_attr(PyObject* module, PyObject* name) {
 void Recorder::read_type_attr(PyObject* o, PyObject* name) {
   PyTypeObject* type = reinterpret_cast<PyTypeObject*>(o);
   PyTypeObject* meta = Py_TYPE(o);
+  if (is_fresh_class(o))
+    return end(Break::k_unsupported_attribute, "an attribute of a class made in the call");
   if (node_of(o) == kNoNode && !immutable_type(type)) watch(o, tree_.child(kNoNode, Step::kTypeRoot, o));
   PyObject* get =
       meta->tp_getattro == PyType_Type.tp_getattro ? nullptr : type_lookup(meta, "__getattribute__");

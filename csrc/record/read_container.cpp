@@ -329,6 +329,7 @@ void Recorder::read_subscript(PyObject* c, PyObject* key) {
   }
   if (PyType_Check(c)) {
     // A generic alias, or Python code of the metaclass.
+    if (is_fresh_class(c)) return end(Break::k_unsupported_container, "a class made in the call");
     if (node_of(c) == kNoNode) watch(c, tree_.child(kNoNode, Step::kTypeRoot, c));
     type_lookup(Py_TYPE(c), "__getitem__");
     PyObject* get = type_lookup(reinterpret_cast<PyTypeObject*>(c), "__class_getitem__");

@@ -209,6 +209,9 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
       return answer;
     }
   }
+  if (rules().is_unwatched(reinterpret_cast<PyObject*>(code))) {
+    if (PyObject* answer = rules().run_unwatched(*this, frame)) return answer;
+  }
   if (codes_.insert(reinterpret_cast<PyObject*>(code)).second) hold(reinterpret_cast<PyObject*>(code));
   PyObject* function = py::frame_function(frame.frame);
   if (rules().is_graph_break(reinterpret_cast<PyObject*>(code))) {
@@ -257,7 +260,9 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
   switch (o.event) {
     case Event::kGlobal: {
       if (o.name == nullptr) {
-        end(Break::k_unsupported_instruction, "a class statement");
+        const_node(o.a);
+        Ref name = Ref::steal(PyUnicode_InternFromString("__build_class__"));
+        read_dict_key(o.a, name.get());
         break;
       }
       // Found in the builtins, or nowhere: absent from every dict before.
@@ -273,6 +278,7 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
     }
     case Event::kName:
     case Event::kStoreName:
+      if (rules().read_class_name(*this, frame, o.event == Event::kName ? o.name : nullptr)) break;
       end(Break::k_unsupported_instruction, "class body or exec");
       break;
     case Event::kStoreGlobal:

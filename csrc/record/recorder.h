@@ -172,6 +172,7 @@ class Recorder final : public Observer {
   void call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames,
                  EvalFrame* frame = nullptr, Pending* pending = nullptr);
   void after_call(const Operands& operands, Pending pending, PyObject* result);
+  bool is_fresh_class(PyObject* type) const { return fresh_classes_.count(type) != 0; }
   bool shape_depends_on_data(PyObject* tensor) const;  // of a plain tensor
   void call_torch(const char* name, PyObject* const* args, Py_ssize_t n, PyObject* kwnames);
 
@@ -203,8 +204,9 @@ class Recorder final : public Observer {
   std::unordered_map<std::pair<PyObject*, PyObject*>, size_t, PairHash> overlay_;  // (storage, key) -> effect
   std::unordered_set<PyObject*> touched_;  // storages with an entry in overlay_
   std::vector<Effect> effects_;
-  std::unordered_set<PyObject*> codes_;  // evaluated; kept alive by held_
-  std::vector<PyObject*> identified_;    // told apart by address; kept alive by held_
+  std::unordered_set<PyObject*> codes_;          // evaluated; kept alive by held_
+  std::unordered_set<PyObject*> fresh_classes_;  // made by class statements; kept alive by held_
+  std::vector<PyObject*> identified_;            // told apart by address; kept alive by held_
   std::vector<NodeId> tensor_nodes_;
   BreakReport report_;
   EvalFrame* frame_ = nullptr;  // innermost frame, for locations
@@ -213,6 +215,7 @@ class Recorder final : public Observer {
   // What after_call has to do; kept in Pending::word.
   static constexpr uint32_t kPendingCached = 1;
   static constexpr uint32_t kPendingLiteral = 2;
+  static constexpr uint32_t kPendingClass = 3;
 };
 
 }  // namespace flashpoint

@@ -1,7 +1,7 @@
 """Calls of torch functions under capture: eager is the oracle, counters prove what was compiled.
 
-Entries of the peer's surface that no `expect` is given for must break, cleanly: right results, nothing kept. The
-documentation's table of the surface (docs/reference/torch_rules.md) is made from the same rows.
+Entries of the peer's surface that no `expect` is given for must break, cleanly: right results, nothing kept.
+The documentation's table of the surface (docs/reference/torch_rules.md) is made from the same rows.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ import pytest
 import torch
 
 from tests.python.soundness.row import Row
-from tests.python.torch_calls import arguments, handlers, managers
+from tests.python.torch_calls import arguments, handlers, managers, overrides
 from tests.python.torch_calls.entry import Entry, reference_page
 from tests.support import check_calls
 from tests.world import run
 
-SECTIONS = {name: rows for table in (arguments, handlers, managers) for name, rows in table.SECTIONS.items()}
+SECTIONS = {
+    name: rows
+    for table in (arguments, handlers, managers, overrides)
+    for name, rows in table.SECTIONS.items()
+}
 ROWS = [pytest.param(row, id=f"{name}: {row.name}") for name, rows in SECTIONS.items() for row in rows]
 RECORDED = [
     pytest.param(row, id=f"{name}: {row.name}")

@@ -341,6 +341,8 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
         }
       }
       return;
+    case Rule::kBuildClass:
+      return build_class(r, argv, n, kwnames, pending);
     case Rule::kTorch:
       return r.call_torch(row.name, argv, n, kwnames);
     case Rule::kDeny:
@@ -366,6 +368,10 @@ void Rules::after_call(Recorder& r, const Operands& o, Pending pending, PyObject
       return r.end(Break::k_denied_function, "torch.tensor(requires_grad=True)");
     r.graph_.register_constant(unpack_tensor(result));
     return;
+  }
+  if (pending.word == Recorder::kPendingClass) {
+    r.fresh_classes_.insert(result);
+    return r.hold(result);
   }
   r.check_tensor_result(result);
   if (PyTuple_Check(result) || PyList_Check(result)) {

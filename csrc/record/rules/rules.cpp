@@ -174,8 +174,13 @@ Rules::Rules() {
   if (Ref f = resolve(module, path); f && PyFunction_Check(f.get())) { \
     pure_python_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));      \
   }
+#define PY_UNWATCHED(module, path)                                     \
+  if (Ref f = resolve(module, path); f && PyFunction_Check(f.get())) { \
+    unwatched_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));        \
+  }
 #include "record/rules/pure_python.def"
 #undef PY_PURE
+#undef PY_UNWATCHED
   constexpr const char* kMemo[][2] = {
       {"copy", "deepcopy"},       {"copy", "_deepcopy_list"}, {"copy", "_deepcopy_tuple"},
       {"copy", "_deepcopy_dict"}, {"copy", "_keep_alive"},    {"copy", "_deepcopy_method"},

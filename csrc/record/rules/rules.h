@@ -84,6 +84,7 @@ enum class Rule : uint8_t {
   kTensorQuery,  // metadata of tensors as Python numbers
   kStorageOffset,
   kTensorStore,
+  kBuildClass,
   kStateManager,  // makes an object that changes state while a with statement runs
   kHasTorchFunction,
   kIterSlot,
@@ -107,6 +108,7 @@ class Rules {
   PyObject* tracing_query_c(PyMethodDef* def) const;
   bool is_graph_break(PyObject* code) const { return graph_breaks_.count(code) != 0; }
 
+  bool is_unwatched(PyObject* code) const { return unwatched_.count(code) != 0; }
   bool is_pure_python(PyObject* code) const { return pure_python_.count(code) != 0; }
   bool calls_operators(PyObject* code) const { return operator_callers_.count(code) != 0; }
 
@@ -133,11 +135,18 @@ class Rules {
   bool read_function_attribute(Recorder& r, PyObject* function, PyObject* name) const;
   void read_operator_slots(Recorder& r, PyObject* object) const;
   void store_subscript(Recorder& r, PyObject* container, PyObject* key, PyObject* value) const;
+  // class_statement.cpp
+  void build_class(Recorder& r, PyObject* const* argv, Py_ssize_t n, PyObject* kwnames,
+                   Pending& pending) const;
+  // The read of a name, or (null) a store, in a class body. False: it is no class body.
+  bool read_class_name(Recorder& r, EvalFrame& frame, PyObject* name) const;
+  PyObject* run_unwatched(Recorder& r, EvalFrame& frame) const;  // null when it raised
   // torch_handlers.cpp
   void read_tensor_index(Recorder& r, PyObject* tensor, PyObject* key) const;
   void read_stored_value(Recorder& r, PyObject* tensor, PyObject* key, PyObject* value) const;
   void query_tensor(Recorder& r, const char* name, PyObject* const* argv, Py_ssize_t count) const;
   void read_storage_offset(Recorder& r, PyObject* tensor) const;
+  bool answers_torch_functions(Recorder& r, PyObject* object) const;
   void call_pure_python(Recorder& r, PyObject* function, PyObject* const* args, Py_ssize_t n,
                         PyObject* kwnames, Pending& pending) const;
   void make_literal(Recorder& r, PyObject* const* argv, Py_ssize_t count, Py_ssize_t first,
@@ -168,7 +177,7 @@ class Rules {
   std::unordered_set<PyTypeObject*> singleton_types_, value_types_, known_descriptors_;
   std::unordered_set<PyObject*> memo_code_;
   std::unordered_set<PyObject*> operator_callers_;
-  std::unordered_set<PyObject*> pure_python_;
+  std::unordered_set<PyObject*> pure_python_, unwatched_;
   PyTypeObject* size_ = nullptr;
   PyTypeObject* tuplegetter_ = nullptr;
   PyTypeObject* deque_ = nullptr;

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
 #include "record/recorder.h"
@@ -118,6 +119,19 @@ void Rules::make_literal(Recorder& r, PyObject* const* argv, Py_ssize_t count, P
     }
   }
   pending.word = Recorder::kPendingLiteral;
+}
+
+// An object whose class brings `__torch_function__`: the call is one of that Python code.
+bool Rules::answers_torch_functions(Recorder& r, PyObject* object) const {
+  PyTypeObject* type = Py_TYPE(object);
+  if (!PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || PyType_Check(object)) return false;
+  PyObject* found = r.type_lookup(type, "__torch_function__");
+  if (found == nullptr) return false;
+  r.type_lookup(type, "__getattribute__");
+  const bool method = Py_IS_TYPE(found, &PyClassMethod_Type) || Py_IS_TYPE(found, &PyStaticMethod_Type);
+  r.read_descriptor(found);
+  return PyFunction_Check(method ? py::held_callable(found) : found) &&
+         type->tp_getattro == PyObject_GenericGetAttr;
 }
 
 void Rules::call_pure_python(Recorder& r, PyObject* f, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
