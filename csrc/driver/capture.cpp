@@ -65,7 +65,8 @@ void finish(Recorder& recorder, GraphRecorder& graph_recorder, const GlobalState
     const std::string violation = ir::verify(*graph);
     FP_CHECK(violation.empty(), violation);
   }
-  if (failure_after_mutation(*graph)) return recorder.end(Break::k_mutation_may_fail);
+  if (failure_after_mutation(*graph) || graph_recorder.may_misfit_after_write())
+    return recorder.end(Break::k_mutation_may_fail);
   recorder.finish_aliases();
   std::vector<bool> skip = recorder.audit_skips();
   std::vector<NodeId> mutated;

@@ -461,6 +461,12 @@ bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<
   call.logged->op = info.op;
   call.logged->state = state_;
   if (options_.positions != nullptr) call.logged->position = options_.positions->current();
+  if (call.dynamic && wrote_input_) {
+    // Sizes that fit today may not fit at the next call.
+    size_t sized = call.touched.size();
+    for (size_t i = 0; i < info.arguments; ++i) sized += arguments[i].isIntList() ? 2 : 0;
+    may_misfit_ |= sized > 1;
+  }
   if (call.dynamic && info.counts_results) {
     break_off(GraphBreak::dynamic_count, info.full_name);
     return false;
@@ -486,7 +492,10 @@ void GraphRecorder::settle_mutations(Call& call) {
     if (entry.alive()) table_.reseal(touched.index);
     table_.reseal_sharing(storage, [&](IdentityTable::Index, IdentityTable::Entry& sharing) {
       if (sharing.ambiguous) break_off(GraphBreak::ambiguous_alias, call.info->full_name);
-      if (sharing.input >= 0) log_.add_write(*call.logged, sharing.input);
+      if (sharing.input >= 0) {
+        log_.add_write(*call.logged, sharing.input);
+        wrote_input_ = true;
+      }
     });
   }
 }

@@ -78,6 +78,9 @@ class GraphRecorder final : public TracerSink {
 
   bool* observing() const { return options_.observing; }
 
+  // Whether an operator that may raise because of a size that depends on data follows a write to an input.
+  bool may_misfit_after_write() const { return may_misfit_; }
+
   int32_t node_count() const { return log_.call_count(); }
   // Names the torch-level callable of which node `index` is the only operator.
   void label_node(int32_t index, std::string_view callable);
@@ -145,6 +148,8 @@ class GraphRecorder final : public TracerSink {
   ProgramPosition break_position_;
   bool finished_ = false;
   bool number_store_ = false;
+  bool wrote_input_ = false;
+  bool may_misfit_ = false;
 };
 
 }  // namespace flashpoint

@@ -320,7 +320,7 @@ void Recorder::read_tensor_attr(PyObject* tensor, PyObject* name) {
       case TensorAttribute::kOperation:
         return;
       case TensorAttribute::kGrad:
-        if (node == kNoNode || function_mode_answers()) {
+        if (node == kNoNode || under_function_mode_ || function_mode_answers()) {
           end(Break::k_unsupported_attribute, "Tensor.grad of a tensor made in the call");
         } else {
           Ref grad = Ref::steal(PyObject_GetAttr(tensor, name));

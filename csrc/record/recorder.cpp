@@ -42,6 +42,9 @@ Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* ar
     hold(function);
     const NodeId f = tree_.child(kNoNode, Step::kConst, function);
     observe(f, function);
+    // Guarded by address with the global state; the tree keeps them alive.
+    under_function_mode_ = function_mode_count() > 0;
+    for (size_t i = 0; i < function_mode_count(); ++i) const_node(function_mode_at(i));
     for (size_t i = 0; i < nargs && !ended_; ++i) {
       const NodeId node = tree_.child(kNoNode, Step::kArg, nullptr, static_cast<int32_t>(i));
       if (is_primitive(args[i])) {

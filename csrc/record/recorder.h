@@ -212,6 +212,8 @@ class Recorder final : public Observer {
   EvalFrame* frame_ = nullptr;  // innermost frame, for locations
   size_t frames_entered_ = 0;
   bool ended_ = false;
+  // Guards are checked under the mode then, and may not do what it answers.
+  bool under_function_mode_ = false;
   // What after_call has to do; kept in Pending::word.
   static constexpr uint32_t kPendingCached = 1;
   static constexpr uint32_t kPendingLiteral = 2;

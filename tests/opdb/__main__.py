@@ -1,4 +1,4 @@
-"""python -m tests.opdb [--every N] [--from K] [--samples S] [--only TEXT]: runs the database and reports.
+"""python -m tests.opdb [--every N] [--samples S] [--dtype D] [--only TEXT]: runs the database and reports.
 
 Ends with the number of differences. Crashes of one operator end the run: use --only to find them.
 """
@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, help="take each Nth operator")
     parser.add_argument("--from", dest="start", type=int, default=0, help="starting here")
     parser.add_argument("--samples", type=int, default=None, help="samples of each operator")
+    parser.add_argument("--dtype", default=None, help="such as complex64; float32 where there is none")
     parser.add_argument("--only", default="", help="operators with this in their name")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
@@ -42,7 +43,7 @@ def main() -> int:
         if options.verbose:
             print(name, file=sys.stderr, flush=True)
         try:
-            for case in cases(op, options.samples):
+            for case in cases(op, options.samples, options.dtype and getattr(torch, options.dtype)):
                 verdict = check(case, values=op.name not in UNDEFINED_VALUES)
                 if verdict is None:
                     continue

@@ -69,10 +69,13 @@ def _draw(op: Any, dtype: torch.dtype, grad: bool, seed: int, limit: int | None)
     return drawn
 
 
-def cases(op: Any, limit: int | None = None) -> Iterator[Case]:
-    """Every sample as a function call, with and without gradients; the first two in the other forms."""
-    dtype = dtype_of(op)
-    if dtype is None:
+def cases(op: Any, limit: int | None = None, dtype: torch.dtype | None = None) -> Iterator[Case]:
+    """Every sample as a function call, with and without gradients; the first two in the other forms.
+
+    dtype: float32 or what is closest to it if None. Nothing comes where the operator does not take it.
+    """
+    dtype = dtype or dtype_of(op)
+    if dtype is None or dtype not in op.supported_dtypes("cpu"):
         return
     differentiable = op.supports_autograd and (dtype.is_floating_point or dtype.is_complex)
     forms = {

@@ -84,6 +84,7 @@ enum class Rule : uint8_t {
   kTensorQuery,  // metadata of tensors as Python numbers
   kStorageOffset,
   kTensorStore,
+  kDescriptorGet,
   kBuildClass,
   kStateManager,  // makes an object that changes state while a with statement runs
   kHasTorchFunction,

@@ -125,13 +125,14 @@ void Rules::make_literal(Recorder& r, PyObject* const* argv, Py_ssize_t count, P
 bool Rules::answers_torch_functions(Recorder& r, PyObject* object) const {
   PyTypeObject* type = Py_TYPE(object);
   if (!PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || PyType_Check(object)) return false;
-  PyObject* found = r.type_lookup(type, "__torch_function__");
-  if (found == nullptr) return false;
-  r.type_lookup(type, "__getattribute__");
+  static PyObject* const name = PyUnicode_InternFromString("__torch_function__");
+  PyObject* found = _PyType_Lookup(type, name);
+  if (found == nullptr || type->tp_getattro != PyObject_GenericGetAttr) return false;
+  PyObject** dict = _PyObject_GetDictPtr(object);
+  if (dict != nullptr && *dict != nullptr && PyDict_GetItemWithError(*dict, name) != nullptr) return false;
+  r.read_attr(object, name);
   const bool method = Py_IS_TYPE(found, &PyClassMethod_Type) || Py_IS_TYPE(found, &PyStaticMethod_Type);
-  r.read_descriptor(found);
-  return PyFunction_Check(method ? py::held_callable(found) : found) &&
-         type->tp_getattro == PyObject_GenericGetAttr;
+  return PyFunction_Check(method ? py::held_callable(found) : found);
 }
 
 void Rules::call_pure_python(Recorder& r, PyObject* f, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
@@ -162,6 +163,11 @@ void Rules::call_torch_rule(Recorder& r, RuleRow row, PyObject* const* argv, Py_
     case Rule::kStorageOffset:
       if (count != 1 || !is_tensor(argv[0])) return r.end(Break::k_unknown_c_function, row.name);
       return read_storage_offset(r, argv[0]);
+    case Rule::kDescriptorGet:
+      // How a torch-function mode reads an attribute: `torch.Tensor.shape.__get__(t)`.
+      if (n < 2 || !is_tensor(argv[1]) || !Py_IS_TYPE(argv[0], &PyGetSetDescr_Type))
+        return r.end(Break::k_unknown_c_function, row.name);
+      return r.read_tensor_attr(argv[1], PyDescr_NAME(argv[0]));
     case Rule::kTensorStore:
       if (n != 3 || !is_tensor(argv[0])) return r.end(Break::k_unknown_c_function, row.name);
       return store_subscript(r, argv[0], argv[1], argv[2]);

@@ -94,6 +94,8 @@ SIZES = [
     Row("zeros of a dynamic size", "def fn(x): return torch.zeros(x.nonzero().shape[0])", "x", "x", "y", "x"),
     Row("view of a mask", "def fn(x): return x[x > -9].view(2, 3)", "x", "x", "y", "x", "x - 9"),
     Row("out of a dynamic size", "def fn(x):\n  o = torch.empty(0, dtype=torch.long)\n  torch.nonzero(x, out=o)\n  return o.shape, x + 1", "x", "x", "y", "x"),
+    Row("misfit after a write", "def fn(x, c):\n  c.add_(1)\n  try: return x[x > 2] + c[:3]\n  except RuntimeError: return c * 2", *[Call(f"{v}, c", pre="c = torch.zeros(4)", post="c") for v in ("x", "x", "x * 2", "x")]),
+    Row("data-dependent sum after a write", "def fn(x, c):\n  c.add_(1)\n  return x[x > 2].sum()", *[Call(f"{v}, c", pre="c = torch.zeros(4)", post="c") for v in ("x", "x", "x * 2")]),
     Row("in place keeps the shape", "def fn(x):\n  z = x.clone()\n  z.add_(x[x > 1].sum())\n  return z.shape, z", "x", "x", "y", "x", expect="khhh"),
 ]
 
