@@ -32,6 +32,10 @@ bool Recorder::hashable_key(PyObject* key) const {
       rules().is_singleton_type(Py_TYPE(key)) || rules().is_value_type(Py_TYPE(key))) {
     return !PyType_Check(key) || Py_TYPE(key)->tp_hash == PyType_Type.tp_hash;
   }
+  // `torch.Tensor.shape.__get__` and its like: told apart by the descriptor.
+  if (Py_IS_TYPE(key, &_PyMethodWrapper_Type)) {
+    return Py_IS_TYPE(reinterpret_cast<py::MethodWrapperLayout*>(key)->self, &PyGetSetDescr_Type);
+  }
   if (PyTuple_CheckExact(key)) {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(key); ++i) {
       if (!hashable_key(PyTuple_GET_ITEM(key, i))) return false;
