@@ -13,8 +13,9 @@ ROUNDED = frozenset({"linalg.lstsq"})
 # Operators with samples that break, and why. All samples of every other operator must run compiled.
 _DATA = "the result, or a branch on the way to it, is a tensor's value as a Python value"
 _SPARSE = "sparse tensors have no place in a graph"
-_WARNS = "warnings.warn has no rule"
 _STORAGE = "the storage of a tensor is resized"
+# Wherever the Python code of an operator warns, it breaks: warnings.warn has no rule.
+BREAKING_CALLS = ("_warnings.warn",)
 BREAKS = {
     "allclose": _DATA,
     "equal": _DATA,
