@@ -21,7 +21,7 @@ BREAKS = {
     "equal": _DATA,
     "item": _DATA,
     "nn.functional.gaussian_nll_loss": _DATA,
-    "sparse.mm.reduce": _SPARSE,
+    "sparse.mm": _SPARSE,
     "sparse.sampled_addmm": _SPARSE,
     "to_sparse": _SPARSE,
     "lu": _STORAGE + " by its out variant",

@@ -47,4 +47,4 @@ def test_all(chunk: int) -> None:
 
 def test_expected_names_exist() -> None:
     names = {op.name for op in operators()}
-    assert names >= BREAKS.keys() and names >= UNDEFINED_VALUES
+    assert names >= BREAKS.keys() and names >= UNDEFINED_VALUES, {*BREAKS, *UNDEFINED_VALUES} - names
