@@ -394,6 +394,10 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
       // The dispatch keys do not depend on the grad mode.
       grad_after = after.grad_mode ? 1 : 0;
     }
+    if (!global_state_supported()) {
+      recorder.end(Break::k_global_state, "a mode was left on");
+      return nullptr;
+    }
     RecipeWriter writer(recorder);
     RecipeValue result_recipe;
     if (suspension) {
@@ -425,7 +429,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
       const std::string violation = ir::verify(*graph);
       FP_CHECK(violation.empty(), violation);
     }
-    if (failure_after_mutation(*graph)) {
+    if (failure_after_mutation(*graph) || r.graph.may_misfit_after_write()) {
       recorder.end(Break::k_mutation_may_fail);
       return nullptr;
     }

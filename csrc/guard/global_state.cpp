@@ -15,6 +15,7 @@
 
 #include "ir/node_state.h"
 #include "py/ref.h"
+#include "py/torch_bridge.h"
 
 namespace flashpoint {
 
@@ -32,7 +33,11 @@ GlobalState GlobalState::now() {
   const auto tracer = c10::DispatchKeySet(c10::DispatchKey::TESTING_ONLY_GenericMode);
   s.tls_included = (tls.included_ - tracer).raw_repr();
   s.tls_excluded = (tls.excluded_ - tracer).raw_repr();
+  const size_t modes = function_mode_count();
+  for (size_t i = 0; i < modes && i < kMaxModes; ++i) s.modes[i] = function_mode_at(i);
   s.flags = ir::global_flags();
+  s.autocast_nesting = at::autocast::increment_nesting();
+  at::autocast::decrement_nesting();
   s.recursion_limit = Py_GetRecursionLimit();
   s.anomaly_mode = torch::autograd::AnomalyMode::is_enabled();
   return s;
@@ -51,7 +56,7 @@ std::string GlobalState::text() const {
 }
 
 bool global_state_supported() {
-  return at::impl::PythonTorchFunctionTLS::stack_len() == 0 &&
+  return function_mode_count() <= GlobalState::kMaxModes &&
          c10::impl::TorchDispatchModeTLS::stack_len() == 0 &&
          !c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::FuncTorchDynamicLayerFrontMode);
 }

@@ -5,6 +5,7 @@
 // GIL: required for abc_token only.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 
@@ -17,11 +18,15 @@ struct GlobalState {
   bool autocast_cache = true;
   bool anomaly_mode = false;
   int32_t recursion_limit = 0;
+  int32_t autocast_nesting = 0;  // what leaving a region does, and says, depends on it
   int16_t default_dtype = 0;
   int16_t autocast_dtype_cpu = 0;
   int16_t autocast_dtype_cuda = 0;
   uint64_t tls_included = 0;  // dispatch keys: autocast, functorch, Python modes
   uint64_t tls_excluded = 0;
+  // Torch-function modes, innermost last, by address: whoever keeps the state keeps them alive.
+  static constexpr size_t kMaxModes = 4;
+  std::array<const void*, kMaxModes> modes{};
   uint64_t flags = 0;  // deterministic algorithms, backends' switches
 
   static GlobalState now();
@@ -30,7 +35,8 @@ struct GlobalState {
   std::string text() const;
 };
 
-// False while torch-function or dispatch modes or functorch transforms are active: calls then run eagerly.
+// False while dispatch modes, functorch transforms or many torch-function modes are active: calls run
+// eagerly.
 bool global_state_supported();
 
 // Counts registrations with abstract base classes; equal tokens mean equal isinstance() results.

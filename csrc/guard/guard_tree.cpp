@@ -356,6 +356,8 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
       if (!grad) PyErr_Clear();
       return grad.get() == Py_None;
     }
+    case CheckKind::kStorageOffset:
+      return has_storage_offset(v, c.number);
     case CheckKind::kDefaultValue: {
       PyObject* defaults = PyFunction_Check(v) ? PyFunction_GET_DEFAULTS(v) : nullptr;
       const Py_ssize_t i = c.number;

@@ -57,6 +57,10 @@ std::string TensorMeta::text() const {
   return out;
 }
 
+bool has_storage_offset(PyObject* object, int64_t offset) {
+  return is_tensor(object) && tensor_impl(object)->storage_offset() == offset;
+}
+
 bool tensors_overlap(PyObject* a, PyObject* b) {
   c10::TensorImpl* x = tensor_impl(a);
   c10::TensorImpl* y = tensor_impl(b);

@@ -31,6 +31,7 @@ struct TensorMeta {
   std::string text() const;
 };
 
+bool has_storage_offset(PyObject* object, int64_t offset);
 // True when the memory ranges of two tensors may overlap (same storage, ranges touch).
 bool tensors_overlap(PyObject* a, PyObject* b);
 

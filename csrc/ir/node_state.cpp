@@ -42,18 +42,44 @@ NodeState current_state() {
 uint64_t global_flags() {
   const auto& context = at::globalContext();
   uint64_t word = static_cast<uint64_t>(c10::get_default_dtype_as_scalartype());
-  const bool flags[] = {context.deterministicAlgorithms(),
-                        context.deterministicAlgorithmsWarnOnly(),
-                        context.deterministicFillUninitializedMemory(),
-                        context.userEnabledFlashSDP(),
-                        context.userEnabledMemEfficientSDP(),
-                        context.userEnabledMathSDP(),
-                        context.userEnabledCuDNNSDP(),
-                        context.userEnabledMkldnn(),
-                        context.userEnabledCuDNN(),
-                        context.benchmarkCuDNN()};
-  for (bool flag : flags) word = (word << 1) | (flag ? 1u : 0u);
-  return word;
+  word = (word << 8) | static_cast<uint64_t>(context.float32MatmulPrecision());
+  uint64_t flags = 0;
+  int bit = 0;
+#define X(name, read, write) flags |= static_cast<uint64_t>((read) ? 1 : 0) << bit++;
+#include "ir/global_flags.def"
+#undef X
+  return (word << 16) | flags;
+}
+
+void switch_global_flags(uint32_t flags) {
+  auto& context = at::globalContext();
+  int bit = 0;
+#define X(name, read, write)                                       \
+  if (const bool on = ((flags >> bit++) & 1) != 0; (read) != on) { \
+    write;                                                         \
+  }
+#include "ir/global_flags.def"
+#undef X
+}
+
+std::string flag_names(uint32_t flags) {
+  std::string names;
+  int bit = 0;
+#define X(name, read, write) \
+  if ((flags >> bit++) & 1) names += (names.empty() ? "" : "+") + std::string(#name);
+#include "ir/global_flags.def"
+#undef X
+  return names.empty() ? "none" : names;
+}
+
+std::optional<uint32_t> flag_of(std::string_view name) {
+  int bit = 0;
+#define X(row, read, write)           \
+  if (name == #row) return 1u << bit; \
+  ++bit;
+#include "ir/global_flags.def"
+#undef X
+  return std::nullopt;
 }
 
 bool StateReader::changed() {
@@ -96,6 +122,10 @@ void StateSwitcher::apply(const NodeState& state) {
   if (state.autocast != current_.autocast || state.autocast_cache != current_.autocast_cache) {
     apply_autocast(state);
   }
+  if (state.flags != current_.flags) {
+    if (!saved_flags_) saved_flags_ = static_cast<uint32_t>(global_flags() & kSwitchableFlags);
+    switch_global_flags(state.flags.value_or(*saved_flags_));
+  }
   current_ = state;
 }
 
@@ -125,6 +155,7 @@ void StateSwitcher::apply_autocast(const NodeState& state) {
 }
 
 StateSwitcher::~StateSwitcher() {
+  if (saved_flags_) switch_global_flags(*saved_flags_);
   if (current_ == entry_ && !nested_ && !cache_touched_ && saved_dtypes_.empty()) return;
   for (const auto& dtype : saved_dtypes_) at::autocast::set_autocast_dtype(dtype.device, dtype.dtype);
   if (cache_touched_) at::autocast::set_autocast_cache_enabled(saved_cache_);

@@ -4,9 +4,10 @@
 // cheap while nothing changes. `StateSwitcher` sets it for a replay, touches only what differs, and puts
 // everything back in its destructor, exceptions included.
 //
-// State that is process-wide instead (default dtype, determinism, SDPA flags) is no part of a node: a
-// replay must not change it under other threads. `global_flags()` folds it into one word; a recorder
-// breaks when it changes half way, and whoever keeps the graph guards it.
+// Some state is process-wide instead (default dtype, determinism, SDPA flags). `global_flags()` folds it into
+// one word, which whoever keeps the graph guards. Where the program itself switches a setting of
+// global_flags.def for a part of what it does, the nodes of that part say so, and a replay switches it as the
+// program does; a change of anything else half way ends a recording.
 //
 // Threads: per thread; no GIL needed.
 #pragma once
@@ -18,6 +19,9 @@
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace flashpoint::ir {
@@ -33,13 +37,18 @@ struct NodeState {
   bool inference = false;
   bool autocast_cache = true;      // meaningful while some autocast is on
   std::vector<Autocast> autocast;  // the device types it is enabled for, in torch's order
+  std::optional<uint32_t> flags;   // the rows of global_flags.def, where they differ from those at entry
   bool operator==(const NodeState&) const = default;
 };
 
 NodeState current_state();
 
-// Default dtype, determinism and SDPA selection, as one comparable word.
+// Default dtype, precision and, in the lower bits, the rows of global_flags.def, as one comparable word.
 uint64_t global_flags();
+inline constexpr uint64_t kSwitchableFlags = 0xffff;
+void switch_global_flags(uint32_t flags);
+std::string flag_names(uint32_t flags);  // those that are on, joined by '+'; "none"
+std::optional<uint32_t> flag_of(std::string_view name);
 
 // A cheap "has anything changed since the last call" in front of current_state().
 class StateReader {
@@ -73,6 +82,7 @@ class StateSwitcher {
   std::vector<Autocast> saved_dtypes_;
   bool saved_cache_ = true;
   bool cache_touched_ = false;
+  std::optional<uint32_t> saved_flags_;
   bool nested_ = false;  // we count as one autocast region, so that its cache lives as long as we do
 };
 

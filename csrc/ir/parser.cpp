@@ -380,6 +380,14 @@ class Parser {
           if (!device || !dtype) in_.fail("bad autocast");
           state.autocast.push_back({*device, *dtype});
         } while (in_.accept('+'));
+      } else if (key == "flags") {
+        state.flags = 0;
+        do {
+          const auto name = in_.word();
+          const auto flag = flag_of(name);
+          if (!flag && name != "none") in_.fail("unknown flag '" + std::string(name) + "'");
+          *state.flags |= flag.value_or(0);
+        } while (in_.accept('+'));
       } else {
         const bool on = in_.word() == "on";
         if (key == "grad")

@@ -113,6 +113,7 @@ class Printer {
       item("autocast=" + list);
     }
     if (!state.autocast_cache) item("cache=off");
+    if (state.flags) item("flags=" + flag_names(*state.flags));
     if (!node.mutates.empty()) {
       std::string list;
       for (ValueId id : node.mutates) list += (list.empty() ? "%" : ", %") + std::to_string(id);

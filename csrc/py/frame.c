@@ -4,6 +4,7 @@
 #include <internal/pycore_frame.h>
 
 PyObject* fp_frame_globals(struct _PyInterpreterFrame* f) { return f->f_globals; }
+PyObject* fp_frame_locals(struct _PyInterpreterFrame* f) { return f->f_locals; }
 PyObject* fp_frame_builtins(struct _PyInterpreterFrame* f) { return f->f_builtins; }
 PyObject* fp_frame_function(struct _PyInterpreterFrame* f) { return (PyObject*)f->f_func; }
 PyCodeObject* fp_frame_code(struct _PyInterpreterFrame* f) { return f->f_code; }

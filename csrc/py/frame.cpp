@@ -2,6 +2,7 @@
 
 extern "C" {
 PyObject* fp_frame_globals(_PyInterpreterFrame* f);
+PyObject* fp_frame_locals(_PyInterpreterFrame* f);
 PyObject* fp_frame_builtins(_PyInterpreterFrame* f);
 PyObject* fp_frame_function(_PyInterpreterFrame* f);
 PyCodeObject* fp_frame_code(_PyInterpreterFrame* f);
@@ -12,6 +13,7 @@ PyObject* fp_frame_local(_PyInterpreterFrame* f, int i);
 namespace flashpoint::py {
 
 PyObject* frame_globals(_PyInterpreterFrame* f) { return fp_frame_globals(f); }
+PyObject* frame_locals(_PyInterpreterFrame* f) { return fp_frame_locals(f); }
 PyObject* frame_builtins(_PyInterpreterFrame* f) { return fp_frame_builtins(f); }
 PyObject* frame_function(_PyInterpreterFrame* f) { return fp_frame_function(f); }
 PyCodeObject* frame_code(_PyInterpreterFrame* f) { return fp_frame_code(f); }

@@ -9,6 +9,7 @@ struct _PyInterpreterFrame;
 namespace flashpoint::py {
 
 PyObject* frame_globals(_PyInterpreterFrame* frame);
+PyObject* frame_locals(_PyInterpreterFrame* frame);  // the namespace of a class or module body, or null
 PyObject* frame_builtins(_PyInterpreterFrame* frame);
 PyObject* frame_function(_PyInterpreterFrame* frame);
 PyCodeObject* frame_code(_PyInterpreterFrame* frame);

@@ -1,6 +1,8 @@
 #include "py/torch_bridge.h"
 
+#include <ATen/PythonTorchFunctionTLS.h>
 #include <torch/csrc/Exceptions.h>
+#include <torch/csrc/PyInterpreter.h>
 #include <torch/csrc/autograd/python_variable.h>
 #include <torch/csrc/autograd/variable.h>
 #include <torch/csrc/jit/python/pybind_utils.h>
@@ -50,6 +52,12 @@ PyObject* to_python(c10::IValue value) {
     set_python_error(std::current_exception());
     return nullptr;
   }
+}
+
+size_t function_mode_count() { return static_cast<size_t>(at::impl::PythonTorchFunctionTLS::stack_len()); }
+
+PyObject* function_mode_at(size_t index) {
+  return at::impl::PythonTorchFunctionTLS::get_stack_at(static_cast<int64_t>(index))->ptr(getPyInterpreter());
 }
 
 void set_python_error(std::exception_ptr error) {

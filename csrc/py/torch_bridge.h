@@ -9,6 +9,7 @@
 
 #include <Python.h>
 
+#include <cstddef>
 #include <exception>
 
 namespace at {
@@ -38,6 +39,10 @@ bool tensor_has_hooks(PyObject* tensor);
 PyObject* wrap_tensor(at::Tensor tensor);
 
 PyObject* to_python(c10::IValue value);
+
+// The torch-function modes of this thread, innermost last. Borrowed.
+size_t function_mode_count();
+PyObject* function_mode_at(size_t index);
 
 // Turns a caught exception into the Python error torch itself would raise.
 void set_python_error(std::exception_ptr error);

@@ -46,6 +46,9 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     if (rules().is_graph_break(PyFunction_GET_CODE(f))) return end(Break::k_disabled);
     // For C code it is a key; called by name, it hands out an address as a number.
     if (rules().is_hash_by_address(PyFunction_GET_CODE(f))) return end(Break::k_identity_value, "__hash__");
+    if (rules().is_pure_python(PyFunction_GET_CODE(f))) {
+      return rules().call_pure_python(*this, f, args, n, kwnames, pending);
+    }
     return expect(frame, f, FrameLink::kResult);
   }
   const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
@@ -87,7 +90,7 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     PyObject* self = PyCFunction_GET_SELF(f);
     const NodeId node = node_of(f);
     const bool receiver = self != nullptr && !PyModule_Check(self) && !(c->m_ml->ml_flags & METH_STATIC) &&
-                          !Py_IS_TYPE(self, &PyCapsule_Type);
+                          !Py_IS_TYPE(self, &PyCapsule_Type) && !rules().is_function_record(self);
     const bool immutable = self != nullptr && (is_primitive(self) || PyFrozenSet_CheckExact(self));
     if (receiver && node != kNoNode && !PyType_Check(self) && !immutable && node_of(self) == kNoNode) {
       return end(Break::k_unsupported_argument, "a bound C method that existed before the call");
@@ -191,6 +194,15 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
 
 void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
                          EvalFrame* frame, Pending* pending) {
+  if (is_fresh_class(reinterpret_cast<PyObject*>(type)))
+    return end(Break::k_unknown_c_function, "an instance of a class made in the call");
+  if (rules().type(type).rule == Rule::kStateManager) {
+    const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
+    for (Py_ssize_t i = 0; i < total; ++i) {
+      if (!is_primitive(args[i])) return end(Break::k_unknown_c_function, type->tp_name);
+    }
+    return;
+  }
   if (!is_heap(type)) {
     const RuleRow row = rules().type(type);
     if (row.rule == Rule::kNone) {
@@ -259,21 +271,12 @@ void Recorder::call_torch(const char* name, PyObject* const* args, Py_ssize_t n,
       continue;
     }
     if (rules().is_enum_member(a)) continue;
+    if (rules().is_script_object(a) && node_of(a) == kNoNode) continue;  // the dispatcher decides
     if (!read_deep(a) && !PyRange_Check(a)) {
+      if (rules().answers_torch_functions(*this, a)) continue;
       if (i == 0 && PyType_Check(a)) continue;
       return end(Break::k_unknown_c_function,
                  std::string(name) + " with an argument of type " + Py_TYPE(a)->tp_name);
-    }
-  }
-  static const char* const kDynamicReads[] = {
-      "size",    "stride",        "dim",          "ndimension",        "numel",     "nelement",
-      "__len__", "is_contiguous", "element_size", "is_floating_point", "is_complex"};
-  if (total > 0 && is_tensor(args[0]) && node_of(args[0]) == kNoNode) {
-    for (const char* read : kDynamicReads) {
-      if (std::string_view(name) == read &&
-          graph_.has_dynamic_shape(graph_.value_of(unpack_tensor(args[0])))) {
-        return end(Break::k_tensor_data_as_python, "size of a tensor whose shape depends on data");
-      }
     }
   }
 }

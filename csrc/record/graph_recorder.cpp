@@ -99,8 +99,9 @@ c10::IValue wrapped_number(const at::TensorBase& tensor) {
   }
 }
 
-bool has_mask(const c10::IValue& indices) {
-  for (const c10::IValue& index : indices.toListRef()) {
+// Conditions under which an operator's shapes depend on data, where that hangs on the call.
+bool indexes_with_mask(const c10::IValue* arguments) {
+  for (const c10::IValue& index : arguments[1].toListRef()) {
     if (!index.isTensor() || !index.toTensor().defined()) continue;
     const auto type = index.toTensor().scalar_type();
     if (type == c10::kBool || type == c10::kByte) return true;
@@ -108,12 +109,27 @@ bool has_mask(const c10::IValue& indices) {
   return false;
 }
 
+bool never(const c10::IValue*) { return false; }
+
+using Condition = bool (*)(const c10::IValue* arguments);
+
+Condition dynamic_condition(std::string_view name, std::string_view overload) {
+  if (name == "aten::index") return indexes_with_mask;
+  if (name == "aten::repeat_interleave" && overload == "self_int") return never;  // the count is a number
+  if (name == "aten::where" && !overload.empty()) return never;  // of a condition alone it is nonzero
+  return nullptr;
+}
+
 }  // namespace
 
 struct GraphRecorder::OpInfo {
   std::string full_name;
-  bool lifts = false;    // lift_fresh, the end of torch.tensor
-  bool factory = false;  // makes a tensor from nothing, or from another one's metadata
+  bool lifts = false;              // lift_fresh, the end of torch.tensor
+  bool converts_literals = false;  // a step between a list of numbers and lift_fresh
+  bool factory = false;            // makes a tensor from nothing, or from another one's metadata
+  bool has_out = false;
+  bool counts_results = false;  // gives a list, as long as a size of its argument says
+  Condition dynamic_if = nullptr;
   int32_t op = 0;
   size_t arguments = 0;
   size_t returns = 0;
@@ -141,7 +157,9 @@ GraphRecorder::GraphRecorder(const Options& options)
       thread_(std::this_thread::get_id()),
       graph_task_(torch::autograd::get_current_graph_task_id()),
       saved_tensor_hooks_(at::SavedTensorDefaultHooks::get_tls_state().stack.size()),
-      global_flags_(ir::global_flags()) {}
+      global_flags_(ir::global_flags()),
+      flags_(global_flags_),
+      state_flags_(global_flags_) {}
 
 GraphRecorder::~GraphRecorder() = default;
 
@@ -280,14 +298,26 @@ const GraphRecorder::OpInfo& GraphRecorder::info_of(const c10::OperatorHandle& o
   }
   info->traits = ir::traits_of(op);
   info->lifts = name.name == "aten::lift_fresh";
+  info->converts_literals =
+      info->traits.fills_nothing || name.name == "aten::to" || name.name == "aten::_to_copy";
   info->factory = std::string_view(name.name).ends_with("_like");
+  info->dynamic_if = dynamic_condition(name.name, name.overload_name);
+  for (const auto& result : schema.returns()) {
+    info->counts_results |= result.type()->kind() == c10::TypeKind::ListType;
+  }
   bool takes_tensor = false;
   bool takes_options = false;
   for (const auto& argument : schema.arguments()) {
     takes_tensor |= argument.type()->kind() == c10::TypeKind::TensorType;
     takes_options |= argument.name() == "pin_memory";
+    info->has_out |= argument.is_out();
+    // As many results as tensors in a list: that number is the program's.
+    const auto* list = argument.type()->castRaw<c10::ListType>();
+    if (list != nullptr && list->getElementType()->kind() == c10::TypeKind::TensorType)
+      info->counts_results = false;
   }
-  info->factory |= takes_options && !takes_tensor;
+  const bool spaced = name.name == "aten::linspace" || name.name == "aten::logspace";
+  info->factory |= takes_options && (!takes_tensor || spaced);
   info->op = log_.add_op({name.name, name.overload_name});
   infos_.push_back(std::move(info));
   return *infos_.back();
@@ -322,7 +352,8 @@ bool GraphRecorder::ambient_is_plain(const OpInfo& info) {
   } else if (at::SavedTensorDefaultHooks::get_tls_state().stack.size() != saved_tensor_hooks_ &&
              c10::AutogradState::get_tls_state().get_grad_mode()) {
     break_off(GraphBreak::saved_tensor_hooks, info.full_name);
-  } else if (ir::global_flags() != global_flags_) {
+  } else if (((flags_ = ir::global_flags()) | ir::kSwitchableFlags) !=
+             (global_flags_ | ir::kSwitchableFlags)) {
     break_off(GraphBreak::global_state_changed, info.full_name);
   } else if (node_count() >= options_.max_nodes) {
     break_off(GraphBreak::too_many_nodes, std::to_string(options_.max_nodes) + " nodes");
@@ -376,17 +407,20 @@ bool GraphRecorder::note(const c10::IValue& value, bool written, Call& call, Log
 }
 
 bool GraphRecorder::is_number_store(const OpInfo& info, const std::vector<c10::IValue>& stack) {
-  if (literal_index_ && (info.full_name == "aten::empty.memory_format" ||
-                         info.full_name == "aten::to.dtype_layout" || info.full_name == "aten::to.device" ||
-                         info.full_name == "aten::to.dtype" || info.full_name == "aten::_to_copy")) {
-    return true;  // the steps of building one; a result that is used otherwise is unknown, which is a break
-  }
-  if (!info.lifts || (!number_store_ && !literal_index_)) return false;
+  if (!number_store_ || !info.lifts) return false;
   const at::Tensor& tensor = stack.back().toTensor();
-  if (literal_index_ && tensor.defined() && tensor.device().is_cpu() && !is_known(tensor))
-    return register_constant(tensor) >= 0;
-  if (!number_store_) return false;
-  return tensor.defined() && tensor.dim() == 0 && tensor.device().is_cpu() && register_constant(tensor) >= 0;
+  return tensor.defined() && tensor.device().is_cpu() && !is_known(tensor) && register_constant(tensor) >= 0;
+}
+
+// The steps that make a tensor of a list of numbers, before it is lifted: below autograd, on unknown tensors.
+bool GraphRecorder::is_literal_fill(const OpInfo& info, const std::vector<c10::IValue>& stack) const {
+  if (!number_store_ || !info.converts_literals) return false;
+  if (!c10::impl::tls_local_dispatch_key_set().excluded_.has_all(c10::autograd_dispatch_keyset)) return false;
+  const c10::IValue* arguments = stack.data() + (stack.size() - info.arguments);
+  for (size_t i = 0; i < info.arguments; ++i) {
+    if (arguments[i].isTensor() && is_known(arguments[i].toTensor())) return false;
+  }
+  return true;
 }
 
 bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<c10::IValue>& stack,
@@ -404,6 +438,7 @@ bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<
       break;
   }
   if (is_number_store(info, stack)) return false;  // lift_fresh returns its argument, which is known now
+  if (is_literal_fill(info, stack)) return false;
   if (!ambient_is_plain(info)) return false;
   const c10::IValue* arguments = stack.data() + (stack.size() - info.arguments);
   call.writes = ir::writes_of_call(info.traits, [&](size_t i) {
@@ -422,15 +457,29 @@ bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<
       return false;
     }
   }
-  if (state_reader_.changed()) state_ = log_.add_state(state_reader_.state());
+  if (state_reader_.changed() || flags_ != state_flags_) note_state();
   call.logged->op = info.op;
   call.logged->state = state_;
   if (options_.positions != nullptr) call.logged->position = options_.positions->current();
-  // Indexing has a shape that depends on data only when an index is a mask.
-  const bool index = info.full_name == "aten::index.Tensor";
-  const bool counted = info.full_name == "aten::repeat_interleave.self_int";  // the count is a number
-  call.dynamic |= info.traits.dynamic_shape && !counted && (!index || has_mask(arguments[1]));
+  if (call.dynamic && wrote_input_) {
+    // Sizes that fit today may not fit at the next call.
+    size_t sized = call.touched.size();
+    for (size_t i = 0; i < info.arguments; ++i) sized += arguments[i].isIntList() ? 2 : 0;
+    may_misfit_ |= sized > 1;
+  }
+  if (call.dynamic && info.counts_results) {
+    break_off(GraphBreak::dynamic_count, info.full_name);
+    return false;
+  }
+  call.dynamic |= info.traits.dynamic_shape && (info.dynamic_if == nullptr || info.dynamic_if(arguments));
   return true;
+}
+
+void GraphRecorder::note_state() {
+  ir::NodeState state = state_reader_.state();
+  if (flags_ != global_flags_) state.flags = static_cast<uint32_t>(flags_ & ir::kSwitchableFlags);
+  state_flags_ = flags_;
+  state_ = log_.add_state(state);
 }
 
 void GraphRecorder::settle_mutations(Call& call) {
@@ -443,7 +492,10 @@ void GraphRecorder::settle_mutations(Call& call) {
     if (entry.alive()) table_.reseal(touched.index);
     table_.reseal_sharing(storage, [&](IdentityTable::Index, IdentityTable::Entry& sharing) {
       if (sharing.ambiguous) break_off(GraphBreak::ambiguous_alias, call.info->full_name);
-      if (sharing.input >= 0) log_.add_write(*call.logged, sharing.input);
+      if (sharing.input >= 0) {
+        log_.add_write(*call.logged, sharing.input);
+        wrote_input_ = true;
+      }
     });
   }
 }
@@ -454,7 +506,10 @@ void GraphRecorder::add_output_tensor(const at::Tensor& tensor, Call& call, int3
       !is_recordable(tensor, call.info->full_name.c_str())) {
     return;
   }
-  const ir::ValueId id = add_value(tensor, node, call.dynamic);
+  // Only an `out` argument takes on another shape; what is written in place keeps its own.
+  const bool keeps_shape = known != IdentityTable::kNone && call.writes != 0 && !call.info->has_out;
+  const bool dynamic = keeps_shape ? dynamic_[static_cast<size_t>(table_[known].value)] : call.dynamic;
+  const ir::ValueId id = add_value(tensor, node, dynamic);
   if (!tensor.defined()) return;
   if (known == IdentityTable::kNone) {
     call.returned_own_argument = false;

@@ -58,13 +58,10 @@ class GraphRecorder final : public TracerSink {
   // data, at this point of the graph. Build it under NoTracerDispatchMode. Returns the value, -1 on break.
   ir::ValueId register_constant(const at::Tensor& tensor);
 
-  // While on, `x[i] = 5.0` is being run: the 0-dim tensor its number becomes is a literal. Only for a store
-  // whose value is a Python number, since nothing tells that tensor from data of unknown origin.
+  // While on, `x[i] = 5.0` or `x[[0, 2]]` is being run: the tensors that numbers and lists of numbers become
+  // are literals. Only for an instruction whose Python operands are known to be plain numbers, since nothing
+  // tells such a tensor from data of unknown origin.
   void set_number_store(bool on) { number_store_ = on; }
-
-  // While on, a tensor is indexed with lists of Python numbers: the tensors they become are literals. What
-  // builds them leaves no trace until it is done.
-  void set_literal_index(bool on) { literal_index_ = on; }
 
   // The newest value that names the tensor; -1 when it is unknown.
   ir::ValueId value_of(const at::Tensor& tensor) const;
@@ -78,6 +75,11 @@ class GraphRecorder final : public TracerSink {
   bool check_seal(const at::Tensor& tensor);
   // The tensor leaves the graph here. Returns its output position, -1 on break.
   int mark_output(const at::Tensor& tensor);
+
+  bool* observing() const { return options_.observing; }
+
+  // Whether an operator that may raise because of a size that depends on data follows a write to an input.
+  bool may_misfit_after_write() const { return may_misfit_; }
 
   int32_t node_count() const { return log_.call_count(); }
   // Names the torch-level callable of which node `index` is the only operator.
@@ -112,10 +114,12 @@ class GraphRecorder final : public TracerSink {
   void check_dispatch_keys(const OpInfo& info);
   bool ambient_is_plain(const OpInfo& info);
   bool is_number_store(const OpInfo& info, const std::vector<c10::IValue>& stack);
+  bool is_literal_fill(const OpInfo& info, const std::vector<c10::IValue>& stack) const;
   bool begin_call(const c10::OperatorHandle& op, const std::vector<c10::IValue>& stack, Call& call);
   bool note(const c10::IValue& value, bool written, Call& call, LoggedArg& arg);
   bool note_tensor(const c10::IValue& value, bool written, Call& call, LoggedArg& arg);
   void end_call(const std::vector<c10::IValue>& stack, Call& call);
+  void note_state();
   void settle_mutations(Call& call);
   bool add_output(const c10::IValue& value, Call& call, int32_t node, LoggedOutput& output);
   void add_output_tensor(const at::Tensor& tensor, Call& call, int32_t node);
@@ -137,12 +141,15 @@ class GraphRecorder final : public TracerSink {
   ir::StateReader state_reader_;
   uint32_t state_ = 0;
   uint64_t global_flags_ = 0;
+  uint64_t flags_ = 0;        // at the newest operator
+  uint64_t state_flags_ = 0;  // those of state_
   GraphBreak break_ = GraphBreak::none;
   std::string break_detail_;
   ProgramPosition break_position_;
   bool finished_ = false;
   bool number_store_ = false;
-  bool literal_index_ = false;
+  bool wrote_input_ = false;
+  bool may_misfit_ = false;
 };
 
 }  // namespace flashpoint

@@ -260,6 +260,8 @@ void Recorder::read_module_attr(PyObject* module, PyObject* name) {
 void Recorder::read_type_attr(PyObject* o, PyObject* name) {
   PyTypeObject* type = reinterpret_cast<PyTypeObject*>(o);
   PyTypeObject* meta = Py_TYPE(o);
+  if (is_fresh_class(o))
+    return end(Break::k_unsupported_attribute, "an attribute of a class made in the call");
   if (node_of(o) == kNoNode && !immutable_type(type)) watch(o, tree_.child(kNoNode, Step::kTypeRoot, o));
   PyObject* get =
       meta->tp_getattro == PyType_Type.tp_getattro ? nullptr : type_lookup(meta, "__getattribute__");
@@ -346,10 +348,10 @@ void Recorder::read_tensor_attr(PyObject* tensor, PyObject* name) {
     switch (rules().tensor_attribute(name)) {
       case TensorAttribute::kMetadata:
         // dtype, device and the like follow from the operator; sizes may not.
-        if (node == kNoNode &&
-            (PyUnicode_CompareWithASCIIString(name, "shape") == 0 ||
+        if ((PyUnicode_CompareWithASCIIString(name, "shape") == 0 ||
+             PyUnicode_CompareWithASCIIString(name, "ndim") == 0 ||
              PyUnicode_CompareWithASCIIString(name, "nbytes") == 0) &&
-            graph_.has_dynamic_shape(graph_.value_of(unpack_tensor(tensor)))) {
+            shape_depends_on_data(tensor)) {
           end(Break::k_tensor_data_as_python,
               std::string("shape of a tensor whose size depends on data: .") + PyUnicode_AsUTF8(name));
         }
@@ -357,7 +359,7 @@ void Recorder::read_tensor_attr(PyObject* tensor, PyObject* name) {
       case TensorAttribute::kOperation:
         return;
       case TensorAttribute::kGrad:
-        if (node == kNoNode) {
+        if (node == kNoNode || under_function_mode_ || function_mode_answers()) {
           end(Break::k_unsupported_attribute, "Tensor.grad of a tensor made in the call");
         } else {
           Ref grad = Ref::steal(PyObject_GetAttr(tensor, name));

@@ -27,8 +27,14 @@ constexpr int kInplace = 13;
 
 bool Recorder::hashable_key(PyObject* key) const {
   if (is_primitive(key) || PyType_Check(key) || PyFunction_Check(key) || PyCFunction_Check(key) ||
-      PyModule_Check(key) || rules().is_singleton_type(Py_TYPE(key)) || rules().is_value_type(Py_TYPE(key))) {
+      Py_IS_TYPE(key, &PyMethodDescr_Type) || Py_IS_TYPE(key, &PyWrapperDescr_Type) ||
+      Py_IS_TYPE(key, &PyGetSetDescr_Type) || Py_IS_TYPE(key, &PyMemberDescr_Type) || PyModule_Check(key) ||
+      rules().is_singleton_type(Py_TYPE(key)) || rules().is_value_type(Py_TYPE(key))) {
     return !PyType_Check(key) || Py_TYPE(key)->tp_hash == PyType_Type.tp_hash;
+  }
+  // `torch.Tensor.shape.__get__` and its like: told apart by the descriptor.
+  if (Py_IS_TYPE(key, &_PyMethodWrapper_Type)) {
+    return Py_IS_TYPE(reinterpret_cast<py::MethodWrapperLayout*>(key)->self, &PyGetSetDescr_Type);
   }
   if (PyTuple_CheckExact(key)) {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(key); ++i) {
@@ -296,9 +302,7 @@ void Recorder::read_subscript(PyObject* c, PyObject* key) {
   if (is_primitive(c)) return;
   PyTypeObject* type = Py_TYPE(c);
   if (is_tensor(c)) {
-    if (!read_deep(key)) end(Break::k_unsupported_container, "tensor index");
-    rules().tensor_index(*this, key);
-    return;
+    return rules().read_tensor_index(*this, c, key);
   }
   if (is_heap(type)) {
     PyObject* get = type_lookup(type, "__getitem__");
@@ -311,6 +315,7 @@ void Recorder::read_subscript(PyObject* c, PyObject* key) {
   }
   if (PyType_Check(c)) {
     // A generic alias, or Python code of the metaclass.
+    if (is_fresh_class(c)) return end(Break::k_unsupported_container, "a class made in the call");
     if (node_of(c) == kNoNode) watch(c, tree_.child(kNoNode, Step::kTypeRoot, c));
     type_lookup(Py_TYPE(c), "__getitem__");
     PyObject* get = type_lookup(reinterpret_cast<PyTypeObject*>(c), "__class_getitem__");

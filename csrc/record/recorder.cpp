@@ -76,6 +76,9 @@ Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* ar
       hold(function);
       observe(tree_.child(kNoNode, Step::kConst, function), function);
     }
+    // Guarded by address with the global state; the tree keeps them alive.
+    under_function_mode_ = function_mode_count() > 0;
+    for (size_t i = 0; i < function_mode_count(); ++i) const_node(function_mode_at(i));
     for (size_t i = 0; i < nargs && !ended_; ++i) {
       if (args[i] == nullptr) continue;  // an empty slot of a frame
       const NodeId node = tree_.child(kNoNode, Step::kArg, nullptr, static_cast<int32_t>(i));
@@ -192,7 +195,7 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
   if (PyCFunction_Check(v)) {
     PyObject* self = PyCFunction_GET_SELF(v);
     if (self == nullptr || PyModule_Check(self) || PyType_Check(self) || is_primitive(self) ||
-        PyFrozenSet_CheckExact(self)) {
+        PyFrozenSet_CheckExact(self) || rules().is_function_record(self)) {
       tree_.check(node, CheckKind::kIs, v);
       return node;
     }
@@ -284,6 +287,9 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
       return answer;
     }
   }
+  if (rules().is_unwatched(reinterpret_cast<PyObject*>(code))) {
+    if (PyObject* answer = rules().run_unwatched(*this, frame)) return answer;
+  }
   if (codes_.insert(reinterpret_cast<PyObject*>(code))) hold(reinterpret_cast<PyObject*>(code));
   PyObject* function = py::frame_function(frame.frame);
   if (rules().is_graph_break(reinterpret_cast<PyObject*>(code))) {
@@ -357,7 +363,9 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
   switch (o.event) {
     case Event::kGlobal: {
       if (o.name == nullptr) {
-        end(Break::k_unsupported_instruction, "a class statement");
+        const_node(o.a);
+        Ref name = Ref::steal(PyUnicode_InternFromString("__build_class__"));
+        read_dict_key(o.a, name.get());
         break;
       }
       // Found in the builtins, or nowhere: absent from every dict before.
@@ -375,6 +383,7 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
     }
     case Event::kName:
     case Event::kStoreName:
+      if (rules().read_class_name(*this, frame, o.event == Event::kName ? o.name : nullptr)) break;
       end(Break::k_unsupported_instruction, "class body or exec");
       break;
     case Event::kStoreGlobal:
@@ -417,7 +426,8 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
       break;
     case Event::kSpecial:
       type_lookup(Py_TYPE(o.a), o.name);
-      if (!PyType_HasFeature(Py_TYPE(o.a), Py_TPFLAGS_HEAPTYPE)) {
+      if (!PyType_HasFeature(Py_TYPE(o.a), Py_TPFLAGS_HEAPTYPE) && !rules().is_value_type(Py_TYPE(o.a)) &&
+          rules().type(Py_TYPE(o.a)).rule != Rule::kStateManager) {
         end(Break::k_unknown_c_function, std::string("with ") + Py_TYPE(o.a)->tp_name);
       }
       break;
@@ -521,18 +531,19 @@ Tag Recorder::after(EvalFrame& frame, const Operands& o, Pending pending, PyObje
 void Recorder::watch_after(const Operands& o, Pending pending, PyObject* result) {
   switch (o.event) {
     case Event::kCall:
+      graph_.set_number_store(false);
       after_call(o, pending, result);
       break;
     case Event::kStoreSubscr:
       graph_.set_number_store(false);
-      graph_.set_literal_index(false);
+      break;
+    case Event::kSubscr:
+      graph_.set_number_store(false);
+      if (result != nullptr) check_tensor_result(result);
       break;
     case Event::kImport:
       if (result != nullptr) const_node(result);
       break;
-    case Event::kSubscr:
-      graph_.set_literal_index(false);
-      [[fallthrough]];
     case Event::kAttr:
     case Event::kBinary:
     case Event::kUnary:

@@ -243,6 +243,8 @@ class Recorder final : public Observer {
     expected_ = {&caller, function, link};
   }
   void expect_attribute_code(EvalFrame& caller, PyObject* object, PyObject* name);
+  bool is_fresh_class(PyObject* type) const { return fresh_classes_.contains(type); }
+  bool shape_depends_on_data(PyObject* tensor) const;  // of a plain tensor
   void call_torch(const char* name, PyObject* const* args, Py_ssize_t n, PyObject* kwnames);
   // call_cached.cpp: functools.lru_cache
   void call_cached(PyObject* wrapper, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
@@ -283,6 +285,7 @@ class Recorder final : public Observer {
   FlatSet<PyObject*> touched_;                                          // storages with an entry in overlay_
   std::vector<Effect> effects_;
   FlatSet<PyObject*> codes_;           // evaluated; kept alive by held_
+  FlatSet<PyObject*> fresh_classes_;   // made by class statements; kept alive by held_
   std::vector<PyObject*> identified_;  // told apart by address; kept alive by held_
   FlatSet<PyObject*> lazy_;            // see watch_lazily; kept alive by held_
   FlatSet<PyObject*> settled_;         // dicts whose keys at entry are guarded after writes
@@ -310,10 +313,13 @@ class Recorder final : public Observer {
   size_t frames_entered_ = 0;
   uint64_t settled_stamp_ = 0;
   bool ended_ = false;
+  // Guards are checked under the mode then, and may not do what it answers.
+  bool under_function_mode_ = false;
   // What after_call has to do; kept in Pending::word.
   static constexpr uint32_t kPendingCached = 1;
   static constexpr uint32_t kPendingLiteral = 2;
   static constexpr uint32_t kPendingTyping = 3;
+  static constexpr uint32_t kPendingClass = 4;
 };
 
 }  // namespace flashpoint

@@ -14,6 +14,21 @@ PyTypeObject* builtin_base(PyTypeObject* type) {
   return type;
 }
 
+// More memory than what Python code can see of it: a class made by C code without being a builtin one.
+bool has_c_state(PyObject* o, PyTypeObject* base) {
+  Py_ssize_t size =
+      base->tp_basicsize + 2 * static_cast<Py_ssize_t>(sizeof(PyObject*));  // dict, weak references
+  for (PyTypeObject* t = Py_TYPE(o); t != nullptr && PyType_HasFeature(t, Py_TPFLAGS_HEAPTYPE);
+       t = t->tp_base) {
+    PyObject *key, *d;
+    Py_ssize_t pos = 0;
+    while (PyDict_Next(t->tp_dict, &pos, &key, &d)) {
+      if (Py_IS_TYPE(d, &PyMemberDescr_Type) && py::object_slot(o, d) != nullptr) size += sizeof(PyObject*);
+    }
+  }
+  return Py_TYPE(o)->tp_basicsize > size;
+}
+
 RecipeValue value_of(RecipeValue::Kind kind, int32_t index) { return {kind, index, Ref()}; }
 
 // Iterators whose __reduce__ is exact: it names what is iterated and how far it got. Those over dicts and
@@ -215,6 +230,7 @@ RecipeValue RecipeWriter::describe_instance(PyObject* o) {
   const bool mapping = base == &PyDict_Type || base == &PyODict_Type;
   const bool list = base == &PyList_Type, tuple = base == &PyTuple_Type;
   if (base != &PyBaseObject_Type && !mapping && !list && !tuple) return fail(o, "no recipe for this type");
+  if (has_c_state(o, base)) return fail(o, "has state of C code");
   if (type->tp_del != nullptr || type->tp_finalize != nullptr) return fail(o, "has a finalizer");
   if (recorder_.node_of(reinterpret_cast<PyObject*>(type)) == kNoNode &&
       PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {

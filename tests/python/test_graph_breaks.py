@@ -148,6 +148,7 @@ CASES = {
     "forward_ad": ("forward_ad", dual, X),
     "caught": ("op_raised", catch, X),
     "default_dtype": ("global_state_changed", change_default_dtype, X),
+    "dynamic_count": ("dynamic_count", lambda x: x.nonzero().unbind(0)[0], X),
     "ambiguous_alias": ("ambiguous_alias", ambiguous, X),
 }
 

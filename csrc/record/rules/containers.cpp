@@ -1,4 +1,4 @@
-// Methods of list, tuple, set and deque, hashes, and lists as tensor indices.
+// Methods of list, tuple, set and deque; hashes.
 #include <string>
 #include <string_view>
 
@@ -8,36 +8,6 @@
 #include "record/rules/rules.h"
 
 namespace flashpoint {
-
-namespace {
-
-// Nested sequences of integers and truth values: what a tensor index can be made of.
-bool is_literal_index(PyObject* o) {
-  if (PyBool_Check(o) || PyLong_CheckExact(o)) return true;
-  if (!PyList_Check(o) && !PyTuple_Check(o)) return false;
-  for (Py_ssize_t i = 0; i < Py_SIZE(o); ++i) {
-    if (!is_literal_index(PyList_Check(o) ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i))) return false;
-  }
-  return true;
-}
-
-}  // namespace
-
-// The index has been read. Lists in it become tensors that the dispatcher does not see being filled.
-void Rules::tensor_index(Recorder& r, PyObject* key) const {
-  if (!contains_list(key)) return;
-  bool literal = true;
-  if (PyTuple_Check(key)) {
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(key); ++i) {
-      PyObject* item = PyTuple_GET_ITEM(key, i);
-      if (PyList_Check(item) || PyTuple_Check(item)) literal = literal && is_literal_index(item);
-    }
-  } else {
-    literal = is_literal_index(key);
-  }
-  if (!literal) return r.end(Break::k_denied_function, "a list as a tensor index");
-  r.graph_.set_literal_index(true);
-}
 
 // Methods that read their receiver and arguments: index, count, copy, and the set operations.
 void Rules::read_list_method(Recorder& r, PyObject* const* argv, Py_ssize_t count) const {

@@ -146,6 +146,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kGetAttribute:
       if (n < 2 || !PyUnicode_Check(argv[1])) return unsupported("arguments");
       if (is_tensor(self)) return r.read_tensor_attr(self, argv[1]);
+      if (PyModule_Check(self)) return r.read_module_attr(self, argv[1]);
       return r.read_generic_attr(self, Py_TYPE(self), argv[1], false);
     case Rule::kSetAttr:
     case Rule::kDelAttr:
@@ -324,21 +325,14 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
         }
       }
       return;
-    case Rule::kTorchTensor:
-      // Literal data only: then the tensor is a constant of the graph, cloned at each replay.
-      for (Py_ssize_t i = 0; i < count; ++i) {
-        if (is_tensor(argv[i]) || !r.read_deep(argv[i]) || holds_tensor(argv[i])) {
-          return r.end(Break::k_denied_function, "torch.tensor of something that is not literal data");
-        }
-      }
-      pending.word = Recorder::kPendingLiteral;
-      return;
+    case Rule::kBuildClass:
+      return build_class(r, argv, n, kwnames, pending);
     case Rule::kTorch:
       return r.call_torch(row.name, argv, n, kwnames);
     case Rule::kDeny:
       return r.end(Break::k_denied_function, row.name);
     default:
-      return unsupported("no handler");
+      return call_torch_rule(r, row, argv, n, kwnames, pending);
   }
 }
 
@@ -358,6 +352,10 @@ void Rules::after_call(Recorder& r, const Operands& o, Pending pending, PyObject
       return r.end(Break::k_denied_function, "torch.tensor(requires_grad=True)");
     r.graph_.register_constant(unpack_tensor(result));
     return;
+  }
+  if (pending.word == Recorder::kPendingClass) {
+    r.fresh_classes_.insert(result);
+    return r.hold(result);
   }
   r.check_tensor_result(result);
   if (PyTuple_Check(result) || PyList_Check(result)) {

@@ -66,6 +66,8 @@ void Rules::add_function(PyObject* f, Rule rule, const char* name) {
     slots_[slot_key(reinterpret_cast<PyWrapperDescrObject*>(f))] = {rule, name};
   } else if (Py_IS_TYPE(f, &PyStaticMethod_Type) || Py_IS_TYPE(f, &PyClassMethod_Type)) {
     add_function(py::held_callable(f), rule, name);
+  } else if (PyInstanceMethod_Check(f)) {
+    add_function(PyInstanceMethod_GET_FUNCTION(f), rule, name);
   } else if (PyType_Check(f)) {
     types_[reinterpret_cast<PyTypeObject*>(f)] = {rule, name};
   }
@@ -166,14 +168,33 @@ Rules::Rules() {
     if (f && PyFunction_Check(f.get())) add_nested_memo_code(PyFunction_GET_CODE(f.get()));
   }
   deque_ = type_of("collections", "deque");
+  if (Ref f = resolve("torch._C", "_group_tensors_by_device_and_dtype"); f && PyCFunction_Check(f.get()))
+    function_record_ = Py_TYPE(PyCFunction_GET_SELF(f.get()));
+  if (Ref t = resolve("torch._C", "_InferenceMode")) pybind_meta_ = Py_TYPE(t.get());
+  pybind_entries_ = PyUnicode_InternFromString("__entries");
+  script_object_ = type_of("torch._C", "ScriptObject");
+  singleton_types_.insert(&PyInstanceMethod_Type);  // pybind11's methods
+  known_descriptors_.insert(&PyInstanceMethod_Type);
   partial_ = type_of("functools", "partial");
   defaultdict_ = type_of("collections", "defaultdict");
   if (PyTypeObject* t = type_of("enum", "EnumMeta")) enum_meta_ = reinterpret_cast<PyObject*>(t);
-  for (const char* name : {"OpOverload.__call__", "OpOverloadPacket.__call__", "OpOverload.redispatch"}) {
+  for (const char* name : {"TorchBindOpOverload.__call__", "OpOverload.__call__", "OpOverloadPacket.__call__",
+                           "OpOverload.redispatch"}) {
     if (Ref f = resolve("torch._ops", name); f && PyFunction_Check(f.get())) {
       operator_callers_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
     }
   }
+#define PY_PURE(module, path)                                          \
+  if (Ref f = resolve(module, path); f && PyFunction_Check(f.get())) { \
+    pure_python_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));      \
+  }
+#define PY_UNWATCHED(module, path)                                     \
+  if (Ref f = resolve(module, path); f && PyFunction_Check(f.get())) { \
+    unwatched_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));        \
+  }
+#include "record/rules/pure_python.def"
+#undef PY_PURE
+#undef PY_UNWATCHED
   constexpr const char* kMemo[][2] = {
       {"copy", "deepcopy"},       {"copy", "_deepcopy_list"}, {"copy", "_deepcopy_tuple"},
       {"copy", "_deepcopy_dict"}, {"copy", "_keep_alive"},    {"copy", "_deepcopy_method"},
@@ -242,6 +263,10 @@ PyObject* Rules::tracing_query_c(PyMethodDef* def) const {
 }
 
 bool Rules::is_enum_member(PyObject* object) const {
+  // pybind11's enumerations: values of C++, compared and hashed by number.
+  if (Py_IS_TYPE(reinterpret_cast<PyObject*>(Py_TYPE(object)), pybind_meta_)) {
+    return _PyType_Lookup(Py_TYPE(object), pybind_entries_) != nullptr;
+  }
   return enum_meta_ != nullptr && PyObject_TypeCheck(reinterpret_cast<PyObject*>(Py_TYPE(object)),
                                                      reinterpret_cast<PyTypeObject*>(enum_meta_));
 }
@@ -291,11 +316,11 @@ TensorAttribute Rules::tensor_attribute(PyObject* name) const {
 }
 
 bool Rules::contains_list(PyObject* index) const {
-  if (PyList_Check(index)) return true;
+  if (PyList_Check(index) || PyRange_Check(index)) return true;
   if (!PyTuple_Check(index)) return false;
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(index); ++i) {
     PyObject* item = PyTuple_GET_ITEM(index, i);
-    if (PyList_Check(item) || PyTuple_Check(item)) return true;
+    if (PyList_Check(item) || PyTuple_Check(item) || PyRange_Check(item)) return true;
   }
   return false;
 }

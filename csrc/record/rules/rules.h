@@ -78,6 +78,14 @@ enum class Rule : uint8_t {
   kContextReset,
   kAbcCheck,
   kTorchTensor,
+  kNewTensor,
+  kAsTensor,
+  kTensorQuery,  // metadata of tensors as Python numbers
+  kStorageOffset,
+  kTensorStore,
+  kDescriptorGet,
+  kBuildClass,
+  kStateManager,  // makes an object that changes state while a with statement runs
   kHasTorchFunction,
   kIterSlot,
   kReadSelf,
@@ -109,6 +117,8 @@ class Rules {
   bool is_hash_by_address(PyObject* code) const { return code == tensor_hash_; }
   bool is_graph_break(PyObject* code) const { return graph_breaks_.contains(code); }
 
+  bool is_unwatched(PyObject* code) const { return unwatched_.contains(code); }
+  bool is_pure_python(PyObject* code) const { return pure_python_.contains(code); }
   bool calls_operators(PyObject* code) const { return operator_callers_.contains(code); }
 
   bool is_singleton_type(PyTypeObject* type) const { return singleton_types_.contains(type); }
@@ -126,6 +136,8 @@ class Rules {
   bool is_opaque(PyTypeObject* type) const { return opaque_types_.contains(type); }
   bool is_size(PyObject* object) const { return Py_IS_TYPE(object, size_); }
   bool is_tuplegetter(PyObject* object) const { return Py_IS_TYPE(object, tuplegetter_); }
+  bool is_script_object(PyObject* object) const { return Py_IS_TYPE(object, script_object_); }
+  bool is_function_record(PyObject* object) const { return Py_IS_TYPE(object, function_record_); }
   bool is_partial(PyObject* object) const { return Py_IS_TYPE(object, partial_); }
   bool is_lru_cache(PyObject* object) const { return Py_IS_TYPE(object, lru_cache_); }
   bool is_defaultdict(PyObject* object) const { return PyObject_TypeCheck(object, defaultdict_); }
@@ -141,6 +153,24 @@ class Rules {
   bool read_function_attribute(Recorder& r, PyObject* function, PyObject* name) const;
   void read_operator_slots(Recorder& r, PyObject* object) const;
   void store_subscript(Recorder& r, PyObject* container, PyObject* key, PyObject* value) const;
+  // class_statement.cpp
+  void build_class(Recorder& r, PyObject* const* argv, Py_ssize_t n, PyObject* kwnames,
+                   Pending& pending) const;
+  // The read of a name, or (null) a store, in a class body. False: it is no class body.
+  bool read_class_name(Recorder& r, EvalFrame& frame, PyObject* name) const;
+  PyObject* run_unwatched(Recorder& r, EvalFrame& frame) const;  // null when it raised
+  // torch_handlers.cpp
+  void read_tensor_index(Recorder& r, PyObject* tensor, PyObject* key) const;
+  void read_stored_value(Recorder& r, PyObject* tensor, PyObject* key, PyObject* value) const;
+  void query_tensor(Recorder& r, const char* name, PyObject* const* argv, Py_ssize_t count) const;
+  void read_storage_offset(Recorder& r, PyObject* tensor) const;
+  bool answers_torch_functions(Recorder& r, PyObject* object) const;
+  void call_pure_python(Recorder& r, PyObject* function, PyObject* const* args, Py_ssize_t n,
+                        PyObject* kwnames, Pending& pending) const;
+  void make_literal(Recorder& r, PyObject* const* argv, Py_ssize_t count, Py_ssize_t first,
+                    Pending& pending) const;
+  void call_torch_rule(Recorder& r, RuleRow row, PyObject* const* argv, Py_ssize_t n, PyObject* kwnames,
+                       Pending& pending) const;
   void import(Recorder& r, EvalFrame& frame, const Operands& operands) const;
   void check_callback(Recorder& r, PyObject* callable) const;
   // rules/iteration.cpp: C functions that walk iterables, perhaps calling something for each element
@@ -152,7 +182,6 @@ class Rules {
   // rules/text.cpp
   void format(Recorder& r, RuleRow row, PyObject* const* argv, Py_ssize_t count) const;
   // rules/containers.cpp
-  void tensor_index(Recorder& r, PyObject* key) const;
   void read_list_method(Recorder& r, PyObject* const* argv, Py_ssize_t count) const;
   void change_contents(Recorder& r, RuleRow row, PyObject* const* argv, Py_ssize_t count) const;
   void hash(Recorder& r, PyObject* object) const;
@@ -184,9 +213,14 @@ class Rules {
   PyTypeObject* itemgetter_ = nullptr;
   PyTypeObject* attrgetter_ = nullptr;
   PyObject* cached_property_code_ = nullptr;
+  FlatSet<PyObject*> pure_python_, unwatched_;
   PyTypeObject* size_ = nullptr;
   PyTypeObject* tuplegetter_ = nullptr;
   PyTypeObject* deque_ = nullptr;
+  PyTypeObject* pybind_meta_ = nullptr;
+  PyObject* pybind_entries_ = nullptr;
+  PyTypeObject* script_object_ = nullptr;
+  PyTypeObject* function_record_ = nullptr;  // what pybind11 binds its functions to
   PyTypeObject* partial_ = nullptr;
   PyTypeObject* lru_cache_ = nullptr;
   PyTypeObject* defaultdict_ = nullptr;
@@ -195,5 +229,9 @@ class Rules {
 };
 
 const Rules& rules();
+
+// With a torch-function mode on, a call of a torch function, or the read of a tensor's attribute, is a call
+// of the mode's Python code, which is recorded like any other.
+bool function_mode_answers();
 
 }  // namespace flashpoint

@@ -65,11 +65,8 @@ void Rules::read_operator_slots(Recorder& r, PyObject* o) const {
 void Rules::store_subscript(Recorder& r, PyObject* c, PyObject* key, PyObject* value) const {
   PyTypeObject* type = Py_TYPE(c);
   if (is_tensor(c)) {
-    if (!r.read_deep(key)) r.end(Break::k_unsupported_container, "tensor index");
-    tensor_index(r, key);
-    // A number becomes a tensor without an operator; it is a literal of the graph.
-    if (value != nullptr && !is_tensor(value)) r.graph_.set_number_store(true);
-    return;
+    read_tensor_index(r, c, key);
+    return read_stored_value(r, c, key, value);
   }
   if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
     PyObject* set = r.type_lookup(type, value == nullptr ? "__delitem__" : "__setitem__");

@@ -1,0 +1,78 @@
+// Class statements: the body is recorded like any frame, the class it makes is fresh.
+//
+// A replay makes no class, so nothing may see one: the first use of a fresh class (an attribute, a call, a
+// base of another class, a result of the region) ends the recording. That covers classes that are defined on
+// a path that does not use them; what C code does to make a class is unseen and must concern the class alone.
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "py/frame.h"
+#include "record/graph_recorder.h"
+#include "record/recorder.h"
+#include "record/rules/rules.h"
+
+namespace flashpoint {
+
+namespace {
+
+bool is_c_code(PyObject* found) {
+  return found == nullptr || PyCFunction_Check(found) || Py_IS_TYPE(found, &PyMethodDescr_Type) ||
+         Py_IS_TYPE(found, &PyWrapperDescr_Type) || Py_IS_TYPE(found, &PyClassMethodDescr_Type);
+}
+
+}  // namespace
+
+void Rules::build_class(Recorder& r, PyObject* const* argv, Py_ssize_t n, PyObject* kwnames,
+                        Pending& pending) const {
+  if (n < 2 || kwnames != nullptr) return r.end(Break::k_unsupported_instruction, "a class with keywords");
+  for (Py_ssize_t i = 2; i < n; ++i) {
+    if (!PyType_Check(argv[i]) || r.is_fresh_class(argv[i]))
+      return r.end(Break::k_unsupported_instruction, "a base that is no class from before");
+    r.type_lookup(reinterpret_cast<PyTypeObject*>(argv[i]), "__init_subclass__");
+    PyTypeObject* meta = Py_TYPE(argv[i]);
+    if (meta == &PyType_Type) continue;
+    for (const char* hook : {"__prepare__", "__new__", "__call__"}) {
+      if (!is_c_code(r.type_lookup(meta, hook)))
+        return r.end(Break::k_unsupported_instruction, std::string("a class of metaclass ") + meta->tp_name);
+    }
+    r.type_lookup(meta, "__init__");
+  }
+  pending.word = Recorder::kPendingClass;
+}
+
+bool Rules::read_class_name(Recorder& r, EvalFrame& frame, PyObject* name) const {
+  PyObject* names = py::frame_locals(frame.frame);
+  PyObject* globals = py::frame_globals(frame.frame);
+  // The namespace of a class body is a fresh dict; that of a module or of exec() is not, or has been handed
+  // in.
+  if (names == nullptr || names == globals || !PyDict_CheckExact(names) || r.node_of(names) != kNoNode)
+    return false;
+  if (name == nullptr || PyDict_GetItemWithError(names, name) != nullptr) return true;
+  r.const_node(globals);
+  r.read_dict_key(globals, name);
+  if (PyDict_GetItemWithError(globals, name) == nullptr) {
+    PyObject* builtins = py::frame_builtins(frame.frame);
+    r.const_node(builtins);
+    r.read_dict_key(builtins, name);
+  }
+  return true;
+}
+
+// Runs a function of torch's whose effects nobody needs at a replay, and hands out its result.
+PyObject* Rules::run_unwatched(Recorder& r, EvalFrame& frame) const {
+  PyCodeObject* code = py::frame_code(frame.frame);
+  PyObject* function = py::frame_function(frame.frame);
+  std::vector<PyObject*> args;
+  for (int i = 0; i < code->co_argcount; ++i) args.push_back(py::frame_local(frame.frame, i));
+  bool* observing = r.graph_.observing();
+  const bool saved = observing != nullptr && std::exchange(*observing, false);
+  PyObject* result = PyObject_Vectorcall(function, args.data(), args.size(), nullptr);
+  if (observing != nullptr) *observing = saved;
+  if (result == nullptr) {
+    PyErr_Clear();  // it raises again, watched
+  }
+  return result;
+}
+
+}  // namespace flashpoint

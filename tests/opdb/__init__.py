@@ -1,0 +1,1 @@
+"""torch's own operator database, run through `flashpoint.compile`: see check.py."""

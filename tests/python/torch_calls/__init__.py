@@ -1,0 +1,1 @@
+"""Tables of programs that call torch: what a recording keeps, and what ends it."""
