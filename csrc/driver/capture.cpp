@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "backend/eager/program.h"
+#include "backend/native/program.h"
 #include "base/check.h"
 #include "base/counters.h"
 #include "eval/thread_context.h"
@@ -86,9 +88,14 @@ void finish(Recorder& recorder, GraphRecorder& graph_recorder, const GlobalState
   if (!recorder.tree().audit(args, total, skip)) {
     return recorder.end(Break::k_audit, recorder.tree().explain_failure());
   }
-  eager::Options program_options;
-  program_options.poison_empty = options.poison_empty;
-  eager::Program program = eager::compile(*graph, program_options);
+  std::unique_ptr<GraphProgram> program;
+  if (options.backend == Backend::kNative) {
+    program = native::compile(*graph);
+  } else {
+    eager::Options program_options;
+    program_options.poison_empty = options.poison_empty;
+    program = std::make_unique<eager::Program>(eager::compile(*graph, program_options));
+  }
   const auto& nodes = recorder.tensor_nodes();
   out.entry =
       std::make_unique<Entry>(std::move(recorder.tree()), before, std::move(graph), std::move(program),

@@ -11,10 +11,13 @@
 
 namespace flashpoint {
 
+enum class Backend : uint8_t { kEager, kNative };
+
 struct CaptureOptions {
   bool tracing_state_queries = true;
   bool verify = false;
   bool poison_empty = false;
+  Backend backend = Backend::kEager;
   int64_t fail_at_event = 0;  // tests: inject a failed check at this event
 };
 

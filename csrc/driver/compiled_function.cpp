@@ -28,6 +28,7 @@ struct State {
   bool kept = false;
   int drops = 0;  // recordings dropped in a row, exceptions not counted
   bool fullgraph = false;
+  Backend backend = Backend::kEager;
 };
 
 struct CompiledFunction {
@@ -62,7 +63,8 @@ PyObject* capture_call(CompiledFunction* self, PyObject* function, PyObject* con
   const DriverConfig& config = driver_config();
   Capture c =
       capture(function, args, nargs, kwnames,
-              {config.tracing_state_queries, config.verify, config.poison_empty, config.fail_at_event});
+              {config.tracing_state_queries, config.verify, config.poison_empty, s.backend,
+               config.fail_at_event});
   s.has_report = true;
   s.kept = c.entry != nullptr;
   s.report = std::move(c.report);
@@ -164,6 +166,10 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   if (options != nullptr) {
     PyObject* fullgraph = PyDict_GetItemString(options, "fullgraph");
     self->state->fullgraph = fullgraph == Py_True;
+    PyObject* backend = PyDict_GetItemString(options, "backend");
+    if (backend != nullptr && PyUnicode_Check(backend) && PyUnicode_CompareWithASCIIString(backend, "native") == 0) {
+      self->state->backend = Backend::kNative;
+    }
   }
   live().insert(self);
   return reinterpret_cast<PyObject*>(self);
