@@ -29,7 +29,8 @@ class GraphProgram {
 
   // Inputs in the order of Graph::inputs; outputs in the order of Graph::outputs. Throws what an operator
   // throws, std::invalid_argument on a wrong number of inputs; then `status` (optional) says how far it came.
-  virtual std::vector<at::Tensor> run(c10::ArrayRef<at::Tensor> inputs, RunStatus* status = nullptr) const = 0;
+  virtual std::vector<at::Tensor> run(c10::ArrayRef<at::Tensor> inputs,
+                                      RunStatus* status = nullptr) const = 0;
 
   virtual size_t node_count() const = 0;
 };

@@ -61,10 +61,9 @@ PyObject* capture_call(CompiledFunction* self, PyObject* function, PyObject* con
                        PyObject* kwnames) {
   State& s = *self->state;
   const DriverConfig& config = driver_config();
-  Capture c =
-      capture(function, args, nargs, kwnames,
-              {config.tracing_state_queries, config.verify, config.poison_empty, s.backend,
-               config.fail_at_event});
+  Capture c = capture(
+      function, args, nargs, kwnames,
+      {config.tracing_state_queries, config.verify, config.poison_empty, s.backend, config.fail_at_event});
   s.has_report = true;
   s.kept = c.entry != nullptr;
   s.report = std::move(c.report);
@@ -167,7 +166,8 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     PyObject* fullgraph = PyDict_GetItemString(options, "fullgraph");
     self->state->fullgraph = fullgraph == Py_True;
     PyObject* backend = PyDict_GetItemString(options, "backend");
-    if (backend != nullptr && PyUnicode_Check(backend) && PyUnicode_CompareWithASCIIString(backend, "native") == 0) {
+    if (backend != nullptr && PyUnicode_Check(backend) &&
+        PyUnicode_CompareWithASCIIString(backend, "native") == 0) {
       self->state->backend = Backend::kNative;
     }
   }

@@ -22,7 +22,8 @@ void visit_recipe(const RecipeValue& v, std::vector<NodeId>& nodes) {
 }  // namespace
 
 Entry::Entry(GuardTree tree, GlobalState state, std::unique_ptr<ir::Graph> graph,
-             std::unique_ptr<GraphProgram> program, std::vector<MadeObject> recipes, std::vector<PlannedEffect> effects, RecipeValue result)
+             std::unique_ptr<GraphProgram> program, std::vector<MadeObject> recipes,
+             std::vector<PlannedEffect> effects, RecipeValue result)
     : tree_(std::move(tree)),
       state_(state),
       graph_(std::move(graph)),

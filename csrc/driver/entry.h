@@ -28,7 +28,8 @@ enum class Outcome : uint8_t {
 class Entry {
  public:
   Entry(GuardTree tree, GlobalState state, std::unique_ptr<ir::Graph> graph,
-        std::unique_ptr<GraphProgram> program, std::vector<MadeObject> recipes, std::vector<PlannedEffect> effects, RecipeValue result);
+        std::unique_ptr<GraphProgram> program, std::vector<MadeObject> recipes,
+        std::vector<PlannedEffect> effects, RecipeValue result);
 
   Outcome call(PyObject* const* args, size_t nargs, PyObject* kwnames, const GlobalState& now,
                PyObject** result);

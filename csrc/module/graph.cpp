@@ -121,7 +121,8 @@ bool take_tensors(PyObject* const* args, Py_ssize_t count, std::vector<at::Tenso
 
 // Runs on the tensors of the graph's own inputs, picked by source from all that were registered.
 template <typename Program, typename Compile>
-PyObject* run_with(PyObject* self, Program& program, Compile&& compile, PyObject* const* args, Py_ssize_t count) {
+PyObject* run_with(PyObject* self, Program& program, Compile&& compile, PyObject* const* args,
+                   Py_ssize_t count) {
   if (!require_graph(self)) return nullptr;
   return guarded([&]() -> PyObject* {
     const ir::Graph& graph = *self_of(self)->graph;

@@ -12,8 +12,8 @@
 // Constants are shared between runs. An operator might hand a wrapped number on as its result; a run that
 // notices replaces its copy, and `flashpoint.constant` clones, so no run sees another one's mutations.
 //
-// The native backend runs its scheduled graphs here too: `flashpoint.kernel` nodes call generated code straight
-// from the registers.
+// The native backend runs its scheduled graphs here too: `flashpoint.kernel` nodes call generated code
+// straight from the registers.
 //
 // Threads and GIL: as for every GraphProgram.
 #pragma once

@@ -30,7 +30,8 @@ class KernelEmitter {
 
   void emit(const std::string& name) {
     auto& context = module_.getContext();
-    auto* type = llvm::FunctionType::get(b_.getVoidTy(), {b_.getPtrTy(), b_.getInt64Ty(), b_.getInt64Ty()}, false);
+    auto* type =
+        llvm::FunctionType::get(b_.getVoidTy(), {b_.getPtrTy(), b_.getInt64Ty(), b_.getInt64Ty()}, false);
     function_ = llvm::Function::Create(type, llvm::GlobalValue::ExternalLinkage, name, module_);
     function_->addFnAttr(llvm::Attribute::NoUnwind);
     entry_ = BasicBlock::Create(context, "entry", function_);
@@ -148,7 +149,8 @@ class KernelEmitter {
       const KernelOp& op = kernel_.ops[i];
       if (!plan_.is_row(i) || plan_.when(i) != available || is_reduction(op.prim)) continue;
       if (op.prim == Prim::constant || !plan_.is_used(i)) continue;
-      row_values_[i] = compute(i, 1, [&](int32_t k) { return row_value(k); }, row_base(op.access));
+      row_values_[i] = compute(
+          i, 1, [&](int32_t k) { return row_value(k); }, row_base(op.access));
     }
   }
 
@@ -172,7 +174,8 @@ class KernelEmitter {
   Value* compute(size_t i, int lanes, Operand&& operand, Value* base) {
     const KernelOp& op = kernel_.ops[i];
     switch (op.prim) {
-      case Prim::constant: return prims_.number(op.number, op.dtype, lanes);
+      case Prim::constant:
+        return prims_.number(op.number, op.dtype, lanes);
       case Prim::load: {
         llvm::Type* type = prims_.memory_type(op.dtype);
         return prims_.after_load(b_.CreateLoad(type, address(op.access, op.dtype, base)), op.dtype);
@@ -182,12 +185,14 @@ class KernelEmitter {
         return base == nullptr ? value : b_.CreateAdd(base, value);
       }
       case Prim::copy:
-      case Prim::reshape: return operand(op.operands[0]);
+      case Prim::reshape:
+        return operand(op.operands[0]);
       case Prim::cast: {
         const ScalarType from = kernel_.ops[static_cast<size_t>(op.operands[0])].dtype;
         return prims_.cast(operand(op.operands[0]), from, op.dtype);
       }
-      default: break;
+      default:
+        break;
     }
     llvm::SmallVector<Value*, 3> values;
     for (int32_t k : op.operands) values.push_back(operand(k));
@@ -319,7 +324,8 @@ class KernelEmitter {
       value = b_.CreateAlignedLoad(prims_.widen(prims_.register_type(op.dtype), lanes_), scratch(i),
                                    llvm::Align(4));
     } else {
-      value = compute(i, lanes_, [&](int32_t k) { return full_value(k); }, nullptr);
+      value = compute(
+          i, lanes_, [&](int32_t k) { return full_value(k); }, nullptr);
     }
     return values_[i] = value;
   }
@@ -363,7 +369,8 @@ class KernelEmitter {
     const int64_t stride = column_stride(op.access);
     Value* pointer = address(op.access, op.dtype, at_column(base_of(op.access), stride));
     if (stride == 0) {
-      return b_.CreateVectorSplat(static_cast<unsigned>(lanes_), b_.CreateAlignedLoad(scalar, pointer, align));
+      return b_.CreateVectorSplat(static_cast<unsigned>(lanes_),
+                                  b_.CreateAlignedLoad(scalar, pointer, align));
     }
     if (stride == 1) {
       if (mask_ == nullptr) return b_.CreateAlignedLoad(type, pointer, align);
@@ -400,7 +407,9 @@ class KernelEmitter {
     return b_.CreateAdd(b_.CreateVectorSplat(static_cast<unsigned>(lanes_), base), lane_numbers(stride));
   }
 
-  llvm::Type* widen_bool() { return llvm::FixedVectorType::get(b_.getInt1Ty(), static_cast<unsigned>(lanes_)); }
+  llvm::Type* widen_bool() {
+    return llvm::FixedVectorType::get(b_.getInt1Ty(), static_cast<unsigned>(lanes_));
+  }
 
   llvm::Module& module_;
   const Kernel& kernel_;
@@ -432,7 +441,8 @@ class KernelEmitter {
 
 }  // namespace
 
-void emit_kernel(llvm::Module& module, const Kernel& kernel, const std::string& name, const EmitTarget& target) {
+void emit_kernel(llvm::Module& module, const Kernel& kernel, const std::string& name,
+                 const EmitTarget& target) {
   KernelEmitter(module, kernel, target).emit(name);
 }
 

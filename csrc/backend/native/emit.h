@@ -19,7 +19,8 @@ struct EmitTarget {
 };
 
 // Adds `void name(ptr args, i64 begin, i64 end)` to the module.
-void emit_kernel(llvm::Module& module, const Kernel& kernel, const std::string& name, const EmitTarget& target);
+void emit_kernel(llvm::Module& module, const Kernel& kernel, const std::string& name,
+                 const EmitTarget& target);
 
 // Types and primitive operations, for `lanes` elements at once (1: scalars). Half types live in registers as
 // floats that are exact in them; bool is i1.

@@ -15,25 +15,44 @@ bool is_signed(ScalarType dtype) { return dtype != ScalarType::Byte && dtype != 
 // The function of Sleef for a primitive; `accuracy` is part of the name.
 const char* sleef_name(Prim prim) {
   switch (prim) {
-    case Prim::exp: return "exp";
-    case Prim::tanh: return "tanh";
-    case Prim::erf: return "erf";
-    case Prim::expm1: return "expm1";
-    case Prim::log: return "log";
-    case Prim::log1p: return "log1p";
-    case Prim::log2: return "log2";
-    case Prim::log10: return "log10";
-    case Prim::sin: return "sin";
-    case Prim::cos: return "cos";
-    case Prim::tan: return "tan";
-    case Prim::asin: return "asin";
-    case Prim::acos: return "acos";
-    case Prim::atan: return "atan";
-    case Prim::sinh: return "sinh";
-    case Prim::cosh: return "cosh";
-    case Prim::pow: return "pow";
-    case Prim::atan2: return "atan2";
-    default: return nullptr;
+    case Prim::exp:
+      return "exp";
+    case Prim::tanh:
+      return "tanh";
+    case Prim::erf:
+      return "erf";
+    case Prim::expm1:
+      return "expm1";
+    case Prim::log:
+      return "log";
+    case Prim::log1p:
+      return "log1p";
+    case Prim::log2:
+      return "log2";
+    case Prim::log10:
+      return "log10";
+    case Prim::sin:
+      return "sin";
+    case Prim::cos:
+      return "cos";
+    case Prim::tan:
+      return "tan";
+    case Prim::asin:
+      return "asin";
+    case Prim::acos:
+      return "acos";
+    case Prim::atan:
+      return "atan";
+    case Prim::sinh:
+      return "sinh";
+    case Prim::cosh:
+      return "cosh";
+    case Prim::pow:
+      return "pow";
+    case Prim::atan2:
+      return "atan2";
+    default:
+      return nullptr;
   }
 }
 
@@ -43,25 +62,37 @@ llvm::Type* PrimEmitter::memory_type(ScalarType dtype) const {
   switch (dtype) {
     case ScalarType::Bool:
     case ScalarType::Byte:
-    case ScalarType::Char: return b_.getInt8Ty();
-    case ScalarType::Short: return b_.getInt16Ty();
-    case ScalarType::Int: return b_.getInt32Ty();
-    case ScalarType::Long: return b_.getInt64Ty();
-    case ScalarType::BFloat16: return b_.getInt16Ty();
-    case ScalarType::Half: return b_.getHalfTy();
-    case ScalarType::Float: return b_.getFloatTy();
-    case ScalarType::Double: return b_.getDoubleTy();
-    default: break;
+    case ScalarType::Char:
+      return b_.getInt8Ty();
+    case ScalarType::Short:
+      return b_.getInt16Ty();
+    case ScalarType::Int:
+      return b_.getInt32Ty();
+    case ScalarType::Long:
+      return b_.getInt64Ty();
+    case ScalarType::BFloat16:
+      return b_.getInt16Ty();
+    case ScalarType::Half:
+      return b_.getHalfTy();
+    case ScalarType::Float:
+      return b_.getFloatTy();
+    case ScalarType::Double:
+      return b_.getDoubleTy();
+    default:
+      break;
   }
   FP_CHECK(false, "dtype without code generation");
 }
 
 llvm::Type* PrimEmitter::register_type(ScalarType dtype) const {
   switch (dtype) {
-    case ScalarType::Bool: return b_.getInt1Ty();
+    case ScalarType::Bool:
+      return b_.getInt1Ty();
     case ScalarType::BFloat16:
-    case ScalarType::Half: return b_.getFloatTy();
-    default: return memory_type(dtype);
+    case ScalarType::Half:
+      return b_.getFloatTy();
+    default:
+      return memory_type(dtype);
   }
 }
 
@@ -87,28 +118,34 @@ Value* PrimEmitter::number(const Number& number, ScalarType dtype, int lanes) co
 Value* PrimEmitter::after_load(Value* value, ScalarType dtype) {
   llvm::Type* type = value->getType();
   switch (dtype) {
-    case ScalarType::Bool: return b_.CreateICmpNE(value, integer(type, 0));
+    case ScalarType::Bool:
+      return b_.CreateICmpNE(value, integer(type, 0));
     case ScalarType::BFloat16: {
       llvm::Type* wide = same_shape(b_.getInt32Ty(), type);
       return b_.CreateBitCast(b_.CreateShl(b_.CreateZExt(value, wide), integer(wide, 16)),
                               same_shape(b_.getFloatTy(), type));
     }
-    case ScalarType::Half: return b_.CreateFPExt(value, same_shape(b_.getFloatTy(), type));
-    default: return value;
+    case ScalarType::Half:
+      return b_.CreateFPExt(value, same_shape(b_.getFloatTy(), type));
+    default:
+      return value;
   }
 }
 
 Value* PrimEmitter::before_store(Value* value, ScalarType dtype) {
   llvm::Type* type = value->getType();
   switch (dtype) {
-    case ScalarType::Bool: return b_.CreateZExt(value, same_shape(b_.getInt8Ty(), type));
+    case ScalarType::Bool:
+      return b_.CreateZExt(value, same_shape(b_.getInt8Ty(), type));
     case ScalarType::BFloat16: {  // exact: the value was rounded when it was cast
       llvm::Type* wide = same_shape(b_.getInt32Ty(), type);
       Value* bits = b_.CreateLShr(b_.CreateBitCast(value, wide), integer(wide, 16));
       return b_.CreateTrunc(bits, same_shape(b_.getInt16Ty(), type));
     }
-    case ScalarType::Half: return b_.CreateFPTrunc(value, same_shape(b_.getHalfTy(), type));
-    default: return value;
+    case ScalarType::Half:
+      return b_.CreateFPTrunc(value, same_shape(b_.getHalfTy(), type));
+    default:
+      return value;
   }
 }
 
@@ -167,11 +204,12 @@ Value* PrimEmitter::library_call(Prim prim, llvm::ArrayRef<Value*> operands) {
   const int width = vector_bytes_ / (is_double ? 8 : 4);
   const auto* vector = llvm::dyn_cast<llvm::FixedVectorType>(type);
   const int lanes = vector == nullptr ? 1 : static_cast<int>(vector->getNumElements());
-  const std::string name = std::string("Sleef_") + sleef_name(prim) + (is_double ? "d" : "f") +
-                           std::to_string(width) + "_u10";
+  const std::string name =
+      std::string("Sleef_") + sleef_name(prim) + (is_double ? "d" : "f") + std::to_string(width) + "_u10";
   auto* part_type = llvm::FixedVectorType::get(scalar, static_cast<unsigned>(width));
   std::vector<llvm::Type*> parameters(operands.size(), part_type);
-  const auto callee = module_.getOrInsertFunction(name, llvm::FunctionType::get(part_type, parameters, false));
+  const auto callee =
+      module_.getOrInsertFunction(name, llvm::FunctionType::get(part_type, parameters, false));
   const auto call = [&](llvm::ArrayRef<Value*> parts) {
     auto* result = b_.CreateCall(callee, parts);
     result->setDoesNotThrow();
@@ -218,16 +256,23 @@ Value* PrimEmitter::library_call(Prim prim, llvm::ArrayRef<Value*> operands) {
 Value* PrimEmitter::unary(Prim prim, Value* x, bool is_float) {
   llvm::Type* type = x->getType();
   switch (prim) {
-    case Prim::neg: return is_float ? b_.CreateFNeg(x) : b_.CreateNeg(x);
+    case Prim::neg:
+      return is_float ? b_.CreateFNeg(x) : b_.CreateNeg(x);
     case Prim::abs:
       if (is_float) return b_.CreateUnaryIntrinsic(llvm::Intrinsic::fabs, x);
       return b_.CreateSelect(b_.CreateICmpSLT(x, integer(type, 0)), b_.CreateNeg(x), x);
-    case Prim::bit_not: return b_.CreateNot(x);
-    case Prim::floor: return b_.CreateUnaryIntrinsic(llvm::Intrinsic::floor, x);
-    case Prim::ceil: return b_.CreateUnaryIntrinsic(llvm::Intrinsic::ceil, x);
-    case Prim::trunc: return b_.CreateUnaryIntrinsic(llvm::Intrinsic::trunc, x);
-    case Prim::round: return b_.CreateUnaryIntrinsic(llvm::Intrinsic::rint, x);
-    case Prim::sqrt: return b_.CreateUnaryIntrinsic(llvm::Intrinsic::sqrt, x);
+    case Prim::bit_not:
+      return b_.CreateNot(x);
+    case Prim::floor:
+      return b_.CreateUnaryIntrinsic(llvm::Intrinsic::floor, x);
+    case Prim::ceil:
+      return b_.CreateUnaryIntrinsic(llvm::Intrinsic::ceil, x);
+    case Prim::trunc:
+      return b_.CreateUnaryIntrinsic(llvm::Intrinsic::trunc, x);
+    case Prim::round:
+      return b_.CreateUnaryIntrinsic(llvm::Intrinsic::rint, x);
+    case Prim::sqrt:
+      return b_.CreateUnaryIntrinsic(llvm::Intrinsic::sqrt, x);
     case Prim::exp:
       if (type->getScalarType()->isFloatTy()) return exp_float(x);
       return library_call(prim, {x});
@@ -237,7 +282,8 @@ Value* PrimEmitter::unary(Prim prim, Value* x, bool is_float) {
     case Prim::erf:
       if (type->getScalarType()->isFloatTy()) return erf_float(x);
       return library_call(prim, {x});
-    default: return library_call(prim, {x});
+    default:
+      return library_call(prim, {x});
   }
 }
 
@@ -248,10 +294,14 @@ Value* PrimEmitter::apply(Prim prim, ScalarType dtype, llvm::ArrayRef<Value*> op
   if (operands.size() == 1) return unary(prim, a, f);
   Value* c = operands[1];
   switch (prim) {
-    case Prim::add: return f ? b_.CreateFAdd(a, c) : b_.CreateAdd(a, c);
-    case Prim::sub: return f ? b_.CreateFSub(a, c) : b_.CreateSub(a, c);
-    case Prim::mul: return f ? b_.CreateFMul(a, c) : b_.CreateMul(a, c);
-    case Prim::div: return b_.CreateFDiv(a, c);
+    case Prim::add:
+      return f ? b_.CreateFAdd(a, c) : b_.CreateAdd(a, c);
+    case Prim::sub:
+      return f ? b_.CreateFSub(a, c) : b_.CreateSub(a, c);
+    case Prim::mul:
+      return f ? b_.CreateFMul(a, c) : b_.CreateMul(a, c);
+    case Prim::div:
+      return b_.CreateFDiv(a, c);
     case Prim::maximum:
       if (f) {  // an unordered pair: the second if it is NaN, else the first
         Value* larger = b_.CreateSelect(b_.CreateFCmpOGT(a, c), a, c);
@@ -264,17 +314,28 @@ Value* PrimEmitter::apply(Prim prim, ScalarType dtype, llvm::ArrayRef<Value*> op
         return b_.CreateSelect(b_.CreateFCmpUNO(a, a), a, smaller);
       }
       return b_.CreateSelect(s ? b_.CreateICmpSLT(a, c) : b_.CreateICmpULT(a, c), a, c);
-    case Prim::eq: return f ? b_.CreateFCmpOEQ(a, c) : b_.CreateICmpEQ(a, c);
-    case Prim::ne: return f ? b_.CreateFCmpUNE(a, c) : b_.CreateICmpNE(a, c);
-    case Prim::lt: return f ? b_.CreateFCmpOLT(a, c) : s ? b_.CreateICmpSLT(a, c) : b_.CreateICmpULT(a, c);
-    case Prim::le: return f ? b_.CreateFCmpOLE(a, c) : s ? b_.CreateICmpSLE(a, c) : b_.CreateICmpULE(a, c);
-    case Prim::gt: return f ? b_.CreateFCmpOGT(a, c) : s ? b_.CreateICmpSGT(a, c) : b_.CreateICmpUGT(a, c);
-    case Prim::ge: return f ? b_.CreateFCmpOGE(a, c) : s ? b_.CreateICmpSGE(a, c) : b_.CreateICmpUGE(a, c);
-    case Prim::bit_and: return b_.CreateAnd(a, c);
-    case Prim::bit_or: return b_.CreateOr(a, c);
-    case Prim::bit_xor: return b_.CreateXor(a, c);
-    case Prim::where: return b_.CreateSelect(a, c, operands[2]);
-    default: return library_call(prim, operands);
+    case Prim::eq:
+      return f ? b_.CreateFCmpOEQ(a, c) : b_.CreateICmpEQ(a, c);
+    case Prim::ne:
+      return f ? b_.CreateFCmpUNE(a, c) : b_.CreateICmpNE(a, c);
+    case Prim::lt:
+      return f ? b_.CreateFCmpOLT(a, c) : s ? b_.CreateICmpSLT(a, c) : b_.CreateICmpULT(a, c);
+    case Prim::le:
+      return f ? b_.CreateFCmpOLE(a, c) : s ? b_.CreateICmpSLE(a, c) : b_.CreateICmpULE(a, c);
+    case Prim::gt:
+      return f ? b_.CreateFCmpOGT(a, c) : s ? b_.CreateICmpSGT(a, c) : b_.CreateICmpUGT(a, c);
+    case Prim::ge:
+      return f ? b_.CreateFCmpOGE(a, c) : s ? b_.CreateICmpSGE(a, c) : b_.CreateICmpUGE(a, c);
+    case Prim::bit_and:
+      return b_.CreateAnd(a, c);
+    case Prim::bit_or:
+      return b_.CreateOr(a, c);
+    case Prim::bit_xor:
+      return b_.CreateXor(a, c);
+    case Prim::where:
+      return b_.CreateSelect(a, c, operands[2]);
+    default:
+      return library_call(prim, operands);
   }
 }
 
@@ -282,30 +343,37 @@ Value* PrimEmitter::neutral(Prim prim, ScalarType dtype, int lanes) {
   llvm::Type* type = widen(register_type(dtype), lanes);
   const bool f = c10::isFloatingType(dtype);
   switch (prim) {
-    case Prim::reduce_and: return integer(type, 1);
+    case Prim::reduce_and:
+      return integer(type, 1);
     case Prim::reduce_max: {
       if (f) return llvm::ConstantFP::getInfinity(type, true);
       const unsigned bits = type->getScalarSizeInBits();
-      return llvm::ConstantInt::get(type, is_signed(dtype) ? llvm::APInt::getSignedMinValue(bits)
-                                                           : llvm::APInt::getMinValue(bits));
+      return llvm::ConstantInt::get(
+          type, is_signed(dtype) ? llvm::APInt::getSignedMinValue(bits) : llvm::APInt::getMinValue(bits));
     }
     case Prim::reduce_min: {
       if (f) return llvm::ConstantFP::getInfinity(type, false);
       const unsigned bits = type->getScalarSizeInBits();
-      return llvm::ConstantInt::get(type, is_signed(dtype) ? llvm::APInt::getSignedMaxValue(bits)
-                                                           : llvm::APInt::getMaxValue(bits));
+      return llvm::ConstantInt::get(
+          type, is_signed(dtype) ? llvm::APInt::getSignedMaxValue(bits) : llvm::APInt::getMaxValue(bits));
     }
-    default: return f ? real(type, 0) : integer(type, 0);
+    default:
+      return f ? real(type, 0) : integer(type, 0);
   }
 }
 
 Value* PrimEmitter::combine(Prim prim, ScalarType dtype, Value* a, Value* b) {
   switch (prim) {
-    case Prim::reduce_sum: return apply(Prim::add, dtype, {a, b});
-    case Prim::reduce_max: return apply(Prim::maximum, dtype, {a, b});
-    case Prim::reduce_min: return apply(Prim::minimum, dtype, {a, b});
-    case Prim::reduce_and: return b_.CreateAnd(a, b);
-    default: return b_.CreateOr(a, b);
+    case Prim::reduce_sum:
+      return apply(Prim::add, dtype, {a, b});
+    case Prim::reduce_max:
+      return apply(Prim::maximum, dtype, {a, b});
+    case Prim::reduce_min:
+      return apply(Prim::minimum, dtype, {a, b});
+    case Prim::reduce_and:
+      return b_.CreateAnd(a, b);
+    default:
+      return b_.CreateOr(a, b);
   }
 }
 

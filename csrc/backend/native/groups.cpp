@@ -152,9 +152,8 @@ bool Grouping::is_stale(const Expr& load, int32_t now) const {
 
 bool Grouping::can_move(const Group& group, int32_t now) const {
   if (group.used_outside) return false;
-  return std::none_of(group.loads.begin(), group.loads.end(), [&](ExprId load) {
-    return is_stale(lowered_.exprs[static_cast<size_t>(load)], now);
-  });
+  return std::none_of(group.loads.begin(), group.loads.end(),
+                      [&](ExprId load) { return is_stale(lowered_.exprs[static_cast<size_t>(load)], now); });
 }
 
 // After which place the memory of a load holds what it is to read.
@@ -255,7 +254,8 @@ ExprId Grouping::expr_of(ir::ValueId id) const {
 void Grouping::mark_user(ir::ValueId value) {
   for (ir::ValueId id : {value, lowered_.values[static_cast<size_t>(value)].root}) {
     if (id == ir::kNoValue || producer_[static_cast<size_t>(id)] < 0) continue;
-    if (lowered_.nodes[static_cast<size_t>(producer_[static_cast<size_t>(id)])] != NodeKind::kLowered) continue;
+    if (lowered_.nodes[static_cast<size_t>(producer_[static_cast<size_t>(id)])] != NodeKind::kLowered)
+      continue;
     const int32_t group = group_of(lowered_.strip(lowered_.values[static_cast<size_t>(id)].expr));
     if (group >= 0) groups_[static_cast<size_t>(group)].used_outside = true;
   }
@@ -362,7 +362,8 @@ void Grouping::place(ExprId id, int32_t now) {
     for (const Candidate& c : candidates) {  // the biggest that can move becomes the kernel
       const Group& g = groups_[static_cast<size_t>(c.group)];
       if (!can_move(g, now)) continue;
-      if (target < 0 || g.members.size() > groups_[static_cast<size_t>(target)].members.size()) target = c.group;
+      if (target < 0 || g.members.size() > groups_[static_cast<size_t>(target)].members.size())
+        target = c.group;
     }
   }
   if (target < 0) {

@@ -32,8 +32,8 @@ struct Group {
   bool used_outside = false;
   std::vector<ExprId> members;
   std::unordered_map<ExprId, MemoryRead> reads;
-  std::vector<ExprId> loads;            // every load its members refer to, through inlined expressions as well
-  std::vector<ir::ValueId> stores;      // values of the graph, or made up ones
+  std::vector<ExprId> loads;        // every load its members refer to, through inlined expressions as well
+  std::vector<ir::ValueId> stores;  // values of the graph, or made up ones
   int32_t merged_into = -1;
 };
 
@@ -77,12 +77,12 @@ class Grouping {
   const Lowered& lowered_;
   const ScheduleOptions& options_;
   std::vector<Group> groups_;
-  std::vector<int32_t> group_of_;       // per expression
-  std::vector<int64_t> node_key_;       // per call, once placed
-  std::vector<bool> needs_tensor_;      // per value
-  std::vector<bool> needs_expr_;        // per expression
-  std::vector<bool> live_;              // per node: runs as a call
-  std::vector<int32_t> producer_;       // per value: node
+  std::vector<int32_t> group_of_;                               // per expression
+  std::vector<int64_t> node_key_;                               // per call, once placed
+  std::vector<bool> needs_tensor_;                              // per value
+  std::vector<bool> needs_expr_;                                // per expression
+  std::vector<bool> live_;                                      // per node: runs as a call
+  std::vector<int32_t> producer_;                               // per value: node
   std::unordered_map<ExprId, std::vector<ir::ValueId>> homes_;  // values that store an expression
   std::vector<ir::Value> extra_;
   std::vector<ExprId> extra_exprs_;

@@ -65,8 +65,8 @@ Isa choose_isa() {
   if (limit == "avx512" && avx2 && all({"avx512f", "avx512bw", "avx512dq", "avx512vl"})) {
     isa = {"avx512", llvm::sys::getHostCPUName().str(), "", {64, true}, true};
     for (const auto& feature : has) {
-      isa.features += (isa.features.empty() ? "" : ",") + std::string(feature.second ? "+" : "-") +
-                      feature.first().str();
+      isa.features +=
+          (isa.features.empty() ? "" : ",") + std::string(feature.second ? "+" : "-") + feature.first().str();
     }
     isa.features += ",-prefer-256-bit";
   } else if (limit != "sse" && avx2) {
@@ -100,7 +100,8 @@ class LibrarySymbols : public llvm::orc::DefinitionGenerator {
         found[name] = {llvm::orc::ExecutorAddr::fromPtr(address), llvm::JITSymbolFlags::Exported};
       }
     }
-    return found.empty() ? llvm::Error::success() : dylib.define(llvm::orc::absoluteSymbols(std::move(found)));
+    return found.empty() ? llvm::Error::success()
+                         : dylib.define(llvm::orc::absoluteSymbols(std::move(found)));
   }
 };
 
@@ -123,10 +124,11 @@ class Compiler {
                                                llvm::Reloc::PIC_, llvm::CodeModel::Small,
                                                llvm::CodeGenOptLevel::Less, true));
     auto jit = llvm::orc::LLJITBuilder()
-                   .setObjectLinkingLayerCreator([](llvm::orc::ExecutionSession& session, const llvm::Triple&)
-                                                     -> llvm::Expected<std::unique_ptr<llvm::orc::ObjectLayer>> {
-                     return std::make_unique<llvm::orc::ObjectLinkingLayer>(session);
-                   })
+                   .setObjectLinkingLayerCreator(
+                       [](llvm::orc::ExecutionSession& session,
+                          const llvm::Triple&) -> llvm::Expected<std::unique_ptr<llvm::orc::ObjectLayer>> {
+                         return std::make_unique<llvm::orc::ObjectLinkingLayer>(session);
+                       })
                    .create();
     if (!jit) fail("starting the JIT", jit.takeError());
     jit_ = std::move(*jit);
@@ -178,7 +180,8 @@ class Compiler {
   static void check(const llvm::Module& module) {
     std::string text;
     llvm::raw_string_ostream out(text);
-    if (llvm::verifyModule(module, &out)) throw InternalError("[flashpoint] generated IR is malformed: " + text);
+    if (llvm::verifyModule(module, &out))
+      throw InternalError("[flashpoint] generated IR is malformed: " + text);
   }
 
   std::unique_ptr<llvm::MemoryBuffer> generate(llvm::Module& module, CompileStats& stats) {

@@ -14,8 +14,8 @@
 
 namespace flashpoint::native {
 
-// args: the data pointers of Kernel::buffers. begin, end: which units (Kernel::units); of a flat kernel, begin
-// must be a multiple of kFlatStep, and so must end unless it is the last unit.
+// args: the data pointers of Kernel::buffers. begin, end: which units (Kernel::units); of a flat kernel,
+// begin must be a multiple of kFlatStep, and so must end unless it is the last unit.
 using KernelFunction = void (*)(void* const* args, int64_t begin, int64_t end);
 inline constexpr int64_t kFlatStep = 64;
 
@@ -27,7 +27,8 @@ struct CompileStats {
   double link_ms = 0;
 };
 
-std::vector<KernelFunction> compile_kernels(const std::vector<Kernel>& kernels, CompileStats* stats = nullptr);
+std::vector<KernelFunction> compile_kernels(const std::vector<Kernel>& kernels,
+                                            CompileStats* stats = nullptr);
 
 // What the code is for: "avx512", "avx2" or "sse". The best the machine has, unless FLASHPOINT_NATIVE_ISA
 // names a lesser one (read once).

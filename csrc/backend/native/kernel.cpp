@@ -55,16 +55,14 @@ void for_each_access(Kernel& kernel, Visit&& visit) {
 void remove_dim(Kernel& kernel, size_t d) {
   if (d >= kernel.dims.size() - static_cast<size_t>(kernel.inner)) --kernel.inner;
   kernel.dims.erase(kernel.dims.begin() + static_cast<ptrdiff_t>(d));
-  for_each_access(kernel,
-                  [&](Access& a) { a.strides.erase(a.strides.begin() + static_cast<ptrdiff_t>(d)); });
+  for_each_access(kernel, [&](Access& a) { a.strides.erase(a.strides.begin() + static_cast<ptrdiff_t>(d)); });
 }
 
 // Dimension d absorbs d + 1 when every access walks the two as one.
 bool join(Kernel& kernel, size_t d) {
   bool same = true;
-  for_each_access(kernel, [&](const Access& a) {
-    same &= a.strides[d] == a.strides[d + 1] * kernel.dims[d + 1];
-  });
+  for_each_access(kernel,
+                  [&](const Access& a) { same &= a.strides[d] == a.strides[d + 1] * kernel.dims[d + 1]; });
   if (!same) return false;
   kernel.dims[d + 1] *= kernel.dims[d];
   remove_dim(kernel, d);

@@ -36,7 +36,8 @@ KernelCall::KernelCall(const KernelSpec& spec, KernelFunction function)
   block_size_ = spec.kernel.flat() ? kFlatStep : 1;
   blocks_ = (units_ + block_size_ - 1) / block_size_;
   const double points = static_cast<double>(spec.kernel.rows()) * static_cast<double>(spec.kernel.columns());
-  const double per_block = std::max(point_nanoseconds(spec.kernel) * points / static_cast<double>(blocks_), 1e-3);
+  const double per_block =
+      std::max(point_nanoseconds(spec.kernel) * points / static_cast<double>(blocks_), 1e-3);
   grain_ = std::max<int64_t>(1, static_cast<int64_t>(kChunkNanoseconds / per_block));
 }
 

@@ -1,4 +1,5 @@
-// A kernel's code together with what it needs to run: checks its inputs, makes its outputs, decides on threads.
+// A kernel's code together with what it needs to run: checks its inputs, makes its outputs, decides on
+// threads.
 //
 // Code is made for exact sizes and strides. Inputs of other sizes are an internal error; of other strides (an
 // operator may lay its result out differently from when it was recorded) they are copied first.

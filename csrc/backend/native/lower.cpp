@@ -96,7 +96,8 @@ bool is_dense(const ir::TensorMeta& meta) {
   for (size_t i = 0; i < meta.sizes.size(); ++i) {
     if (meta.sizes[i] != 1) order.push_back(i);
   }
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return meta.strides[a] < meta.strides[b]; });
+  std::sort(order.begin(), order.end(),
+            [&](size_t a, size_t b) { return meta.strides[a] < meta.strides[b]; });
   int64_t expected = 1;
   for (size_t d : order) {
     if (meta.strides[d] != expected) return false;
@@ -271,9 +272,9 @@ class Lowering {
     for (size_t k = 0; k < views.size(); ++k) {
       const auto& meta = value(output.first + static_cast<int32_t>(k)).meta;
       const at::Tensor& view = views[k];
-      if (!view.defined() || !view.storage().is_alias_of(source.storage()) || view.scalar_type() != meta.dtype ||
-          view.scalar_type() != source.scalar_type() || view.sizes() != at::IntArrayRef(meta.sizes) ||
-          view.strides() != at::IntArrayRef(meta.strides)) {
+      if (!view.defined() || !view.storage().is_alias_of(source.storage()) ||
+          view.scalar_type() != meta.dtype || view.scalar_type() != source.scalar_type() ||
+          view.sizes() != at::IntArrayRef(meta.sizes) || view.strides() != at::IntArrayRef(meta.strides)) {
         return false;
       }
     }
@@ -404,7 +405,8 @@ std::string Lowered::text(const ir::Graph& graph) const {
   for (size_t i = 0; i < exprs.size(); ++i) {
     const Expr& e = exprs[i];
     out += "  e" + std::to_string(i) + " = " + prim_name(e.prim);
-    for (size_t k = 0; k < e.operands.size(); ++k) out += (k > 0 ? ", e" : " e") + std::to_string(e.operands[k]);
+    for (size_t k = 0; k < e.operands.size(); ++k)
+      out += (k > 0 ? ", e" : " e") + std::to_string(e.operands[k]);
     if (e.prim == Prim::load || e.prim == Prim::index) {
       out += e.prim == Prim::load ? " %" + std::to_string(e.root) + " " : " ";
       print_dims(out, e.strides);

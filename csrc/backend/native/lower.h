@@ -1,17 +1,19 @@
 // Stage 1: the recorded graph, with every operator that has a lowering replaced by expressions.
 //
-// An expression is a primitive over whole tensors (prims.def) with numpy broadcasting between operands; it has
-// a shape and a dtype but no memory. Equal expressions are one. A node of the graph is then one of
+// An expression is a primitive over whole tensors (prims.def) with numpy broadcasting between operands; it
+// has a shape and a dtype but no memory. Equal expressions are one. A node of the graph is then one of
 //  - lowered: its outputs are expressions ("virtual" values), whose memory exists only if someone needs it;
 //  - a view: its outputs lie in an operand's memory. Reading them reads that memory with other strides;
 //  - a call: it runs as it was recorded, on tensors.
 // Whether a node is a view, and of what, is not known here but asked: the operator runs on meta tensors.
 //
-// What is lowered: CPU, strided, no gradient wanted, no autocast, sizes that cannot depend on data, not empty.
-// Everything else is a call, so every graph can be lowered. Writes are calls; a value whose memory may have
-// been written is read from memory from then on, and `mutations` tells the scheduler what must stay in order.
+// What is lowered: CPU, strided, no gradient wanted, no autocast, sizes that cannot depend on data, not
+// empty. Everything else is a call, so every graph can be lowered. Writes are calls; a value whose memory may
+// have been written is read from memory from then on, and `mutations` tells the scheduler what must stay in
+// order.
 //
-// Arithmetic follows eager mode operator by operator: half types are computed in float and rounded after each.
+// Arithmetic follows eager mode operator by operator: half types are computed in float and rounded after
+// each.
 //
 // Callers: program.cpp, tests. Threads: pure functions; no GIL needed.
 #pragma once
@@ -46,11 +48,11 @@ struct Expr {
 enum class NodeKind : uint8_t { kCall, kView, kLowered };
 
 struct LoweredValue {
-  ExprId expr = kNoExpr;             // what it is computed by, if it is virtual
-  ir::ValueId root = ir::kNoValue;   // whose memory it lies in: itself, or what it is a view of; none: unknown
-  int64_t offset = 0;                // elements from the root's first
+  ExprId expr = kNoExpr;            // what it is computed by, if it is virtual
+  ir::ValueId root = ir::kNoValue;  // whose memory it lies in: itself, or what it is a view of; none: unknown
+  int64_t offset = 0;               // elements from the root's first
   ir::ValueId same_as = ir::kNoValue;  // it is this very tensor
-  bool in_memory = false;            // read it from memory although it has an expression
+  bool in_memory = false;              // read it from memory although it has an expression
 };
 
 struct Lowered {
@@ -62,7 +64,8 @@ struct Lowered {
 
   // Below reshapes: the expression that computes.
   ExprId strip(ExprId id) const {
-    while (exprs[static_cast<size_t>(id)].prim == Prim::reshape) id = exprs[static_cast<size_t>(id)].operands[0];
+    while (exprs[static_cast<size_t>(id)].prim == Prim::reshape)
+      id = exprs[static_cast<size_t>(id)].operands[0];
     return id;
   }
   std::string text(const ir::Graph& graph) const;

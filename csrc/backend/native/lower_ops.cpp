@@ -1,5 +1,5 @@
-// Lowerings of pointwise operators. To add one: a function and a row in kRows; lower_reduce.cpp has those that
-// reduce. What a row cannot do it answers with kNoExpr, and the operator is called.
+// Lowerings of pointwise operators. To add one: a function and a row in kRows; lower_reduce.cpp has those
+// that reduce. What a row cannot do it answers with kNoExpr, and the operator is called.
 #include <cmath>
 #include <limits>
 
@@ -221,9 +221,11 @@ ExprId add_or_sub(Call& c) {
   return c.build.cast(c.build.op(prim, {c.operand(0, t), scaled(c, c.operand(1, t), 2, t)}), c.out.dtype);
 }
 ExprId rsub(Call& c) {
-  if (!both_given(c) || c.out.dtype == ScalarType::Bool || c.common_dtype({0, 1}) != c.out.dtype) return kNoExpr;
+  if (!both_given(c) || c.out.dtype == ScalarType::Bool || c.common_dtype({0, 1}) != c.out.dtype)
+    return kNoExpr;
   const ScalarType t = compute_dtype(c.out.dtype);
-  return c.build.cast(c.build.op(Prim::sub, {c.operand(1, t), scaled(c, c.operand(0, t), 2, t)}), c.out.dtype);
+  return c.build.cast(c.build.op(Prim::sub, {c.operand(1, t), scaled(c, c.operand(0, t), 2, t)}),
+                      c.out.dtype);
 }
 ExprId div(Call& c) {
   if (c.op.overload != "Tensor" && c.op.overload != "Scalar") return kNoExpr;
@@ -251,12 +253,14 @@ ExprId logical(Call& c) {
 }
 template <Prim prim>
 ExprId bitwise(Call& c) {
-  if (!both_given(c) || c10::isFloatingType(c.out.dtype) || c.common_dtype({0, 1}) != c.out.dtype) return kNoExpr;
+  if (!both_given(c) || c10::isFloatingType(c.out.dtype) || c.common_dtype({0, 1}) != c.out.dtype)
+    return kNoExpr;
   return c.build.op(prim, {c.operand(0, c.out.dtype), c.operand(1, c.out.dtype)});
 }
 
 ExprId pow(Call& c) {
-  if (!both_given(c) || !c10::isFloatingType(c.out.dtype) || c.common_dtype({0, 1}) != c.out.dtype) return kNoExpr;
+  if (!both_given(c) || !c10::isFloatingType(c.out.dtype) || c.common_dtype({0, 1}) != c.out.dtype)
+    return kNoExpr;
   ExprBuilder& b = c.build;
   const ScalarType t = compute_dtype(c.out.dtype);
   const ExprId x = c.operand(0, t);
@@ -288,7 +292,8 @@ ExprId where(Call& c) {
   return c.build.op(Prim::where, {c.tensors[0], c.operand(1, c.out.dtype), c.operand(2, c.out.dtype)});
 }
 ExprId masked_fill(Call& c) {
-  if (!c.has_tensor(0) || !c.has_tensor(1) || c.build.at(c.tensors[1]).dtype != ScalarType::Bool) return kNoExpr;
+  if (!c.has_tensor(0) || !c.has_tensor(1) || c.build.at(c.tensors[1]).dtype != ScalarType::Bool)
+    return kNoExpr;
   const ExprId fill = c.operand(2, c.out.dtype);
   if (fill == kNoExpr || c.build.at(c.tensors[0]).dtype != c.out.dtype) return kNoExpr;
   return c.build.op(Prim::where, {c.tensors[1], fill, c.tensors[0]});

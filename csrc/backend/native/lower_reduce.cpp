@@ -93,7 +93,8 @@ ExprId mean(Call& c) {
 template <Prim prim>
 ExprId extremum(Call& c) {  // amax, amin
   Reduction r;
-  if (c.out.dtype == ScalarType::Bool || !reduction_of(c, true, compute_dtype(c.out.dtype), r)) return kNoExpr;
+  if (c.out.dtype == ScalarType::Bool || !reduction_of(c, true, compute_dtype(c.out.dtype), r))
+    return kNoExpr;
   return c.build.cast(c.build.reduce(prim, r.x, r.count), c.out.dtype);
 }
 template <Prim prim>
@@ -113,8 +114,7 @@ struct Moments {
 };
 Moments moments(ExprBuilder& b, ExprId x, int32_t trailing_dims, ScalarType t) {
   const auto count = static_cast<double>(row_size(b.at(x).shape, trailing_dims));
-  const ExprId mean =
-      b.op(Prim::div, {b.reduce(Prim::reduce_sum, x, trailing_dims), b.constant(count, t)});
+  const ExprId mean = b.op(Prim::div, {b.reduce(Prim::reduce_sum, x, trailing_dims), b.constant(count, t)});
   const ExprId centered = b.op(Prim::sub, {x, mean});
   return {centered, b.reduce(Prim::reduce_sum, b.op(Prim::mul, {centered, centered}), trailing_dims), count};
 }
@@ -128,7 +128,8 @@ ExprId variance(Call& c) {  // (self, dims, correction=, keepdim=)
   double correction = 1;
   if (!c.is_none(2)) {
     if (!c.is_constant(2)) return kNoExpr;
-    correction = c.constant(2).isInt() ? static_cast<double>(c.constant(2).toInt()) : c.constant(2).toDouble();
+    correction =
+        c.constant(2).isInt() ? static_cast<double>(c.constant(2).toInt()) : c.constant(2).toDouble();
   }
   const Moments m = moments(c.build, r.x, r.count, t);
   if (m.count - correction <= 0) return kNoExpr;
@@ -151,7 +152,8 @@ ExprId softmax(Call& c) {  // (self, dim, dtype or half_to_float)
   const ExprId shifted = b.op(Prim::sub, {x, b.reduce(Prim::reduce_max, x, count)});
   const ExprId powers = b.op(Prim::exp, {shifted});
   const ExprId total = b.reduce(Prim::reduce_sum, powers, count);
-  const ExprId y = kLog ? b.op(Prim::sub, {shifted, b.op(Prim::log, {total})}) : b.op(Prim::div, {powers, total});
+  const ExprId y =
+      kLog ? b.op(Prim::sub, {shifted, b.op(Prim::log, {total})}) : b.op(Prim::div, {powers, total});
   return b.cast(y, c.out.dtype);
 }
 

@@ -82,9 +82,12 @@ bool is_supported(ScalarType dtype) {
     case ScalarType::Long:
     case ScalarType::BFloat16:
     case ScalarType::Float:
-    case ScalarType::Double: return true;
-    case ScalarType::Half: return has_half_conversions();
-    default: return false;
+    case ScalarType::Double:
+      return true;
+    case ScalarType::Half:
+      return has_half_conversions();
+    default:
+      return false;
   }
 }
 
@@ -176,6 +179,7 @@ ExprId ExprBuilder::reduce(Prim prim, ExprId a, int32_t trailing) {
   e.dtype = at(a).dtype;
   e.shape = at(a).shape;
   for (size_t i = e.shape.size() - static_cast<size_t>(trailing); i < e.shape.size(); ++i) e.shape[i] = 1;
+  if (e.shape == at(a).shape) return a;  // rows of one element
   e.operands = {a};
   e.reduced = trailing;
   return add(std::move(e));

@@ -44,9 +44,9 @@ struct Call {
   const ir::Graph& graph;
   const ir::Node& node;
   const ir::Op& op;
-  const ir::TensorMeta& out;           // of the first output
-  std::vector<ExprId> tensors;         // per argument: the expression of a tensor, else kNoExpr
-  std::vector<bool> numbers;           // per argument: a wrapped number
+  const ir::TensorMeta& out;    // of the first output
+  std::vector<ExprId> tensors;  // per argument: the expression of a tensor, else kNoExpr
+  std::vector<bool> numbers;    // per argument: a wrapped number
 
   bool has_tensor(size_t i) const { return i < tensors.size() && tensors[i] != kNoExpr; }
   const c10::IValue& constant(size_t i) const { return node.args[i].constant; }

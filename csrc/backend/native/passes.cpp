@@ -5,7 +5,7 @@
 namespace flashpoint::native {
 namespace {
 
-constexpr int kCheap = 8;                         // dearer values are kept for later passes
+constexpr int kCheap = 8;                          // dearer values are kept for later passes
 constexpr int64_t kMaxScratchColumns = 16 * 1024;  // longer rows are computed again instead
 constexpr size_t kMaxSpills = 4;
 

@@ -67,9 +67,9 @@ class Program final : public GraphProgram {
       if (log_enabled(LogKind::kNative)) {
         log_line("native " + graph_.name + ": " + std::to_string(plan->operators_lowered) + " of " +
                  std::to_string(graph_.nodes.size()) + " ops in " + std::to_string(kernels.size()) +
-                 " kernels (" + std::to_string(stats.compiled) + " new), emit " + std::to_string(stats.emit_ms) +
-                 " ms, codegen " + std::to_string(stats.codegen_ms) + " ms, link " +
-                 std::to_string(stats.link_ms) + " ms");
+                 " kernels (" + std::to_string(stats.compiled) + " new), emit " +
+                 std::to_string(stats.emit_ms) + " ms, codegen " + std::to_string(stats.codegen_ms) +
+                 " ms, link " + std::to_string(stats.link_ms) + " ms");
       }
     } catch (const std::exception& e) {  // ours or LLVM's defect: the recorded operators still do it
       if (strict_mode()) check_failed("compiling a graph threw", __FILE__, __LINE__, e.what());
@@ -85,8 +85,9 @@ class Program final : public GraphProgram {
       const at::Tensor& t = inputs[i];
       if (t.defined() != meta.defined()) return false;
       if (!t.defined()) continue;
-      if (t.scalar_type() != meta.dtype || t.layout() != meta.layout || t.device().type() != meta.device.type() ||
-          t.requires_grad() != meta.requires_grad || t.is_conj() != meta.conj || t.is_neg() != meta.neg ||
+      if (t.scalar_type() != meta.dtype || t.layout() != meta.layout ||
+          t.device().type() != meta.device.type() || t.requires_grad() != meta.requires_grad ||
+          t.is_conj() != meta.conj || t.is_neg() != meta.neg ||
           t.unsafeGetTensorImpl()->is_python_dispatch() || t.sizes() != at::IntArrayRef(meta.sizes)) {
         return false;
       }

@@ -1,9 +1,9 @@
 // The native backend: lower, schedule, generate code, run. Each stage can be called on its own (lower.h,
 // schedule.h, jit.h); `stages` prints them all.
 //
-// A program is compiled by its first run, so a graph that never runs again costs nothing. It falls back to the
-// recorded operators (the eager backend) when the graph has nothing to generate code for, when a run's inputs
-// are not what was recorded, and while dispatch modes are active.
+// A program is compiled by its first run, so a graph that never runs again costs nothing. It falls back to
+// the recorded operators (the eager backend) when the graph has nothing to generate code for, when a run's
+// inputs are not what was recorded, and while dispatch modes are active.
 //
 // Threads and GIL: as for every GraphProgram.
 #pragma once

@@ -81,8 +81,8 @@ class KernelBuilder {
   // Every point once, or every row once.
   Mapping canonical(ExprId real, const ir::Dims& shape) const {
     std::vector<int32_t> dims;
-    const size_t count = kernel_.dims.size() -
-                         (grouping_.is_row(id_, real) ? static_cast<size_t>(kernel_.inner) : size_t{0});
+    const size_t count =
+        kernel_.dims.size() - (grouping_.is_row(id_, real) ? static_cast<size_t>(kernel_.inner) : size_t{0});
     for (size_t d = 0; d < count; ++d) dims.push_back(static_cast<int32_t>(d));
     return split(dims, shape);
   }
@@ -216,7 +216,8 @@ class Scheduler {
     out.values.clear();
     renamed_.assign(graph_.values.size() + grouping_.extra_values().size(), ir::kNoValue);
     for (ir::Input input : graph_.inputs) {
-      renamed_[static_cast<size_t>(input.value)] = out.add_value(graph_.values[static_cast<size_t>(input.value)]);
+      renamed_[static_cast<size_t>(input.value)] =
+          out.add_value(graph_.values[static_cast<size_t>(input.value)]);
       input.value = renamed_[static_cast<size_t>(input.value)];
       out.inputs.push_back(input);
     }
@@ -262,7 +263,8 @@ class Scheduler {
 
   void add_value(ir::ValueId id) {
     const auto i = static_cast<size_t>(id);
-    ir::Value value = i < graph_.values.size() ? graph_.values[i] : grouping_.extra_values()[i - graph_.values.size()];
+    ir::Value value =
+        i < graph_.values.size() ? graph_.values[i] : grouping_.extra_values()[i - graph_.values.size()];
     value.node = static_cast<int32_t>(result_.graph.nodes.size());
     renamed_[i] = result_.graph.add_value(std::move(value));
   }
@@ -310,7 +312,8 @@ class Scheduler {
     out.nodes.push_back(std::move(node));
     result_.kernels.push_back(std::move(spec));
     std::vector<bool> nodes(graph_.nodes.size());
-    for (ExprId e : builder.computed()) nodes[static_cast<size_t>(lowered_.exprs[static_cast<size_t>(e)].born)] = true;
+    for (ExprId e : builder.computed())
+      nodes[static_cast<size_t>(lowered_.exprs[static_cast<size_t>(e)].born)] = true;
     result_.operators_lowered += static_cast<size_t>(std::count(nodes.begin(), nodes.end(), true));
   }
 

@@ -6,7 +6,8 @@
 // A kernel grows while expressions are placed in program order. Every kernel has a place in the order; a new
 // expression may join the kernel of an operand if everything else it needs comes before that place, and a
 // kernel that nobody outside uses yet may move later, to its user, as long as no write to what it reads lies
-// between. So the order never has cycles, and calls, which include all writes and random numbers, keep theirs.
+// between. So the order never has cycles, and calls, which include all writes and random numbers, keep
+// theirs.
 //
 // Threads: pure functions; no GIL needed.
 #pragma once
