@@ -44,14 +44,14 @@ Value* PrimEmitter::tanh_float(Value* x) {
   Value* y = b_.CreateUnaryIntrinsic(llvm::Intrinsic::fabs, x);
   Value* e = exp_float(b_.CreateFAdd(y, y));
   Value* large = b_.CreateFSub(real(type, 1), b_.CreateFDiv(real(type, 2), b_.CreateFAdd(e, real(type, 1))));
-  large = b_.CreateBinaryIntrinsic(llvm::Intrinsic::copysign, large, x);
   Value* z = b_.CreateFMul(x, x);
   Value* p = real(type, -0.005704978480935097);
   for (double c : {0.020639078691601753, -0.05373971164226532, 0.13331441581249237, -0.3333328068256378}) {
     p = fma(p, z, real(type, c));
   }
-  Value* small = fma(b_.CreateFMul(p, z), x, x);
-  return b_.CreateSelect(b_.CreateFCmpOLT(y, real(type, 0.625)), small, large);
+  Value* small = fma(b_.CreateFMul(p, z), y, y);
+  Value* result = b_.CreateSelect(b_.CreateFCmpOLT(y, real(type, 0.625)), small, large);
+  return b_.CreateBinaryIntrinsic(llvm::Intrinsic::copysign, result, x);  // of zero too
 }
 
 // An odd polynomial near zero, 1 - e^q(|x|) elsewhere with q fitted to log(erfc).

@@ -12,8 +12,8 @@ namespace {
 
 bool is_signed(ScalarType dtype) { return dtype != ScalarType::Byte && dtype != ScalarType::Bool; }
 
-// The function of Sleef for a primitive; `accuracy` is part of the name.
-const char* sleef_name(Prim prim) {
+// The C library's name of a primitive, which is part of Sleef's.
+const char* library_name(Prim prim) {
   switch (prim) {
     case Prim::exp:
       return "exp";
@@ -201,12 +201,14 @@ Value* PrimEmitter::library_call(Prim prim, llvm::ArrayRef<Value*> operands) {
   llvm::Type* type = operands[0]->getType();
   llvm::Type* scalar = type->getScalarType();
   const bool is_double = scalar->isDoubleTy();
-  const int width = vector_bytes_ / (is_double ? 8 : 4);
+  // libtorch has no four-wide Sleef: older machines call the C library lane by lane.
+  const int width = vector_bytes_ < 32 ? 1 : vector_bytes_ / (is_double ? 8 : 4);
   const auto* vector = llvm::dyn_cast<llvm::FixedVectorType>(type);
   const int lanes = vector == nullptr ? 1 : static_cast<int>(vector->getNumElements());
-  const std::string name =
-      std::string("Sleef_") + sleef_name(prim) + (is_double ? "d" : "f") + std::to_string(width) + "_u10";
-  auto* part_type = llvm::FixedVectorType::get(scalar, static_cast<unsigned>(width));
+  std::string name = std::string(is_double ? "d" : "f") + std::to_string(width) + "_u10";
+  name = width == 1 ? std::string(library_name(prim)) + (is_double ? "" : "f")
+                    : std::string("Sleef_") + library_name(prim) + name;
+  llvm::Type* part_type = widen(scalar, width);
   std::vector<llvm::Type*> parameters(operands.size(), part_type);
   const auto callee =
       module_.getOrInsertFunction(name, llvm::FunctionType::get(part_type, parameters, false));
@@ -232,6 +234,16 @@ Value* PrimEmitter::library_call(Prim prim, llvm::ArrayRef<Value*> operands) {
     std::vector<int> mask(static_cast<size_t>(lanes));
     for (int k = 0; k < lanes; ++k) mask[static_cast<size_t>(k)] = k;
     return b_.CreateShuffleVector(result, mask);
+  }
+  if (width == 1) {
+    Value* result = llvm::PoisonValue::get(type);
+    for (int k = 0; k < lanes; ++k) {
+      for (size_t i = 0; i < operands.size(); ++i) {
+        parts[i] = b_.CreateExtractElement(operands[i], static_cast<uint64_t>(k));
+      }
+      result = b_.CreateInsertElement(result, call(parts), static_cast<uint64_t>(k));
+    }
+    return result;
   }
   std::vector<Value*> results;
   for (int at = 0; at < lanes; at += width) {

@@ -200,7 +200,7 @@ class Lowering {
   }
 
   NodeKind classify(const ir::Node& node, uint64_t writes) {
-    bool unsure = traits_[node.op].dynamic_shape;
+    bool unsure = traits_[node.op].dynamic_shape && !indexes_by_position(node);
     for (const ir::Arg& arg : node.args) {
       ir::for_each_value(arg, [&](ir::ValueId id) {
         unsure = unsure || unsure_[static_cast<size_t>(id)] || value(id).kind != ir::ValueKind::kTensor;
@@ -222,6 +222,20 @@ class Lowering {
       }
     }
     return NodeKind::kCall;
+  }
+
+  // Indexing has a size of its own only where a mask selects.
+  bool indexes_by_position(const ir::Node& node) const {
+    const std::string& name = graph_.ops[node.op].name;
+    if (name != "aten::index" && name != "aten::index_put_" && name != "aten::_unsafe_index") return false;
+    bool positions = true;
+    for (size_t i = 1; i < node.args.size(); ++i) {
+      ir::for_each_value(node.args[i], [&](ir::ValueId id) {
+        const auto dtype = value(id).meta.dtype;
+        positions = positions && dtype != c10::ScalarType::Bool && dtype != c10::ScalarType::Byte;
+      });
+    }
+    return positions;
   }
 
   // ---- views

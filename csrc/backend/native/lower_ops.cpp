@@ -156,6 +156,16 @@ ExprId elu(Call& c) {  // alpha, scale, input_scale
     return b.op(Prim::where, {b.op(Prim::le, {x, b.constant(0.0, t)}), below, above});
   });
 }
+ExprId selu(Call& c) {
+  return float_unary(c, [&](ExprId x, ScalarType t) {
+    ExprBuilder& b = c.build;
+    const double scale = 1.0507009873554804934193349852946;
+    const double alpha = 1.6732632423543772848170429916717;
+    const ExprId below = b.op(Prim::mul, {b.op(Prim::expm1, {x}), b.constant(scale * alpha, t)});
+    const ExprId above = b.op(Prim::mul, {x, b.constant(scale, t)});
+    return b.op(Prim::where, {b.op(Prim::le, {x, b.constant(0.0, t)}), below, above});
+  });
+}
 ExprId softplus(Call& c) {  // beta, threshold
   return float_unary(c, [&](ExprId x, ScalarType t) {
     ExprBuilder& b = c.build;
@@ -397,6 +407,7 @@ constexpr LoweringRow kRows[] = {
     {"aten::hardswish", hardswish},
     {"aten::leaky_relu", leaky_relu},
     {"aten::elu", elu},
+    {"aten::selu", selu},
     {"aten::softplus", softplus},
     {"aten::mish", mish},
     {"aten::square", square},

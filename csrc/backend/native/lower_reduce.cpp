@@ -120,13 +120,19 @@ Moments moments(ExprBuilder& b, ExprId x, int32_t trailing_dims, ScalarType t) {
 }
 
 template <bool kRoot>
-ExprId variance(Call& c) {  // (self, dims, correction=, keepdim=)
-  if (c.op.overload != "correction" || !c10::isFloatingType(c.out.dtype)) return kNoExpr;
+ExprId variance(
+    Call& c) {  // (self, dims, correction=, keepdim=), (self, dims, unbiased, keepdim), (self, unbiased)
+  const std::string& overload = c.op.overload;
+  if (overload != "correction" && overload != "dim" && !overload.empty()) return kNoExpr;
   Reduction r;
   const ScalarType t = compute_dtype(c.out.dtype);
-  if (!reduction_of(c, true, t, r)) return kNoExpr;
+  if (!c10::isFloatingType(t) || !reduction_of(c, !overload.empty(), t, r)) return kNoExpr;
   double correction = 1;
-  if (!c.is_none(2)) {
+  if (overload != "correction") {
+    const size_t unbiased = overload.empty() ? 1 : 2;
+    if (!c.is_constant(unbiased) || !c.constant(unbiased).isBool()) return kNoExpr;
+    correction = c.constant(unbiased).toBool() ? 1 : 0;
+  } else if (!c.is_none(2)) {
     if (!c.is_constant(2)) return kNoExpr;
     correction =
         c.constant(2).isInt() ? static_cast<double>(c.constant(2).toInt()) : c.constant(2).toDouble();
