@@ -213,3 +213,20 @@ def test_long_chain():
     f(x)
     assert close(f(x), fn(x))
     assert 5 <= counters()["kernels_run"] <= 40
+
+
+def test_in_place_operators_on_results_are_fused():
+    def fn(x):
+        y = x * 2
+        before = y + x
+        y += 1
+        y.relu_()
+        return before, y, y + x
+
+    f = flashpoint.compile(fn, backend="native")
+    x = torch.randn(5, 5)
+    f(x)
+    got, want = f(x), fn(x)
+    assert counters()["kernels_run"] == 1 and counters()["ops_lowered"] == 5
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+    assert [t._version for t in got] == [t._version for t in want] == [0, 2, 0]

@@ -96,7 +96,7 @@ void Grouping::need_expr(ExprId id) {
   if (needs_expr_[static_cast<size_t>(id)]) return;
   needs_expr_[static_cast<size_t>(id)] = true;
   const Expr& e = lowered_.exprs[static_cast<size_t>(id)];
-  if (e.prim == Prim::load) needs_tensor_[static_cast<size_t>(e.root)] = true;
+  if (e.prim == Prim::load) needs_tensor_[static_cast<size_t>(lowered_.tensor_of(e.root))] = true;
   for (ExprId o : e.operands) need_expr(o);
 }
 
@@ -105,8 +105,7 @@ void Grouping::find_needs() {
   for (size_t i = 0; i < graph_.ops.size(); ++i) pure[i] = ir::traits_of(graph_.ops[i]).pure;
   const auto need = [&](ir::ValueId id) {
     // A value that is another's very tensor stands for it.
-    const ir::ValueId same = lowered_.values[static_cast<size_t>(id)].same_as;
-    needs_tensor_[static_cast<size_t>(same != ir::kNoValue ? same : id)] = true;
+    needs_tensor_[static_cast<size_t>(lowered_.tensor_of(id))] = true;
   };
   for (ir::ValueId id : graph_.outputs) need(id);
   for (size_t i = graph_.nodes.size(); i-- > 0;) {
@@ -252,6 +251,7 @@ ExprId Grouping::expr_of(ir::ValueId id) const {
 // ---- placing
 
 void Grouping::mark_user(ir::ValueId value) {
+  value = lowered_.tensor_of(value);
   for (ir::ValueId id : {value, lowered_.values[static_cast<size_t>(value)].root}) {
     if (id == ir::kNoValue || producer_[static_cast<size_t>(id)] < 0) continue;
     if (lowered_.nodes[static_cast<size_t>(producer_[static_cast<size_t>(id)])] != NodeKind::kLowered)
@@ -336,6 +336,7 @@ void Grouping::place(ExprId id, int32_t now) {
     const Expr& l = lowered_.exprs[static_cast<size_t>(load)];
     FP_CHECK(!is_stale(l, now), "a load is placed after the write that ends it");
     after = std::max(after, ready_key(l));
+    mark_user(l.root);  // what it is read from cannot be the kernel that reads it
   }
 
   // The last kernel that cannot move is where the expression goes, if it can go into any.
@@ -412,7 +413,6 @@ void Grouping::place(ExprId id, int32_t now) {
   }
   for (ExprId load : loads) {
     groups_[static_cast<size_t>(target)].loads.push_back(load);
-    mark_user(lowered_.exprs[static_cast<size_t>(load)].root);
   }
   groups_[static_cast<size_t>(target)].members.push_back(id);
   group_of_[static_cast<size_t>(id)] = target;

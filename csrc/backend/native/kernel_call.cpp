@@ -31,7 +31,7 @@ bool same_layout(const at::Tensor& tensor, const ir::TensorMeta& meta) {
 }  // namespace
 
 KernelCall::KernelCall(const KernelSpec& spec, KernelFunction function)
-    : inputs_(spec.inputs), outputs_(spec.outputs), function_(function) {
+    : inputs_(spec.inputs), outputs_(spec.outputs), writes_(spec.writes), function_(function) {
   units_ = spec.kernel.units();
   block_size_ = spec.kernel.flat() ? kFlatStep : 1;
   blocks_ = (units_ + block_size_ - 1) / block_size_;
@@ -61,6 +61,9 @@ void KernelCall::run(c10::ArrayRef<const at::Tensor*> inputs, c10::ArrayRef<at::
   for (size_t i = 0; i < outputs.size(); ++i) {
     const ir::TensorMeta& meta = outputs_[i];
     *outputs[i] = at::detail::empty_strided_cpu(meta.sizes, meta.strides, meta.dtype);
+    if (!outputs[i]->is_inference()) {
+      for (int32_t k = 0; k < writes_[i]; ++k) outputs[i]->unsafeGetTensorImpl()->bump_version();
+    }
     args.push_back(outputs[i]->mutable_data_ptr());
   }
   void* const* data = args.data();

@@ -23,6 +23,7 @@ class KernelCall final : public KernelCode {
  private:
   std::vector<ir::TensorMeta> inputs_;
   std::vector<ir::TensorMeta> outputs_;
+  std::vector<int32_t> writes_;
   KernelFunction function_;
   int64_t blocks_;      // units of work that threads divide
   int64_t block_size_;  // in units of the kernel

@@ -128,6 +128,7 @@ class Lowering {
         build_(result_.exprs),
         aliases_(graph.values.size()),
         unsure_(graph.values.size()),
+        called_(graph.values.size()),
         traits_(graph.ops.size()) {
     for (size_t i = 0; i < graph.ops.size(); ++i) traits_[i] = ir::traits_of(graph.ops[i]);
   }
@@ -147,6 +148,10 @@ class Lowering {
       build_.now = static_cast<int32_t>(i);
       if (changes_sizes(node, writes)) return std::nullopt;
       result_.nodes[i] = classify(node, writes);
+      if (result_.nodes[i] == NodeKind::kLowered) continue;
+      for (const ir::Arg& arg : node.args) {
+        ir::for_each_value(arg, [&](ir::ValueId id) { called_[static_cast<size_t>(id)] = true; });
+      }
       if (writes != 0 || !node.mutates.empty()) note_writes(node, static_cast<int32_t>(i), writes);
     }
     return std::move(result_);
@@ -208,8 +213,11 @@ class Lowering {
     }
     const ir::NodeState& state = graph_.states[node.state];
     if (!unsure) {
+      if (state.autocast.empty() && writes == 1 && as_new_version(node)) return NodeKind::kLowered;
       if (as_view(node, writes)) return NodeKind::kView;
-      if (writes == 0 && state.autocast.empty() && as_exprs(node)) return NodeKind::kLowered;
+      if (writes == 0 && state.autocast.empty() && as_exprs(node, graph_.ops[node.op].name)) {
+        return NodeKind::kLowered;
+      }
     }
     for (const ir::Output& output : node.outputs) {
       for (int32_t k = 0; k < output.count; ++k) {
@@ -298,7 +306,7 @@ class Lowering {
       const LoweredValue& from = lowered(base);
       v.root = from.root;
       v.offset = from.offset + views[k].storage_offset();
-      if (views[k].is_same(source)) v.same_as = from.same_as != ir::kNoValue ? from.same_as : base;
+      if (views[k].is_same(source)) v.same_as = base;
       if (from.expr != kNoExpr && !from.in_memory && keeps_order(value(base).meta, value(id).meta) &&
           views[k].storage_offset() == 0) {
         v.expr = build_.reshape(from.expr, value(id).meta.sizes);
@@ -362,9 +370,42 @@ class Lowering {
     return build_.add(std::move(load));
   }
 
-  bool as_exprs(const ir::Node& node) {
+  // `add_` on memory of our own: the sum is a new value, and the old one's name stands for it.
+  bool as_new_version(const ir::Node& node) {
+    const std::string& name = graph_.ops[node.op].name;
+    if (!name.ends_with('_') || !node.mutates.empty() || node.args.empty() || node.outputs.size() != 1) {
+      return false;
+    }
+    if (node.args[0].kind != ir::Arg::Kind::kValue || node.outputs[0].is_list) return false;
+    const ir::ValueId id = node.outputs[0].first;
+    const ir::ValueId old = result_.tensor_of(node.args[0].value);
+    const ir::TensorMeta& before = value(old).meta;
+    const ir::TensorMeta& after = value(id).meta;
+    if (lowered(old).expr == kNoExpr || lowered(old).in_memory || lowered(old).root != old) return false;
+    if (before.sizes != after.sizes || before.strides != after.strides || before.dtype != after.dtype) {
+      return false;
+    }
+    std::vector<ir::ValueId> names;
+    for (size_t v = 0; v < graph_.values.size(); ++v) {
+      const auto other = static_cast<ir::ValueId>(v);
+      if (aliases_.find(other) != aliases_.find(old)) continue;
+      if (called_[v] || result_.tensor_of(other) != old) return false;
+      names.push_back(other);
+    }
+    if (!as_exprs(node, name.substr(0, name.size() - 1))) return false;
+    for (ir::ValueId other : names) {
+      lowered(other).expr = lowered(id).expr;
+      lowered(other).root = id;
+    }
+    lowered(id).writes = lowered(old).writes + 1;
+    lowered(old).same_as = id;
+    aliases_.join(old, id);
+    return true;
+  }
+
+  bool as_exprs(const ir::Node& node, const std::string& name) {
     const ir::Op& op = graph_.ops[node.op];
-    const Lowerer lowerer = find_lowering(op.name);
+    const Lowerer lowerer = find_lowering(name);
     if (lowerer == nullptr || node.outputs.size() != 1 || node.outputs[0].is_list) return false;
     const ir::ValueId id = node.outputs[0].first;
     const ir::TensorMeta& meta = value(id).meta;
@@ -401,6 +442,7 @@ class Lowering {
   ExprBuilder build_;
   AliasSets aliases_;
   std::vector<bool> unsure_;  // sizes may differ from run to run
+  std::vector<bool> called_;  // an operand of a view or call
   std::vector<ir::OpTraits> traits_;
 };
 

@@ -8,9 +8,12 @@
 // Whether a node is a view, and of what, is not known here but asked: the operator runs on meta tensors.
 //
 // What is lowered: CPU, strided, no gradient wanted, no autocast, sizes that cannot depend on data, not
-// empty. Everything else is a call, so every graph can be lowered. Writes are calls; a value whose memory may
-// have been written is read from memory from then on, and `mutations` tells the scheduler what must stay in
-// order.
+// empty. Everything else is a call, so every graph can be lowered.
+//
+// An in-place operator on a virtual value that nothing else shares memory with makes a new expression, and
+// the value it overwrote stands for the new one from then on. Other writes are calls; a value whose memory
+// may have been written is read from memory from then on, and `mutations` tells the scheduler what must stay
+// in order.
 //
 // Arithmetic follows eager mode operator by operator: half types are computed in float and rounded after
 // each.
@@ -51,7 +54,8 @@ struct LoweredValue {
   ExprId expr = kNoExpr;            // what it is computed by, if it is virtual
   ir::ValueId root = ir::kNoValue;  // whose memory it lies in: itself, or what it is a view of; none: unknown
   int64_t offset = 0;               // elements from the root's first
-  ir::ValueId same_as = ir::kNoValue;  // it is this very tensor
+  ir::ValueId same_as = ir::kNoValue;  // it is this very tensor, or what that is in turn
+  int32_t writes = 0;                  // in-place operators that were folded into its expression
   bool in_memory = false;              // read it from memory although it has an expression
 };
 
@@ -66,6 +70,12 @@ struct Lowered {
   ExprId strip(ExprId id) const {
     while (exprs[static_cast<size_t>(id)].prim == Prim::reshape)
       id = exprs[static_cast<size_t>(id)].operands[0];
+    return id;
+  }
+  // The value whose tensor this one is.
+  ir::ValueId tensor_of(ir::ValueId id) const {
+    while (values[static_cast<size_t>(id)].same_as != ir::kNoValue)
+      id = values[static_cast<size_t>(id)].same_as;
     return id;
   }
   std::string text(const ir::Graph& graph) const;

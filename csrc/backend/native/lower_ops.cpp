@@ -212,7 +212,8 @@ ExprId arithmetic(Call& c) {
   if (!both_given(c) || c.out.dtype == ScalarType::Bool) return kNoExpr;
   if (c.common_dtype({0, 1}) != c.out.dtype) return kNoExpr;
   const ScalarType t = compute_dtype(c.out.dtype);
-  return c.build.cast(c.build.op(prim, {c.operand(0, t), c.operand(1, t)}), c.out.dtype);
+  return c.build.cast(c.build.op(prim, {c.rounded(0, c.out.dtype), c.right(1, prim, c.out.dtype)}),
+                      c.out.dtype);
 }
 
 ExprId scaled(Call& c, ExprId x, size_t alpha, ScalarType t) {
@@ -228,14 +229,17 @@ ExprId add_or_sub(Call& c) {
   if (!both_given(c) || c.out.dtype == ScalarType::Bool) return kNoExpr;
   if (c.common_dtype({0, 1}) != c.out.dtype) return kNoExpr;
   const ScalarType t = compute_dtype(c.out.dtype);
-  return c.build.cast(c.build.op(prim, {c.operand(0, t), scaled(c, c.operand(1, t), 2, t)}), c.out.dtype);
+  return c.build.cast(
+      c.build.op(prim, {c.rounded(0, c.out.dtype), scaled(c, c.right(1, prim, c.out.dtype), 2, t)}),
+      c.out.dtype);
 }
 ExprId rsub(Call& c) {
   if (!both_given(c) || c.out.dtype == ScalarType::Bool || c.common_dtype({0, 1}) != c.out.dtype)
     return kNoExpr;
   const ScalarType t = compute_dtype(c.out.dtype);
-  return c.build.cast(c.build.op(Prim::sub, {c.operand(1, t), scaled(c, c.operand(0, t), 2, t)}),
-                      c.out.dtype);
+  return c.build.cast(
+      c.build.op(Prim::sub, {c.rounded(1, c.out.dtype), scaled(c, c.right(0, Prim::sub, c.out.dtype), 2, t)}),
+      c.out.dtype);
 }
 ExprId div(Call& c) {
   if (c.op.overload != "Tensor" && c.op.overload != "Scalar") return kNoExpr;
@@ -243,7 +247,8 @@ ExprId div(Call& c) {
   const ScalarType common = c.common_dtype({0, 1});
   if (c10::isFloatingType(common) && common != c.out.dtype) return kNoExpr;
   const ScalarType t = compute_dtype(c.out.dtype);
-  return c.build.cast(c.build.op(Prim::div, {c.operand(0, t), c.operand(1, t)}), c.out.dtype);
+  return c.build.cast(c.build.op(Prim::div, {c.rounded(0, c.out.dtype), c.right(1, Prim::div, c.out.dtype)}),
+                      c.out.dtype);
 }
 
 template <Prim prim>
@@ -252,8 +257,7 @@ ExprId comparison(Call& c) {
   const ScalarType common = c.common_dtype({0, 1});
   if (!is_supported(common)) return kNoExpr;
   // A number is compared in the tensor's dtype, so in a half type it is rounded to it first.
-  const auto in_common = [&](size_t i) { return c.build.cast(c.operand(i, common), compute_dtype(common)); };
-  return c.build.op(prim, {in_common(0), in_common(1)});
+  return c.build.op(prim, {c.rounded(0, common), c.rounded(1, common)});
 }
 
 template <Prim prim>

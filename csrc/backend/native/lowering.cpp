@@ -128,7 +128,7 @@ ExprId ExprBuilder::constant(const c10::IValue& scalar, ScalarType dtype) {
 }
 
 ExprId ExprBuilder::cast(ExprId a, ScalarType dtype) {
-  if (at(a).dtype == dtype) return a;
+  if (a == kNoExpr || at(a).dtype == dtype) return a;
   Expr e;
   e.prim = Prim::cast;
   e.dtype = dtype;
@@ -138,7 +138,7 @@ ExprId ExprBuilder::cast(ExprId a, ScalarType dtype) {
 }
 
 ExprId ExprBuilder::reshape(ExprId a, const ir::Dims& shape) {
-  if (at(a).shape == shape) return a;
+  if (a == kNoExpr || at(a).shape == shape) return a;
   FP_CHECK(numel(at(a).shape) == numel(shape), "a reshape changes the number of elements");
   if (at(a).prim == Prim::load || at(a).prim == Prim::index) {
     Expr view = at(a);
@@ -193,6 +193,16 @@ ExprId Call::operand(size_t i, ScalarType dtype) {
   const c10::IValue& value = arg.constant;
   if (!value.isDouble() && !value.isInt() && !value.isBool()) return kNoExpr;
   return build.cast(build.constant(value, compute_dtype(dtype)), dtype);
+}
+
+ExprId Call::rounded(size_t i, ScalarType common) {
+  return build.cast(operand(i, common), compute_dtype(common));
+}
+
+ExprId Call::right(size_t i, Prim prim, ScalarType common) {
+  const bool arithmetic = prim == Prim::add || prim == Prim::sub || prim == Prim::mul || prim == Prim::div;
+  const bool scalar = !has_tensor(i) || build.at(tensors[i]).shape.empty();
+  return arithmetic && scalar ? operand(i, compute_dtype(common)) : rounded(i, common);
 }
 
 ScalarType Call::common_dtype(std::initializer_list<size_t> arguments) const {

@@ -56,6 +56,11 @@ struct Call {
   bool is_none(size_t i) const { return is_constant(i) && constant(i).isNone(); }
   // A tensor or number, in this dtype.
   ExprId operand(size_t i, c10::ScalarType dtype);
+  // In the dtype that computes for `common`, after it was converted to `common` itself.
+  ExprId rounded(size_t i, c10::ScalarType common);
+  // The second operand of + - * /: eager takes a number or 0-dim tensor there without rounding it to a half
+  // type.
+  ExprId right(size_t i, Prim prim, c10::ScalarType common);
   // What torch promotes these arguments to.
   c10::ScalarType common_dtype(std::initializer_list<size_t> arguments) const;
 };

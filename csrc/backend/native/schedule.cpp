@@ -46,6 +46,8 @@ class KernelBuilder {
       kernel_.stores.push_back(std::move(store));
       kernel_.buffers.push_back(meta.dtype);
       spec.outputs.push_back(meta);
+      const auto value = static_cast<size_t>(group_.stores[i]);
+      spec.writes.push_back(value < graph_.values.size() ? lowered_.values[value].writes : 0);
     }
     simplify(kernel_);
     spec.kernel = std::move(kernel_);
@@ -235,17 +237,20 @@ class Scheduler {
 
  private:
   ir::ValueId rename(ir::ValueId id) const {
+    if (static_cast<size_t>(id) < lowered_.values.size()) id = lowered_.tensor_of(id);
     const auto i = static_cast<size_t>(id);
-    if (i < lowered_.values.size() && lowered_.values[i].same_as != ir::kNoValue) {
-      return rename(lowered_.values[i].same_as);
-    }
     FP_CHECK(renamed_[i] != ir::kNoValue, "a value is used before it exists");
     return renamed_[i];
   }
 
   bool exists(ir::ValueId id) const {
-    const ir::ValueId same = lowered_.values[static_cast<size_t>(id)].same_as;
-    return renamed_[static_cast<size_t>(same != ir::kNoValue ? same : id)] != ir::kNoValue;
+    return renamed_[static_cast<size_t>(lowered_.tensor_of(id))] != ir::kNoValue;
+  }
+
+  // Its tensor holds a later version where this one is meant.
+  bool is_overwritten(ir::ValueId id) const {
+    const auto writes = [&](ir::ValueId v) { return lowered_.values[static_cast<size_t>(v)].writes; };
+    return writes(id) != writes(lowered_.tensor_of(id));
   }
 
   void add_call(ir::Node node) {
@@ -283,7 +288,7 @@ class Scheduler {
       }
       for (const ir::Arg& arg : node.args) {
         bool all = true;
-        ir::for_each_value(arg, [&](ir::ValueId id) { all = all && exists(id); });
+        ir::for_each_value(arg, [&](ir::ValueId id) { all = all && exists(id) && !is_overwritten(id); });
         if (!all) return nullptr;
       }
       return &node;

@@ -28,6 +28,7 @@ struct KernelSpec {
   Kernel kernel;                       // buffers: inputs, then outputs
   std::vector<ir::TensorMeta> inputs;  // what the code was made for
   std::vector<ir::TensorMeta> outputs;
+  std::vector<int32_t> writes;  // per output: what its version counter has seen in eager mode
 };
 
 struct Schedule {
