@@ -1,4 +1,4 @@
-"""The same architectures through backend="native": results equal eager's up to rounding, from generated code."""
+"""The same architectures through backend="native": generated code, equal to eager up to rounding."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 
@@ -32,11 +30,16 @@ def test_programs(first):
 @pytest.mark.parametrize("isa", ["avx2", "sse"])
 def test_lesser_machines(isa, run_python):
     """The same code for older vector extensions, which every newer machine can run."""
-    done = run_python(
-        "-m", "tests.native.runner", "--count", "60", FLASHPOINT_NATIVE_ISA=isa, PYTHONPATH=os.getcwd()
-    )
+    done = run_python("-m", "tests.native.runner", "--count", "60", FLASHPOINT_NATIVE_ISA=isa)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "kernels run" in done.stdout
+
+
+def test_nothing_is_read_or_written_beyond_the_end(run_python):
+    done = run_python(
+        "-m", "tests.native.runner", "--count", "250", "--seed", "700", FLASHPOINT_NATIVE_GUARD="1"
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
 def test_threads():

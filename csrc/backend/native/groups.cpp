@@ -93,11 +93,16 @@ Grouping::Grouping(const ir::Graph& graph, const Lowered& lowered, const Schedul
 // ---- what has to exist
 
 void Grouping::need_expr(ExprId id) {
-  if (needs_expr_[static_cast<size_t>(id)]) return;
-  needs_expr_[static_cast<size_t>(id)] = true;
-  const Expr& e = lowered_.exprs[static_cast<size_t>(id)];
-  if (e.prim == Prim::load) needs_tensor_[static_cast<size_t>(lowered_.tensor_of(e.root))] = true;
-  for (ExprId o : e.operands) need_expr(o);
+  std::vector<ExprId> pending{id};  // chains are as long as graphs: no recursion
+  while (!pending.empty()) {
+    const ExprId next = pending.back();
+    pending.pop_back();
+    if (needs_expr_[static_cast<size_t>(next)]) continue;
+    needs_expr_[static_cast<size_t>(next)] = true;
+    const Expr& e = lowered_.exprs[static_cast<size_t>(next)];
+    if (e.prim == Prim::load) needs_tensor_[static_cast<size_t>(lowered_.tensor_of(e.root))] = true;
+    pending.insert(pending.end(), e.operands.begin(), e.operands.end());
+  }
 }
 
 void Grouping::find_needs() {

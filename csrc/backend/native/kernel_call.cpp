@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "backend/native/guarded_buffers.h"
 #include "base/check.h"
 
 namespace flashpoint::native {
@@ -66,6 +67,10 @@ void KernelCall::run(c10::ArrayRef<const at::Tensor*> inputs, c10::ArrayRef<at::
     }
     args.push_back(outputs[i]->mutable_data_ptr());
   }
+  if (guard_buffers()) [[unlikely]] {
+    run_guarded(args.data(), inputs.size());
+    return;
+  }
   void* const* data = args.data();
   if (blocks_ <= grain_) {
     function_(data, 0, units_);
@@ -74,6 +79,15 @@ void KernelCall::run(c10::ArrayRef<const at::Tensor*> inputs, c10::ArrayRef<at::
   at::parallel_for(0, blocks_, grain_, [&](int64_t begin, int64_t end) {
     function_(data, begin * block_size_, std::min(end * block_size_, units_));
   });
+}
+
+void KernelCall::run_guarded(void* const* data, size_t inputs) const {
+  GuardedBuffers buffers;
+  std::vector<void*> copies;
+  for (size_t i = 0; i < inputs; ++i) copies.push_back(buffers.add(data[i], inputs_[i]));
+  for (size_t i = 0; i < outputs_.size(); ++i) copies.push_back(buffers.add(data[inputs + i], outputs_[i]));
+  function_(copies.data(), 0, units_);
+  for (size_t i = 0; i < outputs_.size(); ++i) buffers.write_back(inputs + i);
 }
 
 }  // namespace flashpoint::native

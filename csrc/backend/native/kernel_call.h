@@ -21,6 +21,8 @@ class KernelCall final : public KernelCode {
   void run(c10::ArrayRef<const at::Tensor*> inputs, c10::ArrayRef<at::Tensor*> outputs) const override;
 
  private:
+  void run_guarded(void* const* data, size_t inputs) const;
+
   std::vector<ir::TensorMeta> inputs_;
   std::vector<ir::TensorMeta> outputs_;
   std::vector<int32_t> writes_;

@@ -71,23 +71,40 @@ std::optional<ir::Dims> strides_for(const ir::Dims& shape, const ir::Dims& strid
 
 namespace {
 
+// Beyond these a graph is left to the eager backend: compiling it would take longer than it is worth.
+constexpr size_t kMaxNodes = 30'000;
+constexpr size_t kMaxMutations = 1'000'000;
+constexpr size_t kMaxNames = 256;  // of one tensor, for in-place operators to be folded
+
 // Which values may share memory: a union of everything that a call could have aliased.
 class AliasSets {
  public:
-  explicit AliasSets(size_t count) : parent_(count) { std::iota(parent_.begin(), parent_.end(), 0); }
-
-  ir::ValueId find(ir::ValueId v) {
-    while (parent_[static_cast<size_t>(v)] != v) {
-      auto& p = parent_[static_cast<size_t>(v)];
-      p = parent_[static_cast<size_t>(p)];
-      v = p;
+  explicit AliasSets(size_t count) : set_(count), members_(count) {
+    for (size_t i = 0; i < count; ++i) {
+      set_[i] = i;
+      members_[i] = {static_cast<ir::ValueId>(i)};
     }
-    return v;
   }
-  void join(ir::ValueId a, ir::ValueId b) { parent_[static_cast<size_t>(find(b))] = find(a); }
+
+  const std::vector<ir::ValueId>& members(ir::ValueId v) const {
+    return members_[set_[static_cast<size_t>(v)]];
+  }
+
+  void join(ir::ValueId a, ir::ValueId b) {
+    size_t into = set_[static_cast<size_t>(a)];
+    size_t from = set_[static_cast<size_t>(b)];
+    if (into == from) return;
+    if (members_[into].size() < members_[from].size()) std::swap(into, from);
+    for (ir::ValueId v : members_[from]) {
+      set_[static_cast<size_t>(v)] = into;
+      members_[into].push_back(v);
+    }
+    members_[from].clear();
+  }
 
  private:
-  std::vector<ir::ValueId> parent_;
+  std::vector<size_t> set_;
+  std::vector<std::vector<ir::ValueId>> members_;
 };
 
 // Elements fill their memory without gaps or overlap, in some order of dimensions.
@@ -134,6 +151,7 @@ class Lowering {
   }
 
   std::optional<Lowered> run() {
+    if (graph_.nodes.size() > kMaxNodes) return std::nullopt;
     for (const ir::Node& node : graph_.nodes) {  // a kernel's results are inference tensors or they are not
       if (graph_.states[node.state].inference != graph_.states[graph_.nodes[0].state].inference) {
         return std::nullopt;
@@ -153,6 +171,7 @@ class Lowering {
         ir::for_each_value(arg, [&](ir::ValueId id) { called_[static_cast<size_t>(id)] = true; });
       }
       if (writes != 0 || !node.mutates.empty()) note_writes(node, static_cast<int32_t>(i), writes);
+      if (mutation_entries_ > kMaxMutations) return std::nullopt;
     }
     return std::move(result_);
   }
@@ -190,18 +209,22 @@ class Lowering {
   }
 
   void note_writes(const ir::Node& node, int32_t index, uint64_t writes) {
-    std::vector<ir::ValueId> sets;
-    const auto add = [&](ir::ValueId id) { sets.push_back(aliases_.find(id)); };
+    std::vector<ir::ValueId> touched;
+    const auto add = [&](ir::ValueId id) {
+      const auto& members = aliases_.members(id);
+      touched.insert(touched.end(), members.begin(), members.end());
+    };
     for (size_t i = 0; i < node.args.size(); ++i) {
       if ((writes >> std::min<size_t>(i, 63) & 1) != 0) ir::for_each_value(node.args[i], add);
     }
     for (ir::ValueId id : node.mutates) add(id);
-    for (size_t v = 0; v < graph_.values.size(); ++v) {
-      const auto id = static_cast<ir::ValueId>(v);
-      if (std::find(sets.begin(), sets.end(), aliases_.find(id)) == sets.end()) continue;
+    std::sort(touched.begin(), touched.end());
+    touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
+    for (ir::ValueId id : touched) {
       result_.mutations[id].push_back(index);
       if (lowered(id).expr != kNoExpr) lowered(id).in_memory = true;
     }
+    mutation_entries_ += touched.size();
   }
 
   NodeKind classify(const ir::Node& node, uint64_t writes) {
@@ -385,22 +408,30 @@ class Lowering {
     if (before.sizes != after.sizes || before.strides != after.strides || before.dtype != after.dtype) {
       return false;
     }
-    std::vector<ir::ValueId> names;
-    for (size_t v = 0; v < graph_.values.size(); ++v) {
-      const auto other = static_cast<ir::ValueId>(v);
-      if (aliases_.find(other) != aliases_.find(old)) continue;
-      if (called_[v] || result_.tensor_of(other) != old) return false;
-      names.push_back(other);
+    const std::vector<ir::ValueId> names = aliases_.members(old);
+    if (names.size() > kMaxNames) return false;
+    for (ir::ValueId other : names) {
+      if (called_[static_cast<size_t>(other)] || result_.tensor_of(other) != old) return false;
     }
     if (!as_exprs(node, name.substr(0, name.size() - 1))) return false;
     for (ir::ValueId other : names) {
       lowered(other).expr = lowered(id).expr;
       lowered(other).root = id;
+      lowered(other).same_as = id;
     }
     lowered(id).writes = lowered(old).writes + 1;
-    lowered(old).same_as = id;
     aliases_.join(old, id);
     return true;
+  }
+
+  // What is stored has the dimensions of what computes it, up to those of size one.
+  bool has_shape_of_its_own(ExprId id) const {
+    const auto dims = [](const ir::Dims& shape) {
+      ir::Dims result;
+      std::copy_if(shape.begin(), shape.end(), std::back_inserter(result), [](int64_t d) { return d != 1; });
+      return result;
+    };
+    return dims(build_.at(id).shape) == dims(build_.at(result_.strip(id)).shape);
   }
 
   bool as_exprs(const ir::Node& node, const std::string& name) {
@@ -429,7 +460,7 @@ class Lowering {
     expr = build_.reshape(expr, meta.sizes);
     // A tensor of its own, even if it only repeats another's elements.
     const Prim prim = build_.at(result_.strip(expr)).prim;
-    if (prim == Prim::load || prim == Prim::constant || prim == Prim::index) {
+    if (prim == Prim::load || prim == Prim::constant || prim == Prim::index || !has_shape_of_its_own(expr)) {
       expr = build_.op(Prim::copy, {expr});
     }
     lowered(id).expr = expr;
@@ -444,6 +475,7 @@ class Lowering {
   std::vector<bool> unsure_;  // sizes may differ from run to run
   std::vector<bool> called_;  // an operand of a view or call
   std::vector<ir::OpTraits> traits_;
+  size_t mutation_entries_ = 0;
 };
 
 void print_dims(std::string& out, const ir::Dims& dims) {
