@@ -90,7 +90,9 @@ void finish(Recorder& recorder, GraphRecorder& graph_recorder, const GlobalState
   }
   std::unique_ptr<GraphProgram> program;
   if (options.backend == Backend::kNative) {
-    program = native::compile(*graph);
+    native::ScheduleOptions program_options;
+    program_options.poison_empty = options.poison_empty;
+    program = native::compile(*graph, program_options);
   } else {
     eager::Options program_options;
     program_options.poison_empty = options.poison_empty;

@@ -2,8 +2,8 @@
 
 A program is `def fn(x0, ...)` over tensors of random shapes, dtypes and strides; it mixes pointwise
 operators, broadcasts, views, reductions, in-place writes and library calls. Values that only exact operators
-made (whose result is defined to the last bit) are compared bit by bit, the others within a tolerance; operators
-that turn a small difference into a big one are applied to exact values only.
+made (whose result is defined to the last bit) are compared bit by bit, the others within a tolerance;
+operators that turn a small difference into a big one are applied to exact values only.
 
 To add an operator: a row in one of the tables, or a method of Generator that `step` can choose.
 """

@@ -30,10 +30,16 @@ std::optional<Schedule> schedule_of(ir::Graph graph, const ScheduleOptions& opti
   return result;
 }
 
+eager::Options executor_options(const ScheduleOptions& options) {
+  eager::Options result;
+  result.poison_empty = options.poison_empty;
+  return result;
+}
+
 class Program final : public GraphProgram {
  public:
   Program(const ir::Graph& graph, const ScheduleOptions& options)
-      : graph_(graph), options_(options), recorded_(eager::compile(graph)) {}
+      : graph_(graph), options_(options), recorded_(eager::compile(graph, executor_options(options))) {}
 
   std::vector<at::Tensor> run(c10::ArrayRef<at::Tensor> inputs, RunStatus* status) const override {
     std::call_once(once_, [&] { build(); });
@@ -55,7 +61,7 @@ class Program final : public GraphProgram {
       for (const KernelSpec& spec : plan->kernels) kernels.push_back(spec.kernel);
       CompileStats stats;
       const auto functions = compile_kernels(kernels, &stats);
-      eager::Options options;
+      eager::Options options = executor_options(options_);
       for (size_t i = 0; i < functions.size(); ++i) {
         options.kernels.push_back(std::make_shared<KernelCall>(plan->kernels[i], functions[i]));
       }
