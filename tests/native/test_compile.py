@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import flashpoint
+from flashpoint import _C
 
 
 def counters() -> dict[str, int]:
@@ -198,6 +199,26 @@ def test_autocast_is_eagers():
         f(x)
         got, want = f(x), fn(x)
     assert got.dtype == want.dtype and torch.equal(got, want)
+
+
+def test_dispatch_modes_see_the_recorded_operators():
+    """While a mode is active nothing is generated, and compiling hides nothing of its own from it."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    seen = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    graph, _ = _C._graph_record(lambda x: torch.relu(x * 2).view(-1) + 1, torch.randn(3, 4))
+    x = torch.randn(3, 4)
+    with Watch():
+        (got,) = graph.run_native(x)
+    assert seen == ["aten.mul.Tensor", "aten.relu.default", "aten.view.default", "aten.add.Tensor"]
+    assert counters()["kernels_run"] == 0
+    assert torch.equal(got, graph.run_native(x)[0]) and counters()["kernels_run"] == 1
 
 
 def test_long_chain():

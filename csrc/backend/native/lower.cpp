@@ -238,7 +238,8 @@ class Lowering {
     if (!unsure) {
       if (state.autocast.empty() && writes == 1 && as_new_version(node)) return NodeKind::kLowered;
       if (as_view(node, writes)) return NodeKind::kView;
-      if (writes == 0 && state.autocast.empty() && as_exprs(node, graph_.ops[node.op].name)) {
+      if (writes == 0 && node.mutates.empty() && state.autocast.empty() &&
+          as_exprs(node, graph_.ops[node.op].name)) {
         return NodeKind::kLowered;
       }
     }

@@ -42,8 +42,10 @@ class Program final : public GraphProgram {
       : graph_(graph), options_(options), recorded_(eager::compile(graph, executor_options(options))) {}
 
   std::vector<at::Tensor> run(c10::ArrayRef<at::Tensor> inputs, RunStatus* status) const override {
+    // Compiling runs operators on meta tensors, which a mode of the user's must not see.
+    if (!eager::dispatch_is_plain()) return recorded_.run(inputs, status);
     std::call_once(once_, [&] { build(); });
-    if (!native_ || !eager::dispatch_is_plain() || !as_recorded(inputs)) return recorded_.run(inputs, status);
+    if (!native_ || !as_recorded(inputs)) return recorded_.run(inputs, status);
     std::vector<at::Tensor> used;
     used.reserve(inputs_.size());
     for (size_t i : inputs_) used.push_back(inputs[i]);
