@@ -94,6 +94,7 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
             compile_ms=made,
             kernels_run=gained["kernels_run"],
             hits=gained["hits"],
+            calls=3 * len(times["flashpoint"]),
         )
     means = {k: round(statistics.geometric_mean(v), 3) for k, v in ratios.items() if v}
     line: dict[str, Any] = {"benchmark": "kernels", "case": "geometric mean over eager", **means}

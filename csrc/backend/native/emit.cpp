@@ -1,7 +1,6 @@
 #include "backend/native/emit.h"
 
 #include <algorithm>
-#include <functional>
 #include <unordered_map>
 
 #include "backend/native/passes.h"
@@ -41,7 +40,7 @@ class KernelEmitter {
       Value* slot = b_.CreateConstInBoundsGEP1_64(b_.getPtrTy(), function_->getArg(0), i);
       buffers_.push_back(b_.CreateLoad(b_.getPtrTy(), slot));
     }
-    auto* leave_entry = b_.CreateBr(start);
+    b_.CreateBr(start);
     b_.SetInsertPoint(start);
     if (kernel_.flat()) {
       emit_flat(function_->getArg(1), function_->getArg(2));
@@ -49,7 +48,6 @@ class KernelEmitter {
       loop(function_->getArg(1), function_->getArg(2), 1, false, [&](Value* row) { emit_row(row); });
     }
     b_.CreateRetVoid();
-    (void)leave_entry;
   }
 
  private:
@@ -127,7 +125,6 @@ class KernelEmitter {
 
   void emit_passes() {
     row_values_.clear();
-    row_bases_.clear();
     emit_row_ops(0);
     for (int pass = 0; pass < plan_.pass_count(); ++pass) {
       emit_pass(pass);
@@ -426,7 +423,6 @@ class KernelEmitter {
   Value* flat_end_ = nullptr;
   std::vector<Value*> row_position_;
   std::unordered_map<size_t, Value*> row_values_;
-  std::unordered_map<size_t, Value*> row_bases_;
   // of the pass or body being emitted
   int pass_ = 0;
   std::vector<Accumulator> accumulators_;

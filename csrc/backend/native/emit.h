@@ -15,7 +15,6 @@ namespace flashpoint::native {
 
 struct EmitTarget {
   int vector_bytes = 64;  // of one register
-  bool masked_memory = true;
 };
 
 // Adds `void name(ptr args, i64 begin, i64 end)` to the module.
@@ -38,6 +37,7 @@ class PrimEmitter {
   llvm::Value* before_store(llvm::Value* value, c10::ScalarType dtype);
 
   llvm::Value* cast(llvm::Value* value, c10::ScalarType from, c10::ScalarType to);
+  // What has no inline code becomes a call of Sleef's function ("Sleef_expf16_u10") or the C library's.
   // `dtype` is that of the operands (of the second for where).
   llvm::Value* apply(Prim prim, c10::ScalarType dtype, llvm::ArrayRef<llvm::Value*> operands);
 
@@ -64,5 +64,4 @@ class PrimEmitter {
   int vector_bytes_;
 };
 
-// Symbols that code may refer to are Sleef's, as libtorch_cpu exports them: "Sleef_expf16_u10".
 }  // namespace flashpoint::native

@@ -2,10 +2,6 @@
 
 #include <dlfcn.h>
 #include <llvm/ADT/StringMap.h>
-#include <llvm/CodeGen/CommandFlags.h>
-#include <llvm/ExecutionEngine/JITLink/EHFrameSupport.h>
-#include <llvm/ExecutionEngine/JITLink/JITLinkMemoryManager.h>
-#include <llvm/ExecutionEngine/Orc/ExecutionUtils.h>
 #include <llvm/ExecutionEngine/Orc/LLJIT.h>
 #include <llvm/ExecutionEngine/Orc/ObjectLinkingLayer.h>
 #include <llvm/IR/LLVMContext.h>
@@ -63,16 +59,16 @@ Isa choose_isa() {
   Isa isa;
   const bool avx2 = all({"avx2", "fma", "f16c", "bmi2"});
   if (limit == "avx512" && avx2 && all({"avx512f", "avx512bw", "avx512dq", "avx512vl"})) {
-    isa = {"avx512", llvm::sys::getHostCPUName().str(), "", {64, true}, true};
+    isa = {"avx512", llvm::sys::getHostCPUName().str(), "", {64}, true};
     for (const auto& feature : has) {
       isa.features +=
           (isa.features.empty() ? "" : ",") + std::string(feature.second ? "+" : "-") + feature.first().str();
     }
     isa.features += ",-prefer-256-bit";
   } else if (limit != "sse" && avx2) {
-    isa = {"avx2", "haswell", "+avx2,+fma,+f16c,+bmi,+bmi2", {32, true}, true};
+    isa = {"avx2", "haswell", "+avx2,+fma,+f16c,+bmi,+bmi2", {32}, true};
   } else {
-    isa = {"sse", "x86-64", "", {16, true}, false};
+    isa = {"sse", "x86-64", "", {16}, false};
   }
   return isa;
 }

@@ -130,7 +130,7 @@ std::string Kernel::text() const {
         out += std::to_string(op.number.integer);
       }
     }
-    out += std::string(" : ") + ir::dtype_name(op.dtype) + (op.row ? " row" : "") + '\n';
+    out += std::string(" : ") + ir::dtype_name(op.dtype) + '\n';
   }
   for (const Store& store : stores) {
     out += "  store %" + std::to_string(store.op) + ",";

@@ -1,9 +1,8 @@
 // One generated kernel as data: an iteration space and straight-line code over it.
 //
-// The space is `outer` dimensions, whose points are rows, times `inner` dimensions, which make up a row. An
-// operation is either full (a value per point) or of the row (a value per row: reductions and what depends on
-// nothing but rows). Operands come before their users. A buffer is one tensor; accesses say how its elements
-// lie under the space, with strides per dimension, in elements.
+// The space is `outer` dimensions, whose points are rows, times `inner` dimensions, which make up a row.
+// Operands come before their users. A buffer is one tensor; accesses say how its elements lie under the
+// space, with strides per dimension, in elements.
 //
 // The text is canonical: two kernels with the same text are the same code, whatever tensors they are for. It
 // is the key of the process-wide cache.
@@ -54,7 +53,6 @@ struct Access {
 struct KernelOp {
   Prim prim = Prim::constant;
   c10::ScalarType dtype = c10::ScalarType::Float;
-  bool row = false;
   c10::SmallVector<int32_t, 3> operands;
   Access access;  // load; index: offset and strides of the number
   Number number;  // constant

@@ -442,7 +442,7 @@ class Lowering {
     const ir::ValueId id = node.outputs[0].first;
     const ir::TensorMeta& meta = value(id).meta;
     if (!is_plain(meta) || meta.requires_grad || numel(meta.sizes) == 0 || !is_dense(meta)) return false;
-    Call call{build_, graph_, node, op, meta, {}, {}};
+    Call call{build_, graph_, node, op, meta, {}};
     for (const ir::Arg& arg : node.args) {
       ExprId tensor = kNoExpr;
       if (arg.kind == ir::Arg::Kind::kValue) {
@@ -452,7 +452,6 @@ class Lowering {
         return false;
       }
       call.tensors.push_back(tensor);
-      call.numbers.push_back(arg.kind == ir::Arg::Kind::kWrapped);
     }
     ExprId expr = lowerer(call);
     if (expr == kNoExpr) return false;

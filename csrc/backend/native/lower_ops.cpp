@@ -211,7 +211,6 @@ template <Prim prim>
 ExprId arithmetic(Call& c) {
   if (!both_given(c) || c.out.dtype == ScalarType::Bool) return kNoExpr;
   if (c.common_dtype({0, 1}) != c.out.dtype) return kNoExpr;
-  const ScalarType t = compute_dtype(c.out.dtype);
   return c.build.cast(c.build.op(prim, {c.rounded(0, c.out.dtype), c.right(1, prim, c.out.dtype)}),
                       c.out.dtype);
 }
@@ -246,7 +245,6 @@ ExprId div(Call& c) {
   if (!both_given(c) || !c10::isFloatingType(c.out.dtype)) return kNoExpr;
   const ScalarType common = c.common_dtype({0, 1});
   if (c10::isFloatingType(common) && common != c.out.dtype) return kNoExpr;
-  const ScalarType t = compute_dtype(c.out.dtype);
   return c.build.cast(c.build.op(Prim::div, {c.rounded(0, c.out.dtype), c.right(1, Prim::div, c.out.dtype)}),
                       c.out.dtype);
 }

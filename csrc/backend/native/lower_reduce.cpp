@@ -43,17 +43,13 @@ int32_t trailing(const ir::Dims& shape, const c10::IValue& dims) {
   return static_cast<int32_t>(shape.size() - first);
 }
 
-bool is_long(const ir::Dims& shape, int32_t count) {
-  int64_t row = 1;
-  for (size_t d = shape.size() - static_cast<size_t>(count); d < shape.size(); ++d) row *= shape[d];
-  return row > kLongRow;
-}
-
 int64_t row_size(const ir::Dims& shape, int32_t count) {
   int64_t row = 1;
   for (size_t d = shape.size() - static_cast<size_t>(count); d < shape.size(); ++d) row *= shape[d];
   return row;
 }
+
+bool is_long(const ir::Dims& shape, int32_t count) { return row_size(shape, count) > kLongRow; }
 
 // sum, amax, ... : (self, dims, keepdim, ...), or (self, ...) over everything.
 struct Reduction {

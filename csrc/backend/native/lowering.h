@@ -46,7 +46,6 @@ struct Call {
   const ir::Op& op;
   const ir::TensorMeta& out;    // of the first output
   std::vector<ExprId> tensors;  // per argument: the expression of a tensor, else kNoExpr
-  std::vector<bool> numbers;    // per argument: a wrapped number
 
   bool has_tensor(size_t i) const { return i < tensors.size() && tensors[i] != kNoExpr; }
   const c10::IValue& constant(size_t i) const { return node.args[i].constant; }
