@@ -14,7 +14,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import torch  # noqa: E402
 
 import flashpoint  # noqa: E402
-from benchmarks import chain, first_call, memory, overhead  # noqa: E402
+from benchmarks import chain, first_call, kernels, memory, overhead  # noqa: E402
 from benchmarks.measure import Options, environment  # noqa: E402
 
 BENCHMARKS: dict[str, Callable[[Options], Iterator[dict[str, Any]]]] = {
@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[Options], Iterator[dict[str, Any]]]] = {
     "chain": chain.run,
     "overhead": overhead.run,
     "memory": memory.run,
+    "kernels": kernels.run,
 }
 
 

@@ -17,6 +17,7 @@ import torch
 from flashpoint import _C
 from flashpoint.optimized_module import OptimizedModule, unwrap
 
+_BACKENDS = ("eager", "native")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -63,7 +64,8 @@ def compile(
         fullgraph: raise where a graph break would be. The error comes before the breaking instruction runs;
             effects of the instructions before it stand.
         dynamic: None or False. Every new input shape is recorded anew.
-        backend: "eager", which replays the recorded operators.
+        backend: "eager", which replays the recorded operators, or "native", which generates code for what
+            it can on CPU and replays the rest.
         mode: must be None.
         options: must be None or empty.
         disable: return `model` itself.
@@ -78,7 +80,9 @@ def compile(
         ValueError: an unknown option.
     """
     _check_arguments(fullgraph, dynamic, backend, mode, options, disable)
-    core_options = {"fullgraph": True} if fullgraph else {}
+    core_options: dict[str, Any] = {"fullgraph": True} if fullgraph else {}
+    if backend != "eager":
+        core_options["backend"] = backend
 
     def decorate(target: Any) -> Any:
         if disable and callable(target):
@@ -152,11 +156,11 @@ def _check_arguments(
         )
     if not isinstance(backend, str) and not callable(backend):
         raise TypeError(f"[flashpoint.compile] backend must be a string, not {type(backend).__name__}")
-    if backend != "eager":
+    if backend not in _BACKENDS:
         name = repr(backend) if isinstance(backend, str) else getattr(backend, "__name__", repr(backend))
         raise NotImplementedError(
             f"[flashpoint.compile] backend {name} is not supported in this version; "
-            'use backend="eager", or leave it out'
+            'use backend="eager" or "native", or leave it out'
         )
     if mode is not None:
         raise NotImplementedError(

@@ -29,6 +29,8 @@ have g++ || missing="$missing g++"
 have ccache || missing="$missing ccache"
 [ -f "$(cc -print-file-name=libsqlite3.a 2>/dev/null || true)" ] || missing="$missing libsqlite3-dev"
 have clang-format || missing="$missing clang-format"
+[ -f /usr/lib/llvm-19/lib/libLLVMOrcJIT.a ] || have llvm-config-19 || missing="$missing llvm-19-dev"
+{ [ -f /usr/include/zstd.h ] && [ -f /usr/include/zlib.h ]; } || missing="$missing libzstd-dev zlib1g-dev"
 if [ "${1:-}" = lint ]; then have clang-tidy || missing="$missing clang-tidy"; fi
 [ -x .venv/bin/python ] || [ -n "$(find_python)" ] || missing="$missing python3.11 python3.11-venv python3.11-dev"
 

@@ -27,7 +27,8 @@ bool listed(const char* variable, const char* word) {
 bool log_enabled(LogKind kind) {
   static const bool enabled[] = {listed("FLASHPOINT_LOG", "capture"), listed("FLASHPOINT_LOG", "break"),
                                  listed("FLASHPOINT_LOG", "miss"),    listed("FLASHPOINT_LOG", "hit"),
-                                 listed("FLASHPOINT_DUMP", "graph"),  listed("FLASHPOINT_DUMP", "guards")};
+                                 listed("FLASHPOINT_LOG", "native"),  listed("FLASHPOINT_DUMP", "graph"),
+                                 listed("FLASHPOINT_DUMP", "guards")};
   return enabled[static_cast<int>(kind)];
 }
 

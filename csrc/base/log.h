@@ -1,12 +1,12 @@
-// One-line logging to stderr, chosen by FLASHPOINT_LOG: a comma-separated list of capture, break, miss, hit
-// or all. FLASHPOINT_DUMP=graph,guards prints what a recording produced. Read once per process.
+// One-line logging to stderr, chosen by FLASHPOINT_LOG: a comma-separated list of capture, break, miss, hit,
+// native or all. FLASHPOINT_DUMP=graph,guards prints what a recording produced. Read once per process.
 #pragma once
 
 #include <string>
 
 namespace flashpoint {
 
-enum class LogKind { kCapture, kBreak, kMiss, kHit, kDumpGraph, kDumpGuards };
+enum class LogKind { kCapture, kBreak, kMiss, kHit, kNative, kDumpGraph, kDumpGuards };
 
 bool log_enabled(LogKind kind);
 void log_line(const std::string& text);

@@ -146,6 +146,11 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   if (options != nullptr) {
     PyObject* fullgraph = PyDict_GetItemString(options, "fullgraph");
     (*self->state)->fullgraph = fullgraph == Py_True;
+    PyObject* backend = PyDict_GetItemString(options, "backend");
+    if (backend != nullptr && PyUnicode_Check(backend) &&
+        PyUnicode_CompareWithASCIIString(backend, "native") == 0) {
+      (*self->state)->backend = Backend::kNative;
+    }
   }
   live().insert(self);
   return reinterpret_cast<PyObject*>(self);
@@ -155,6 +160,7 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
 void forget(CompiledFunction* self) {
   auto fresh = std::make_shared<CodeState>();
   fresh->fullgraph = (*self->state)->fullgraph;
+  fresh->backend = (*self->state)->backend;
   const std::shared_ptr<CodeState> old = std::exchange(*self->state, std::move(fresh));
 }
 

@@ -21,8 +21,9 @@ void visit_recipe(const RecipeValue& v, std::vector<NodeId>& nodes) {
 
 }  // namespace
 
-Entry::Entry(GuardTree tree, GlobalState state, std::unique_ptr<ir::Graph> graph, eager::Program program,
-             std::vector<MadeObject> recipes, std::vector<PlannedEffect> effects, RecipeValue result)
+Entry::Entry(GuardTree tree, GlobalState state, std::unique_ptr<ir::Graph> graph,
+             std::unique_ptr<GraphProgram> program, std::vector<MadeObject> recipes,
+             std::vector<PlannedEffect> effects, RecipeValue result)
     : tree_(std::move(tree)),
       state_(state),
       graph_(std::move(graph)),
@@ -122,11 +123,11 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
   at::Tensor random_state;
   if (draws_random_) random_state = at::detail::getDefaultCPUGenerator().get_state();
   std::vector<at::Tensor> outputs;
-  eager::RunStatus status;
+  RunStatus status;
   try {
     PyThreadState* saved = PyEval_SaveThread();
     try {
-      outputs = program_.run(inputs, &status);
+      outputs = program_->run(inputs, &status);
     } catch (...) {
       PyEval_RestoreThread(saved);
       throw;
@@ -142,7 +143,8 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
     return Outcome::kDone;
   }
   inputs.clear();
-  counters().ops_replayed += program_.node_count();
+  counters().ops_replayed += program_->node_count();
+  counters().kernels_run += status.kernels;
   std::vector<Ref> tensors;
   tensors.reserve(outputs.size());
   for (const at::Tensor& t : outputs) tensors.push_back(Ref::steal(wrap_tensor(t)));

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "backend/eager/program.h"
+#include "backend/program.h"
 #include "guard/global_state.h"
 #include "guard/guard_tree.h"
 #include "ir/graph.h"
@@ -27,8 +27,9 @@ enum class Outcome : uint8_t {
 
 class Entry {
  public:
-  Entry(GuardTree tree, GlobalState state, std::unique_ptr<ir::Graph> graph, eager::Program program,
-        std::vector<MadeObject> recipes, std::vector<PlannedEffect> effects, RecipeValue result);
+  Entry(GuardTree tree, GlobalState state, std::unique_ptr<ir::Graph> graph,
+        std::unique_ptr<GraphProgram> program, std::vector<MadeObject> recipes,
+        std::vector<PlannedEffect> effects, RecipeValue result);
 
   Outcome call(PyObject* const* args, size_t nargs, PyObject* kwnames, const GlobalState& now,
                PyObject** result, std::vector<BuiltFrame>* frames);
@@ -59,7 +60,7 @@ class Entry {
   GuardTree tree_;
   GlobalState state_;
   std::unique_ptr<ir::Graph> graph_;
-  eager::Program program_;
+  std::unique_ptr<GraphProgram> program_;
   std::vector<MadeObject> recipes_;
   std::vector<PlannedEffect> effects_;
   RecipeValue result_;

@@ -27,6 +27,8 @@ struct PositionEntries {
   void add(std::unique_ptr<Entry> entry);
 };
 
+enum class Backend : uint8_t { kEager, kNative };
+
 struct CodeState {
   PositionEntries start;
   std::unordered_map<std::string, PositionEntries> positions;  // by the key of a Position
@@ -36,7 +38,7 @@ struct CodeState {
   bool has_report = false;
   bool kept_last = false;  // everything the last recording call did is in entries
   bool fullgraph = false;
-  bool changed = false;  // forget() ran: what is running must not add to it
+  Backend backend = Backend::kEager;
 };
 
 }  // namespace flashpoint

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "backend/eager/program.h"
+#include "backend/native/program.h"
 #include "base/check.h"
 #include "base/counters.h"
 #include "base/log.h"
@@ -456,9 +458,16 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
       recorder.end(Break::k_audit, recorder.tree().explain_failure());
       return nullptr;
     }
-    eager::Options program_options;
-    program_options.poison_empty = options_.poison_empty;
-    eager::Program program = eager::compile(*graph, program_options);
+    std::unique_ptr<GraphProgram> program;
+    if (state_->backend == Backend::kNative) {
+      native::ScheduleOptions program_options;
+      program_options.poison_empty = options_.poison_empty;
+      program = native::compile(*graph, program_options);
+    } else {
+      eager::Options program_options;
+      program_options.poison_empty = options_.poison_empty;
+      program = std::make_unique<eager::Program>(eager::compile(*graph, program_options));
+    }
     auto entry =
         std::make_unique<Entry>(std::move(recorder.tree()), r.before, std::move(graph), std::move(program),
                                 writer.take(), std::move(effects), std::move(result_recipe));

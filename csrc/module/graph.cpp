@@ -20,6 +20,7 @@
 #include <string>
 
 #include "backend/eager/program.h"
+#include "backend/native/program.h"
 #include "base/counters.h"
 #include "ir/parser.h"
 #include "ir/printer.h"
@@ -61,9 +62,10 @@ struct GraphObject {
   PyObject_HEAD std::optional<ir::Graph> graph;
   std::optional<eager::Program> program;
   std::optional<eager::Program> poisoned;
+  std::unique_ptr<GraphProgram> native;
   GraphBreak reason;
   std::string detail;
-  eager::RunStatus status;
+  RunStatus status;
 };
 
 GraphObject* self_of(PyObject* self) { return reinterpret_cast<GraphObject*>(self); }
@@ -118,12 +120,13 @@ bool take_tensors(PyObject* const* args, Py_ssize_t count, std::vector<at::Tenso
 }
 
 // Runs on the tensors of the graph's own inputs, picked by source from all that were registered.
-PyObject* run_with(PyObject* self, std::optional<eager::Program>& program, const eager::Options& options,
-                   PyObject* const* args, Py_ssize_t count) {
+template <typename Program, typename Compile>
+PyObject* run_with(PyObject* self, Program& program, Compile&& compile, PyObject* const* args,
+                   Py_ssize_t count) {
   if (!require_graph(self)) return nullptr;
   return guarded([&]() -> PyObject* {
     const ir::Graph& graph = *self_of(self)->graph;
-    if (!program) program = eager::compile(graph, options);
+    if (!program) program = compile(graph);
     std::vector<at::Tensor> given;
     if (!take_tensors(args, count, given)) return nullptr;
     std::vector<at::Tensor> inputs;
@@ -146,6 +149,7 @@ PyObject* run_with(PyObject* self, std::optional<eager::Program>& program, const
     if (released != nullptr) PyEval_RestoreThread(released);
     if (error) std::rethrow_exception(error);
     counters().ops_replayed += program->node_count();
+    counters().kernels_run += self_of(self)->status.kernels;
     Ref result = Ref::steal(PyTuple_New(static_cast<Py_ssize_t>(outputs.size())));
     for (size_t i = 0; result && i < outputs.size(); ++i) {
       PyObject* item = wrap_tensor(std::move(outputs[i]));
@@ -157,11 +161,38 @@ PyObject* run_with(PyObject* self, std::optional<eager::Program>& program, const
 }
 
 PyObject* graph_run(PyObject* self, PyObject* const* args, Py_ssize_t count) {
-  return run_with(self, self_of(self)->program, {}, args, count);
+  const auto compile = [](const ir::Graph& graph) { return eager::compile(graph); };
+  return run_with(self, self_of(self)->program, compile, args, count);
 }
 
 PyObject* graph_run_poisoned(PyObject* self, PyObject* const* args, Py_ssize_t count) {
-  return run_with(self, self_of(self)->poisoned, {.poison_empty = true}, args, count);
+  const auto compile = [](const ir::Graph& graph) {
+    eager::Options options;
+    options.poison_empty = true;
+    return eager::compile(graph, options);
+  };
+  return run_with(self, self_of(self)->poisoned, compile, args, count);
+}
+
+// Code is generated even where calling one operator would do.
+native::ScheduleOptions generate_all() {
+  native::ScheduleOptions options;
+  options.single_operators = true;
+  return options;
+}
+
+PyObject* graph_run_native(PyObject* self, PyObject* const* args, Py_ssize_t count) {
+  const auto compile = [](const ir::Graph& graph) { return native::compile(graph, generate_all()); };
+  return run_with(self, self_of(self)->native, compile, args, count);
+}
+
+PyObject* graph_native_stages(PyObject* self, PyObject*) {
+  if (!require_graph(self)) return nullptr;
+  return guarded([&] {
+    const native::Stages s = native::stages(*self_of(self)->graph, generate_all());
+    return Py_BuildValue("{s:s,s:s,s:s,s:s}", "lowered", s.lowered.c_str(), "scheduled", s.scheduled.c_str(),
+                         "kernels", s.kernels.c_str(), "llvm", s.llvm.c_str());
+  });
 }
 
 PyObject* graph_compare(PyObject* self, PyObject* other, int op) {
@@ -226,6 +257,10 @@ PyMethodDef graph_methods[] = {
     {"run", fastcall<graph_run>(), METH_FASTCALL, "Replays the graph; takes every registered input."},
     {"run_poisoned", fastcall<graph_run_poisoned>(), METH_FASTCALL,
      "The same with `empty` results filled with junk."},
+    {"run_native", fastcall<graph_run_native>(), METH_FASTCALL,
+     "The same by the native backend, single operators generated as well."},
+    {"native_stages", graph_native_stages, METH_NOARGS,
+     "Texts of the native backend's stages: lowered, scheduled, kernels, llvm."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -259,6 +294,7 @@ PyObject* new_graph(std::optional<ir::Graph> graph, GraphBreak reason, std::stri
   new (&self->graph) std::optional<ir::Graph>(std::move(graph));
   new (&self->program) std::optional<eager::Program>();
   new (&self->poisoned) std::optional<eager::Program>();
+  new (&self->native) std::unique_ptr<GraphProgram>();
   self->reason = reason;
   new (&self->detail) std::string(std::move(detail));
   self->status = {};

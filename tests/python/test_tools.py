@@ -77,6 +77,7 @@ def test_benchmarks(run_python) -> None:
         "hit overhead",
         "peak memory of the first call",
         "leaks",
+        "kernels",
     }
     for line in lines:
         assert line["environment"]["torch"].startswith("2.13.0")

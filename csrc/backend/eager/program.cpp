@@ -39,6 +39,7 @@ struct OutCode {
 
 struct Instruction {
   const c10::OperatorHandle* op;  // null for a pseudo-operator
+  const KernelCode* kernel;       // generated code: arguments are its inputs, outputs its results
   ir::PseudoOp pseudo;
   bool mutates_input;
   bool poison;
@@ -89,12 +90,6 @@ void poison(const at::Tensor& tensor) {
   std::memset(tensor.unsafeGetTensorImpl()->unsafe_storage().mutable_data(), byte, tensor.storage().nbytes());
 }
 
-// No dispatch mode, functorch layer or the like is active, which might look at our constants.
-bool dispatch_is_plain() {
-  const auto included = c10::impl::tls_local_dispatch_key_set().included_;
-  return (included - c10::default_included_set).empty();
-}
-
 bool shares_storage(const c10::IValue& value, const c10::IValue& wrapped) {
   if (!value.isTensor() || !value.toTensor().defined()) return false;
   return value.toTensor().has_storage() &&
@@ -102,6 +97,11 @@ bool shares_storage(const c10::IValue& value, const c10::IValue& wrapped) {
 }
 
 }  // namespace
+
+bool dispatch_is_plain() {
+  const auto included = c10::impl::tls_local_dispatch_key_set().included_;
+  return (included - c10::default_included_set).empty();
+}
 
 struct Program::Code {
   std::vector<Instruction> instructions;
@@ -112,6 +112,7 @@ struct Program::Code {
   std::vector<c10::IValue> constants;
   std::vector<c10::IValue> converted_constants;  // the same, numbers converted where that is exact
   std::vector<c10::TypePtr> types;
+  std::vector<std::shared_ptr<const KernelCode>> kernels;
   std::vector<ir::NodeState> states;
   std::vector<c10::ScalarType> input_dtypes;
   std::vector<int32_t> input_registers;  // kDropped for an input that nothing uses
@@ -151,6 +152,26 @@ struct Program::Code {
       for (auto& result : stack) {
         if (shares_storage(result, values[arg.index])) result = at::clone(result.toTensor());
       }
+    }
+  }
+
+  void run_kernel(const Instruction& instruction, std::vector<c10::IValue>& frame) const {
+    c10::SmallVector<const at::Tensor*, 8> inputs;
+    for (uint32_t i = 0; i < instruction.arg_count; ++i) {
+      inputs.push_back(&frame[args[instruction.first_arg + i].index].toTensor());
+    }
+    const OutCode& out = outs[instruction.first_out];
+    c10::SmallVector<at::Tensor, 4> results(out.count);
+    c10::SmallVector<at::Tensor*, 4> slots;
+    for (at::Tensor& result : results) slots.push_back(&result);
+    instruction.kernel->run(inputs, slots);
+    for (uint32_t i = 0; i < instruction.arg_count; ++i) {
+      const ArgCode& arg = args[instruction.first_arg + i];
+      if (arg.load == Load::kMove) frame[arg.index] = c10::IValue();
+    }
+    for (uint32_t k = 0; k < out.count; ++k) {
+      const int32_t target = out_registers[out.first + k];
+      if (target != kDropped) frame[static_cast<size_t>(target)] = std::move(results[k]);
     }
   }
 
@@ -286,6 +307,7 @@ class Builder {
 
   void build(auto& code) {
     code.states = graph_.states;
+    code.kernels = options_.kernels;
     for (const auto& input : graph_.inputs) {
       code.input_dtypes.push_back(graph_.values[static_cast<size_t>(input.value)].meta.dtype);
     }
@@ -322,7 +344,11 @@ class Builder {
     }
     number_dtype_ = number_dtype(node);
     std::vector<ArgCode> args;
-    for (size_t a = 0; a < node.args.size(); ++a) {
+    if (instruction.op == nullptr && instruction.pseudo == ir::PseudoOp::kernel) {
+      instruction.kernel = code.kernels.at(static_cast<size_t>(node.args[0].constant.toInt())).get();
+      for (const auto& item : node.args[1].list) args.push_back(load_value(item.value, i));
+    }
+    for (size_t a = 0; a < node.args.size() && instruction.kernel == nullptr; ++a) {
       args.push_back(argument(node.args[a], *schema->arguments()[a].type(), i, code));
     }
     for (const auto& arg : node.args) {
@@ -403,6 +429,11 @@ std::vector<at::Tensor> Program::run(c10::ArrayRef<at::Tensor> inputs, RunStatus
     if (instruction.state != state) {
       state = instruction.state;
       ambient.apply(code.states[state]);
+    }
+    if (instruction.kernel != nullptr) {
+      code.run_kernel(instruction, frame);
+      ++progress.kernels;
+      continue;
     }
     for (uint32_t i = 0; i < instruction.arg_count; ++i) {
       code.load(code.args[instruction.first_arg + i], constants, frame, stack);

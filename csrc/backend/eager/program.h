@@ -12,46 +12,34 @@
 // Constants are shared between runs. An operator might hand a wrapped number on as its result; a run that
 // notices replaces its copy, and `flashpoint.constant` clones, so no run sees another one's mutations.
 //
-// Threads and GIL: a Program may run on several threads at once. run() needs no GIL and never touches
-// Python itself; whether to release the GIL around it is the caller's choice (large graphs: yes).
+// The native backend runs its scheduled graphs here too: `flashpoint.kernel` nodes call generated code
+// straight from the registers.
+//
+// Threads and GIL: as for every GraphProgram.
 #pragma once
 
-#include <ATen/core/TensorBase.h>
-#include <c10/util/ArrayRef.h>
-
-#include <cstdint>
 #include <memory>
 #include <vector>
 
+#include "backend/program.h"
 #include "ir/graph.h"
-
-namespace at {
-class Tensor;
-}
 
 namespace flashpoint::eager {
 
 struct Options {
   bool poison_empty = false;  // tests: fill what empty and its family return with NaN, -1, true
+  std::vector<std::shared_ptr<const KernelCode>> kernels;  // what `flashpoint.kernel` nodes name by index
 };
 
-// How far a run came; meaningful when it threw.
-struct RunStatus {
-  int32_t node = -1;              // the node that was running
-  bool visible_mutation = false;  // a node that writes to a graph input has begun
-};
-
-class Program {
+class Program final : public GraphProgram {
  public:
   Program(Program&&) noexcept;
   Program& operator=(Program&&) noexcept;
-  ~Program();
+  ~Program() override;
 
-  // Inputs in the order of Graph::inputs; outputs in the order of Graph::outputs. Throws what an operator
-  // throws, std::invalid_argument on a wrong number of inputs; then `status` (optional) says how far it came.
-  std::vector<at::Tensor> run(c10::ArrayRef<at::Tensor> inputs, RunStatus* status = nullptr) const;
+  std::vector<at::Tensor> run(c10::ArrayRef<at::Tensor> inputs, RunStatus* status = nullptr) const override;
 
-  size_t node_count() const;
+  size_t node_count() const override;
 
  private:
   friend Program compile(const ir::Graph& graph, const Options& options);
@@ -62,5 +50,8 @@ class Program {
 
 // The graph must be verified. Throws std::invalid_argument for an operator that is not registered.
 Program compile(const ir::Graph& graph, const Options& options = {});
+
+// No dispatch mode, functorch layer or the like is active on this thread.
+bool dispatch_is_plain();
 
 }  // namespace flashpoint::eager

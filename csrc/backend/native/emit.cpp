@@ -1,0 +1,445 @@
+#include "backend/native/emit.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "backend/native/passes.h"
+#include "base/check.h"
+
+namespace flashpoint::native {
+namespace {
+
+using c10::ScalarType;
+using llvm::BasicBlock;
+using llvm::Value;
+
+class KernelEmitter {
+ public:
+  KernelEmitter(llvm::Module& module, const Kernel& kernel, const EmitTarget& target)
+      : module_(module),
+        kernel_(kernel),
+        plan_(kernel),
+        b_(module.getContext()),
+        prims_(b_, module, target.vector_bytes) {
+    const size_t outer = kernel.dims.size() - static_cast<size_t>(kernel.inner);
+    columns_ = kernel.inner > 0 ? kernel.dims.back() : 1;
+    for (size_t d = outer; d + 1 < kernel.dims.size(); ++d) segments_ *= kernel.dims[d];
+    lanes_ = target.vector_bytes / (plan_.has_wide_lanes() ? 8 : 4);
+  }
+
+  void emit(const std::string& name) {
+    auto& context = module_.getContext();
+    auto* type =
+        llvm::FunctionType::get(b_.getVoidTy(), {b_.getPtrTy(), b_.getInt64Ty(), b_.getInt64Ty()}, false);
+    function_ = llvm::Function::Create(type, llvm::GlobalValue::ExternalLinkage, name, module_);
+    function_->addFnAttr(llvm::Attribute::NoUnwind);
+    entry_ = BasicBlock::Create(context, "entry", function_);
+    auto* start = BasicBlock::Create(context, "start", function_);
+    b_.SetInsertPoint(entry_);
+    for (size_t i = 0; i < kernel_.buffers.size(); ++i) {
+      Value* slot = b_.CreateConstInBoundsGEP1_64(b_.getPtrTy(), function_->getArg(0), i);
+      buffers_.push_back(b_.CreateLoad(b_.getPtrTy(), slot));
+    }
+    b_.CreateBr(start);
+    b_.SetInsertPoint(start);
+    if (kernel_.flat()) {
+      emit_flat(function_->getArg(1), function_->getArg(2));
+    } else {
+      loop(function_->getArg(1), function_->getArg(2), 1, false, [&](Value* row) { emit_row(row); });
+    }
+    b_.CreateRetVoid();
+  }
+
+ private:
+  Value* i64(int64_t value) { return b_.getInt64(static_cast<uint64_t>(value)); }
+
+  llvm::AllocaInst* local(llvm::Type* type, Value* count = nullptr) {
+    llvm::IRBuilder<> at(entry_, entry_->begin());
+    auto* slot = at.CreateAlloca(type, count);
+    slot->setAlignment(llvm::Align(64));
+    return slot;
+  }
+
+  // for (i = begin; i < end; i += step) body(i), tested at the bottom.
+  template <typename Body>
+  void loop(Value* begin, Value* end, int64_t step, bool surely_runs, Body&& body) {
+    auto& context = module_.getContext();
+    auto* head = BasicBlock::Create(context, "loop", function_);
+    auto* exit = BasicBlock::Create(context, "exit", function_);
+    auto* counter = local(b_.getInt64Ty());
+    counter->setAlignment(llvm::Align(8));
+    b_.CreateStore(begin, counter);
+    if (surely_runs) {
+      b_.CreateBr(head);
+    } else {
+      b_.CreateCondBr(b_.CreateICmpSLT(begin, end), head, exit);
+    }
+    b_.SetInsertPoint(head);
+    Value* i = b_.CreateLoad(b_.getInt64Ty(), counter);
+    body(i);
+    Value* next = b_.CreateAdd(i, i64(step));
+    b_.CreateStore(next, counter);
+    b_.CreateCondBr(b_.CreateICmpSLT(next, end), head, exit);
+    b_.SetInsertPoint(exit);
+  }
+
+  // Position of a row, or of a segment of it, along dimensions [first, first + count).
+  std::vector<Value*> unravel(Value* index, size_t first, size_t count) {
+    std::vector<Value*> position(count);
+    for (size_t d = count; d-- > 0;) {
+      if (d == 0) {
+        position[d] = index;
+        break;
+      }
+      Value* size = i64(kernel_.dims[first + d]);
+      position[d] = b_.CreateURem(index, size);
+      index = b_.CreateUDiv(index, size);
+    }
+    return position;
+  }
+
+  Value* add_offset(Value* base, const Access& access, const std::vector<Value*>& position, size_t first) {
+    for (size_t d = 0; d < position.size(); ++d) {
+      const int64_t stride = access.strides[first + d];
+      if (stride == 0) continue;
+      Value* step = stride == 1 ? position[d] : b_.CreateMul(position[d], i64(stride));
+      base = base == nullptr ? step : b_.CreateAdd(base, step);
+    }
+    return base;
+  }
+
+  // ---- rows
+
+  void emit_row(Value* row) {
+    const size_t outer = kernel_.dims.size() - static_cast<size_t>(kernel_.inner);
+    row_position_ = unravel(row, 0, outer);
+    emit_passes();
+  }
+
+  void emit_flat(Value* begin, Value* end) {
+    row_position_.clear();
+    flat_begin_ = begin;
+    flat_end_ = end;
+    emit_passes();
+  }
+
+  void emit_passes() {
+    row_values_.clear();
+    emit_row_ops(0);
+    for (int pass = 0; pass < plan_.pass_count(); ++pass) {
+      emit_pass(pass);
+      emit_row_ops(pass + 1);
+    }
+    for (const Store& store : kernel_.stores) {
+      if (!plan_.is_row_store(store)) continue;
+      Value* value = prims_.before_store(row_value(store.op), dtype_of(store));
+      b_.CreateStore(value, address(store.access, dtype_of(store), row_base(store.access)));
+    }
+  }
+
+  ScalarType dtype_of(const Store& store) const {
+    return kernel_.buffers[static_cast<size_t>(store.access.buffer)];
+  }
+
+  void emit_row_ops(int available) {
+    for (size_t i = 0; i < kernel_.ops.size(); ++i) {
+      const KernelOp& op = kernel_.ops[i];
+      if (!plan_.is_row(i) || plan_.when(i) != available || is_reduction(op.prim)) continue;
+      if (op.prim == Prim::constant || !plan_.is_used(i)) continue;
+      row_values_[i] = compute(
+          i, 1, [&](int32_t k) { return row_value(k); }, row_base(op.access));
+    }
+  }
+
+  Value* row_value(int32_t i) {
+    const KernelOp& op = kernel_.ops[static_cast<size_t>(i)];
+    if (op.prim == Prim::constant) return prims_.number(op.number, op.dtype, 1);
+    return row_values_.at(static_cast<size_t>(i));
+  }
+
+  // Elements from the buffer's start to the row's, as far as it depends on the row.
+  Value* row_base(const Access& access) { return add_offset(nullptr, access, row_position_, 0); }
+
+  Value* address(const Access& access, ScalarType dtype, Value* elements) {
+    llvm::Type* type = prims_.memory_type(dtype);
+    Value* base = buffers_[static_cast<size_t>(access.buffer)];
+    if (access.offset != 0) base = b_.CreateConstGEP1_64(type, base, static_cast<uint64_t>(access.offset));
+    return elements == nullptr ? base : b_.CreateGEP(type, base, elements);
+  }
+
+  template <typename Operand>
+  Value* compute(size_t i, int lanes, Operand&& operand, Value* base) {
+    const KernelOp& op = kernel_.ops[i];
+    switch (op.prim) {
+      case Prim::constant:
+        return prims_.number(op.number, op.dtype, lanes);
+      case Prim::load: {
+        llvm::Type* type = prims_.memory_type(op.dtype);
+        return prims_.after_load(b_.CreateLoad(type, address(op.access, op.dtype, base)), op.dtype);
+      }
+      case Prim::index: {
+        Value* value = i64(op.access.offset);
+        return base == nullptr ? value : b_.CreateAdd(base, value);
+      }
+      case Prim::copy:
+      case Prim::reshape:
+        return operand(op.operands[0]);
+      case Prim::cast: {
+        const ScalarType from = kernel_.ops[static_cast<size_t>(op.operands[0])].dtype;
+        return prims_.cast(operand(op.operands[0]), from, op.dtype);
+      }
+      default:
+        break;
+    }
+    llvm::SmallVector<Value*, 3> values;
+    for (int32_t k : op.operands) values.push_back(operand(k));
+    const ScalarType dtype = kernel_.ops[static_cast<size_t>(op.operands.back())].dtype;
+    return prims_.apply(op.prim, dtype, values);
+  }
+
+  // ---- passes over the columns of a row
+
+  struct Accumulator {
+    size_t op;
+    std::vector<llvm::AllocaInst*> slots;  // one per copy of the body
+  };
+
+  void emit_pass(int pass) {
+    pass_ = pass;
+    splats_.clear();
+    const int64_t whole = columns_ - columns_ % lanes_;
+    int unroll = plan_.unroll(pass);
+    while (unroll > 1 && (columns_ % (lanes_ * unroll) != 0 || columns_ < 2 * lanes_ * unroll)) unroll /= 2;
+    accumulators_.clear();
+    for (size_t i : plan_.reductions(pass)) {
+      Accumulator accumulator{i, {}};
+      const KernelOp& op = kernel_.ops[i];
+      for (int u = 0; u < unroll; ++u) {
+        accumulator.slots.push_back(local(prims_.widen(prims_.register_type(op.dtype), lanes_)));
+        b_.CreateStore(prims_.neutral(op.prim, op.dtype, lanes_), accumulator.slots.back());
+      }
+      accumulators_.push_back(std::move(accumulator));
+    }
+    for (size_t i : plan_.splats(pass)) {
+      splats_[i] = b_.CreateVectorSplat(static_cast<unsigned>(lanes_), row_value(static_cast<int32_t>(i)));
+    }
+    segment_ = nullptr;
+    segment_position_.clear();
+    if (segments_ > 1) {
+      const size_t outer = kernel_.dims.size() - static_cast<size_t>(kernel_.inner);
+      loop(i64(0), i64(segments_), 1, true, [&](Value* t) {
+        segment_ = t;
+        segment_position_ = unravel(t, outer, static_cast<size_t>(kernel_.inner) - 1);
+        emit_columns(whole, unroll);
+      });
+    } else {
+      emit_columns(whole, unroll);
+    }
+    for (const Accumulator& accumulator : accumulators_) {
+      const KernelOp& op = kernel_.ops[accumulator.op];
+      std::vector<Value*> parts;
+      for (auto* slot : accumulator.slots) parts.push_back(b_.CreateLoad(slot->getAllocatedType(), slot));
+      while (parts.size() > 1) {
+        for (size_t k = 0; k < parts.size() / 2; ++k) {
+          parts[k] = prims_.combine(op.prim, op.dtype, parts[k], parts[k + parts.size() / 2]);
+        }
+        parts.resize(parts.size() / 2);
+      }
+      row_values_[accumulator.op] = prims_.reduce_lanes(op.prim, op.dtype, parts[0]);
+    }
+  }
+
+  void emit_columns(int64_t whole, int unroll) {
+    const auto body = [&](Value* column) {
+      for (int u = 0; u < unroll; ++u) {
+        emit_body(u == 0 ? column : b_.CreateAdd(column, i64(int64_t{u} * lanes_)), u, 0);
+      }
+    };
+    const int tail = static_cast<int>(columns_ - whole);
+    if (flat_begin_ != nullptr) {
+      Value* stop = flat_end_;
+      if (tail != 0) stop = b_.CreateBinaryIntrinsic(llvm::Intrinsic::smin, flat_end_, i64(whole));
+      if (whole > 0) loop(flat_begin_, stop, int64_t{lanes_} * unroll, false, body);
+      if (tail != 0) {
+        auto* last = BasicBlock::Create(module_.getContext(), "last", function_);
+        auto* done = BasicBlock::Create(module_.getContext(), "done", function_);
+        b_.CreateCondBr(b_.CreateICmpSGT(flat_end_, i64(whole)), last, done);
+        b_.SetInsertPoint(last);
+        emit_body(i64(whole), 0, tail);
+        b_.CreateBr(done);
+        b_.SetInsertPoint(done);
+      }
+      return;
+    }
+    if (whole == int64_t{lanes_} * unroll) {
+      body(i64(0));
+    } else if (whole > 0) {
+      loop(i64(0), i64(whole), int64_t{lanes_} * unroll, true, body);
+    }
+    if (tail != 0) emit_body(i64(whole), 0, tail);
+  }
+
+  // One vector of columns from `column` on. `tail`: only so many lanes are inside the row, 0 for all.
+  void emit_body(Value* column, int copy, int tail) {
+    column_ = column;
+    mask_ = nullptr;
+    if (tail != 0) {
+      llvm::SmallVector<llvm::Constant*, 16> lanes;
+      for (int k = 0; k < lanes_; ++k) lanes.push_back(b_.getInt1(k < tail));
+      mask_ = llvm::ConstantVector::get(lanes);
+    }
+    values_.clear();
+    for (const Accumulator& accumulator : accumulators_) {
+      const KernelOp& op = kernel_.ops[accumulator.op];
+      Value* value = full_value(op.operands[0]);
+      if (mask_ != nullptr) value = b_.CreateSelect(mask_, value, prims_.neutral(op.prim, op.dtype, lanes_));
+      auto* slot = accumulator.slots[static_cast<size_t>(copy)];
+      Value* so_far = b_.CreateLoad(slot->getAllocatedType(), slot);
+      b_.CreateStore(prims_.combine(op.prim, op.dtype, so_far, value), slot);
+    }
+    for (size_t i : plan_.spills(pass_)) {
+      b_.CreateAlignedStore(full_value(static_cast<int32_t>(i)), scratch(i), llvm::Align(4));
+    }
+    for (const Store& store : kernel_.stores) {
+      if (plan_.is_row_store(store) || plan_.store_pass(store) != pass_) continue;
+      emit_store(store, prims_.before_store(full_value(store.op), dtype_of(store)));
+    }
+  }
+
+  Value* full_value(int32_t index) {
+    const auto i = static_cast<size_t>(index);
+    const KernelOp& op = kernel_.ops[i];
+    if (op.prim == Prim::constant) return prims_.number(op.number, op.dtype, lanes_);
+    if (plan_.is_row(i)) return splats_.at(i);
+    if (const auto known = values_.find(i); known != values_.end()) return known->second;
+    Value* value = nullptr;
+    if (op.prim == Prim::load) {
+      value = prims_.after_load(emit_load(op), op.dtype);
+    } else if (op.prim == Prim::index) {
+      value = emit_index(op);
+    } else if (plan_.is_spilled(i) && plan_.when(i) < pass_) {
+      value = b_.CreateAlignedLoad(prims_.widen(prims_.register_type(op.dtype), lanes_), scratch(i),
+                                   llvm::Align(4));
+    } else {
+      value = compute(
+          i, lanes_, [&](int32_t k) { return full_value(k); }, nullptr);
+    }
+    return values_[i] = value;
+  }
+
+  // Where a spilled value's vector of these columns is kept.
+  Value* scratch(size_t i) {
+    llvm::Type* type = prims_.register_type(kernel_.ops[i].dtype);
+    auto& slot = scratch_[i];
+    const int64_t padded = (columns_ + lanes_ - 1) / lanes_ * lanes_;
+    if (slot == nullptr) slot = local(type, i64(padded * segments_));
+    Value* at = column_;
+    if (segment_ != nullptr) at = b_.CreateAdd(b_.CreateMul(segment_, i64(padded)), at);
+    return b_.CreateGEP(type, slot, at);
+  }
+
+  Value* base_of(const Access& access) {
+    Value* base = row_base(access);
+    const size_t outer = kernel_.dims.size() - static_cast<size_t>(kernel_.inner);
+    return add_offset(base, access, segment_position_, outer);
+  }
+
+  int64_t column_stride(const Access& access) const { return kernel_.inner > 0 ? access.strides.back() : 0; }
+
+  Value* lane_numbers(int64_t stride) {
+    llvm::SmallVector<llvm::Constant*, 16> numbers;
+    for (int k = 0; k < lanes_; ++k) numbers.push_back(b_.getInt64(static_cast<uint64_t>(k * stride)));
+    return llvm::ConstantVector::get(numbers);
+  }
+
+  // base + column * stride
+  Value* at_column(Value* base, int64_t stride) {
+    if (stride == 0) return base;
+    Value* step = stride == 1 ? column_ : b_.CreateMul(column_, i64(stride));
+    return base == nullptr ? step : b_.CreateAdd(base, step);
+  }
+
+  Value* emit_load(const KernelOp& op) {
+    llvm::Type* scalar = prims_.memory_type(op.dtype);
+    auto* type = llvm::FixedVectorType::get(scalar, static_cast<unsigned>(lanes_));
+    const llvm::Align align(c10::elementSize(op.dtype));
+    const int64_t stride = column_stride(op.access);
+    Value* pointer = address(op.access, op.dtype, at_column(base_of(op.access), stride));
+    if (stride == 0) {
+      return b_.CreateVectorSplat(static_cast<unsigned>(lanes_),
+                                  b_.CreateAlignedLoad(scalar, pointer, align));
+    }
+    if (stride == 1) {
+      if (mask_ == nullptr) return b_.CreateAlignedLoad(type, pointer, align);
+      return b_.CreateMaskedLoad(type, pointer, align, mask_, llvm::Constant::getNullValue(type));
+    }
+    Value* pointers = b_.CreateGEP(scalar, pointer, lane_numbers(stride));
+    Value* mask = mask_ != nullptr ? mask_ : llvm::Constant::getAllOnesValue(widen_bool());
+    return b_.CreateMaskedGather(type, pointers, align, mask, llvm::Constant::getNullValue(type));
+  }
+
+  void emit_store(const Store& store, Value* value) {
+    const ScalarType dtype = dtype_of(store);
+    llvm::Type* scalar = prims_.memory_type(dtype);
+    const llvm::Align align(c10::elementSize(dtype));
+    const int64_t stride = column_stride(store.access);
+    Value* pointer = address(store.access, dtype, at_column(base_of(store.access), stride));
+    if (stride == 1) {
+      if (mask_ == nullptr) {
+        b_.CreateAlignedStore(value, pointer, align);
+      } else {
+        b_.CreateMaskedStore(value, pointer, align, mask_);
+      }
+      return;
+    }
+    Value* pointers = b_.CreateGEP(scalar, pointer, lane_numbers(stride));
+    Value* mask = mask_ != nullptr ? mask_ : llvm::Constant::getAllOnesValue(widen_bool());
+    b_.CreateMaskedScatter(value, pointers, align, mask);
+  }
+
+  Value* emit_index(const KernelOp& op) {
+    const int64_t stride = column_stride(op.access);
+    Value* base = at_column(base_of(op.access), stride);
+    base = base == nullptr ? i64(op.access.offset) : b_.CreateAdd(base, i64(op.access.offset));
+    return b_.CreateAdd(b_.CreateVectorSplat(static_cast<unsigned>(lanes_), base), lane_numbers(stride));
+  }
+
+  llvm::Type* widen_bool() {
+    return llvm::FixedVectorType::get(b_.getInt1Ty(), static_cast<unsigned>(lanes_));
+  }
+
+  llvm::Module& module_;
+  const Kernel& kernel_;
+  const PassPlan plan_;
+  llvm::IRBuilder<> b_;
+  PrimEmitter prims_;
+  int64_t columns_ = 1;   // of the last inner dimension
+  int64_t segments_ = 1;  // points of the inner dimensions before it
+  int lanes_ = 16;
+  llvm::Function* function_ = nullptr;
+  BasicBlock* entry_ = nullptr;
+  std::vector<Value*> buffers_;
+  Value* flat_begin_ = nullptr;
+  Value* flat_end_ = nullptr;
+  std::vector<Value*> row_position_;
+  std::unordered_map<size_t, Value*> row_values_;
+  // of the pass or body being emitted
+  int pass_ = 0;
+  std::vector<Accumulator> accumulators_;
+  std::unordered_map<size_t, Value*> splats_;
+  std::unordered_map<size_t, Value*> values_;
+  std::unordered_map<size_t, llvm::AllocaInst*> scratch_;
+  Value* segment_ = nullptr;
+  std::vector<Value*> segment_position_;
+  Value* column_ = nullptr;
+  llvm::Constant* mask_ = nullptr;
+};
+
+}  // namespace
+
+void emit_kernel(llvm::Module& module, const Kernel& kernel, const std::string& name,
+                 const EmitTarget& target) {
+  KernelEmitter(module, kernel, target).emit(name);
+}
+
+}  // namespace flashpoint::native

@@ -1,0 +1,93 @@
+#include "backend/native/kernel_call.h"
+
+#include <ATen/EmptyTensor.h>
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty_strided.h>
+
+#include <algorithm>
+
+#include "backend/native/guarded_buffers.h"
+#include "base/check.h"
+
+namespace flashpoint::native {
+namespace {
+
+constexpr double kChunkNanoseconds = 20'000;  // below this a thread costs more than it brings
+
+// A rough guess of the time per point, for the decision how many threads are worth it.
+double point_nanoseconds(const Kernel& kernel) {
+  double cost = 0;
+  for (const KernelOp& op : kernel.ops) cost += prim_cost(op.prim);
+  return 0.05 * static_cast<double>(kernel.buffers.size()) + 0.02 * cost;
+}
+
+bool same_layout(const at::Tensor& tensor, const ir::TensorMeta& meta) {
+  const auto strides = tensor.strides();
+  for (size_t d = 0; d < meta.sizes.size(); ++d) {
+    if (meta.sizes[d] != 1 && strides[d] != meta.strides[d]) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+KernelCall::KernelCall(const KernelSpec& spec, KernelFunction function)
+    : inputs_(spec.inputs), outputs_(spec.outputs), writes_(spec.writes), function_(function) {
+  units_ = spec.kernel.units();
+  block_size_ = spec.kernel.flat() ? kFlatStep : 1;
+  blocks_ = (units_ + block_size_ - 1) / block_size_;
+  const double points = static_cast<double>(spec.kernel.rows()) * static_cast<double>(spec.kernel.columns());
+  const double per_block =
+      std::max(point_nanoseconds(spec.kernel) * points / static_cast<double>(blocks_), 1e-3);
+  grain_ = std::max<int64_t>(1, static_cast<int64_t>(kChunkNanoseconds / per_block));
+}
+
+void KernelCall::run(c10::ArrayRef<const at::Tensor*> inputs, c10::ArrayRef<at::Tensor*> outputs) const {
+  c10::SmallVector<void*, 16> args;
+  c10::SmallVector<at::Tensor, 1> copies;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const at::Tensor& tensor = *inputs[i];
+    const ir::TensorMeta& meta = inputs_[i];
+    if (tensor.sizes() != at::IntArrayRef(meta.sizes) || tensor.scalar_type() != meta.dtype) {
+      throw InternalError("[flashpoint] a kernel's input is not of the size it was compiled for");
+    }
+    if (same_layout(tensor, meta)) {
+      args.push_back(const_cast<void*>(tensor.const_data_ptr()));
+    } else {
+      copies.push_back(at::empty_strided(meta.sizes, meta.strides, tensor.options()));
+      copies.back().copy_(tensor);
+      args.push_back(copies.back().mutable_data_ptr());
+    }
+  }
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const ir::TensorMeta& meta = outputs_[i];
+    *outputs[i] = at::detail::empty_strided_cpu(meta.sizes, meta.strides, meta.dtype);
+    if (!outputs[i]->is_inference()) {
+      for (int32_t k = 0; k < writes_[i]; ++k) outputs[i]->unsafeGetTensorImpl()->bump_version();
+    }
+    args.push_back(outputs[i]->mutable_data_ptr());
+  }
+  if (guard_buffers()) [[unlikely]] {
+    run_guarded(args.data(), inputs.size());
+    return;
+  }
+  void* const* data = args.data();
+  if (blocks_ <= grain_) {
+    function_(data, 0, units_);
+    return;
+  }
+  at::parallel_for(0, blocks_, grain_, [&](int64_t begin, int64_t end) {
+    function_(data, begin * block_size_, std::min(end * block_size_, units_));
+  });
+}
+
+void KernelCall::run_guarded(void* const* data, size_t inputs) const {
+  GuardedBuffers buffers;
+  std::vector<void*> copies;
+  for (size_t i = 0; i < inputs; ++i) copies.push_back(buffers.add(data[i], inputs_[i]));
+  for (size_t i = 0; i < outputs_.size(); ++i) copies.push_back(buffers.add(data[inputs + i], outputs_[i]));
+  function_(copies.data(), 0, units_);
+  for (size_t i = 0; i < outputs_.size(); ++i) buffers.write_back(inputs + i);
+}
+
+}  // namespace flashpoint::native

@@ -1,0 +1,75 @@
+// What the lowerings of operators are written in: builds expressions, knows a call's arguments.
+//
+// A lowering is `ExprId f(Call& call)`: it returns the expression of the node's only output, or kNoExpr when
+// this call is none it can do. What it returns is checked against the recorded shape and dtype, so a lowering
+// need not repeat the operator's own checks.
+//
+// Callers: lower.cpp, lower_ops*.cpp. Threads: one lowering at a time per object; no GIL needed.
+#pragma once
+
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "backend/native/lower.h"
+
+namespace flashpoint::native {
+
+class ExprBuilder {
+ public:
+  explicit ExprBuilder(std::vector<Expr>& exprs) : exprs_(exprs) {}
+
+  int32_t now = -1;  // the node that is being lowered
+
+  const Expr& at(ExprId id) const { return exprs_[static_cast<size_t>(id)]; }
+  ExprId add(Expr expr);  // the same id for equal expressions
+  ExprId constant(double value, c10::ScalarType dtype);
+  ExprId constant(const c10::IValue& scalar, c10::ScalarType dtype);
+  ExprId cast(ExprId a, c10::ScalarType dtype);
+  // Of something that computes: loads and indices change their strides instead.
+  ExprId reshape(ExprId a, const ir::Dims& shape);
+  // Operands are broadcast; comparisons give bool.
+  ExprId op(Prim prim, std::initializer_list<ExprId> operands);
+  ExprId reduce(Prim prim, ExprId a, int32_t trailing);
+
+ private:
+  std::vector<Expr>& exprs_;
+  std::unordered_multimap<size_t, ExprId> known_;
+};
+
+// A call that is being lowered.
+struct Call {
+  ExprBuilder& build;
+  const ir::Graph& graph;
+  const ir::Node& node;
+  const ir::Op& op;
+  const ir::TensorMeta& out;    // of the first output
+  std::vector<ExprId> tensors;  // per argument: the expression of a tensor, else kNoExpr
+
+  bool has_tensor(size_t i) const { return i < tensors.size() && tensors[i] != kNoExpr; }
+  const c10::IValue& constant(size_t i) const { return node.args[i].constant; }
+  bool is_constant(size_t i) const {
+    return i < node.args.size() && node.args[i].kind == ir::Arg::Kind::kConstant;
+  }
+  bool is_none(size_t i) const { return is_constant(i) && constant(i).isNone(); }
+  // A tensor or number, in this dtype.
+  ExprId operand(size_t i, c10::ScalarType dtype);
+  // In the dtype that computes for `common`, after it was converted to `common` itself.
+  ExprId rounded(size_t i, c10::ScalarType common);
+  // The second operand of + - * /: eager takes a number or 0-dim tensor there without rounding it to a half
+  // type.
+  ExprId right(size_t i, Prim prim, c10::ScalarType common);
+  // What torch promotes these arguments to.
+  c10::ScalarType common_dtype(std::initializer_list<size_t> arguments) const;
+};
+
+// The dtype that arithmetic on `dtype` happens in: float for the half types.
+c10::ScalarType compute_dtype(c10::ScalarType dtype);
+bool is_supported(c10::ScalarType dtype);
+
+using Lowerer = ExprId (*)(Call&);
+// By operator name without overload; null when there is none.
+Lowerer find_lowering(std::string_view name);
+
+}  // namespace flashpoint::native

@@ -1,0 +1,136 @@
+#include "backend/native/program.h"
+
+#include <ATen/core/Tensor.h>
+
+#include <atomic>
+#include <mutex>
+
+#include "backend/eager/program.h"
+#include "backend/native/jit.h"
+#include "backend/native/kernel_call.h"
+#include "base/check.h"
+#include "base/counters.h"
+#include "base/log.h"
+#include "ir/printer.h"
+#include "ir/verifier.h"
+
+namespace flashpoint::native {
+namespace {
+
+// In the scheduled graph an input's source is its position in the recorded graph.
+std::optional<Schedule> schedule_of(ir::Graph graph, const ScheduleOptions& options) {
+  for (size_t i = 0; i < graph.inputs.size(); ++i) graph.inputs[i].source = static_cast<int32_t>(i);
+  const auto lowered = lower(graph);
+  if (!lowered) return std::nullopt;
+  Schedule result = schedule(graph, *lowered, options);
+  if (strict_mode()) {
+    const std::string violation = ir::verify(result.graph);
+    FP_CHECK(violation.empty(), violation);
+  }
+  return result;
+}
+
+eager::Options executor_options(const ScheduleOptions& options) {
+  eager::Options result;
+  result.poison_empty = options.poison_empty;
+  return result;
+}
+
+class Program final : public GraphProgram {
+ public:
+  Program(const ir::Graph& graph, const ScheduleOptions& options)
+      : graph_(graph), options_(options), recorded_(eager::compile(graph, executor_options(options))) {}
+
+  std::vector<at::Tensor> run(c10::ArrayRef<at::Tensor> inputs, RunStatus* status) const override {
+    // Compiling runs operators on meta tensors, which a mode of the user's must not see.
+    if (!eager::dispatch_is_plain()) return recorded_.run(inputs, status);
+    std::call_once(once_, [&] { build(); });
+    if (!native_ || !as_recorded(inputs)) return recorded_.run(inputs, status);
+    std::vector<at::Tensor> used;
+    used.reserve(inputs_.size());
+    for (size_t i : inputs_) used.push_back(inputs[i]);
+    return native_->run(used, status);
+  }
+
+  size_t node_count() const override { return recorded_.node_count(); }
+
+ private:
+  void build() const {
+    try {
+      auto plan = schedule_of(graph_, options_);
+      if (!plan || plan->kernels.empty()) return;
+      std::vector<Kernel> kernels;
+      for (const KernelSpec& spec : plan->kernels) kernels.push_back(spec.kernel);
+      CompileStats stats;
+      const auto functions = compile_kernels(kernels, &stats);
+      eager::Options options = executor_options(options_);
+      for (size_t i = 0; i < functions.size(); ++i) {
+        options.kernels.push_back(std::make_shared<KernelCall>(plan->kernels[i], functions[i]));
+      }
+      native_ = std::make_unique<eager::Program>(eager::compile(plan->graph, options));
+      for (const ir::Input& input : plan->graph.inputs) inputs_.push_back(static_cast<size_t>(input.source));
+      counters().kernels_compiled += static_cast<uint64_t>(stats.compiled);
+      counters().kernels_reused += static_cast<uint64_t>(stats.reused);
+      counters().ops_lowered += plan->operators_lowered;
+      if (log_enabled(LogKind::kNative)) {
+        log_line("native " + graph_.name + ": " + std::to_string(plan->operators_lowered) + " of " +
+                 std::to_string(graph_.nodes.size()) + " ops in " + std::to_string(kernels.size()) +
+                 " kernels (" + std::to_string(stats.compiled) + " new), emit " +
+                 std::to_string(stats.emit_ms) + " ms, codegen " + std::to_string(stats.codegen_ms) +
+                 " ms, link " + std::to_string(stats.link_ms) + " ms");
+      }
+    } catch (const std::exception& e) {  // ours or LLVM's defect: the recorded operators still do it
+      if (strict_mode()) check_failed("compiling a graph threw", __FILE__, __LINE__, e.what());
+      ++counters().internal_errors;
+      native_.reset();
+    }
+  }
+
+  bool as_recorded(c10::ArrayRef<at::Tensor> inputs) const {
+    if (inputs.size() != graph_.inputs.size()) return false;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      const ir::TensorMeta& meta = graph_.values[static_cast<size_t>(graph_.inputs[i].value)].meta;
+      const at::Tensor& t = inputs[i];
+      if (t.defined() != meta.defined()) return false;
+      if (!t.defined()) continue;
+      if (t.scalar_type() != meta.dtype || t.layout() != meta.layout ||
+          t.device().type() != meta.device.type() || t.requires_grad() != meta.requires_grad ||
+          t.is_conj() != meta.conj || t.is_neg() != meta.neg ||
+          t.unsafeGetTensorImpl()->is_python_dispatch() || t.sizes() != at::IntArrayRef(meta.sizes)) {
+        return false;
+      }
+      if (meta.layout == c10::kStrided && t.strides() != at::IntArrayRef(meta.strides)) return false;
+    }
+    return true;
+  }
+
+  const ir::Graph graph_;
+  const ScheduleOptions options_;
+  const eager::Program recorded_;
+  mutable std::once_flag once_;
+  mutable std::unique_ptr<eager::Program> native_;
+  mutable std::vector<size_t> inputs_;  // positions of those the scheduled graph uses
+};
+
+}  // namespace
+
+std::unique_ptr<GraphProgram> compile(const ir::Graph& graph, const ScheduleOptions& options) {
+  return std::make_unique<Program>(graph, options);
+}
+
+Stages stages(const ir::Graph& graph, const ScheduleOptions& options) {
+  Stages result;
+  ir::Graph numbered = graph;
+  const auto lowered = lower(numbered);
+  if (!lowered) return result;
+  result.lowered = lowered->text(numbered);
+  const Schedule plan = schedule(numbered, *lowered, options);
+  result.scheduled = ir::print(plan.graph);
+  for (const KernelSpec& spec : plan.kernels) {
+    result.kernels += spec.kernel.text();
+    result.llvm += llvm_text(spec.kernel);
+  }
+  return result;
+}
+
+}  // namespace flashpoint::native
