@@ -46,15 +46,17 @@ PyObject* call_eagerly(PyObject* function, PyObject* const* args, size_t nargs, 
   return PyObject_Vectorcall(function, args, nargs, kwnames);
 }
 
-SessionOptions session_options() {
+SessionOptions session_options(PyObject* function) {
   const DriverConfig& config = driver_config();
-  return {config.tracing_state_queries, config.verify,        config.poison_empty,
-          config.resume_breaks,         config.fail_at_event, config.break_at_event};
+  SessionOptions options{config.tracing_state_queries, config.verify,        config.poison_empty,
+                         config.resume_breaks,         config.fail_at_event, config.break_at_event};
+  if (log_enabled(LogKind::kCapture)) options.name = name_of(function);
+  return options;
 }
 
 PyObject* record_call(std::shared_ptr<CodeState> state, PyObject* function, PyObject* const* args,
                       size_t nargs, PyObject* kwnames) {
-  SessionOptions options = session_options();
+  SessionOptions options = session_options(function);
   options.resume = options.resume && !state->fullgraph;
   Session session(state, options);
   PyObject* result = session.record(function, args, nargs, kwnames);
@@ -108,7 +110,7 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
       ++counters().hits;
       start.used(i, entry.get());
       if (entry->suspension && !frames.empty()) {
-        return Session(state, session_options()).resume(*entry->suspension, std::move(frames));
+        return Session(state, session_options(function)).resume(*entry->suspension, std::move(frames));
       }
       return result;
     }

@@ -91,7 +91,6 @@ struct Session::Recording {
   size_t positional = 0;
   Ref kwnames;
   uint64_t suspensions = 0;
-  std::string where;
 };
 
 bool capturing() { return active != nullptr; }
@@ -209,7 +208,7 @@ void Session::finish_call(PyObject* result) {
   if (result == nullptr) r.recorder->end(Break::k_exception);
   std::unique_ptr<Entry> entry = finish(result, nullptr, {});
   if (entry) {
-    log_entry(r.where, *entry);
+    log_entry(options_.name, *entry);
     (r.key.empty() ? state_->start : state_->positions[r.key]).add(std::move(entry));
     ++counters().captures_kept;
   } else {
@@ -369,7 +368,7 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
   recording_->recorder->reopen();
   std::unique_ptr<Entry> entry = finish(nullptr, std::move(plan), slots);
   if (!entry) return false;
-  log_entry(recording_->where, *entry);
+  log_entry(options_.name, *entry);
   (recording_->key.empty() ? state_->start : state_->positions[recording_->key]).add(std::move(entry));
   ++counters().captures_kept;
   ++counters().breaks_resumed;

@@ -80,7 +80,6 @@ enum class Event : uint8_t {
   // a = what is read to its end, b = what it is added to or null:
   kUnpack,         // an iterable: UNPACK_*, LIST_EXTEND, SET_UPDATE, LIST_TO_TUPLE, f(*a)
   kUnpackMapping,  // a mapping: DICT_UPDATE, DICT_MERGE, f(**a)
-  kAppend,         // a = list or set of a comprehension, b = item; or a = dict, b = key, c = value
   kFormat,         // a = value, b = format spec or null, detail = conversion flag
   kCall,           // a = callable, args/nargs/kwnames as in vectorcall (CALL_FUNCTION_EX: unpacked alike)
   kImport,         // IMPORT_NAME: name;     result = module
@@ -90,6 +89,7 @@ enum class Event : uint8_t {
   kYield,  // a = yielded value
   kUnsupported,  // detail = opcode: the frame goes on in CPython from here (`before` only; not sent for the
                  // creation of a generator). RESUME: the frame never was ours (tracing, end of the C stack)
+  kAppend,         // a = list or set of a comprehension, b = item; or a = dict, b = key, c = value
 };
 
 // The operands of one event. All borrowed from the frame; alive from `before` to `after`.

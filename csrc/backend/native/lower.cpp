@@ -240,8 +240,7 @@ class Lowering {
     if (!unsure) {
       if (plain && writes == 1 && as_new_version(node)) return NodeKind::kLowered;
       if (as_view(node, writes)) return NodeKind::kView;
-      if (writes == 0 && node.mutates.empty() && plain &&
-          as_exprs(node, graph_.ops[node.op].name)) {
+      if (writes == 0 && node.mutates.empty() && plain && as_exprs(node, graph_.ops[node.op].name)) {
         return NodeKind::kLowered;
       }
     }
@@ -261,6 +260,7 @@ class Lowering {
   // Indexing has a size of its own only where a mask selects.
   bool indexes_by_position(const ir::Node& node) const {
     const std::string& name = graph_.ops[node.op].name;
+    if (name == "aten::where") return node.args.size() > 1;  // of a condition alone it is nonzero
     if (name != "aten::index" && name != "aten::index_put_" && name != "aten::_unsafe_index") return false;
     bool positions = true;
     for (size_t i = 1; i < node.args.size(); ++i) {
