@@ -27,6 +27,9 @@ _FIELDS: dict[str, _Field] = {
         None,
         "while recording, torch.compiler.is_compiling() and its kind answer as they do under torch.compile",
     ),
+    "resume_breaks": _Field(
+        False, None, "experimental: what was recorded before and after a graph break is replayed"
+    ),
     "verify": _Field(False, None, "check every recorded graph for consistency (always done in strict mode)"),
     "poison_empty": _Field(
         False,
@@ -43,6 +46,9 @@ class Config:
         miss run eagerly.
     tracing_state_queries: bool, default True. While recording, `torch.compiler.is_compiling()` and its kind
         answer as they do under torch.compile.
+    resume_breaks: bool, default False. Experimental: at a graph break the recording so far is kept, the
+        frames are rebuilt when it is replayed, and recording goes on behind the break. When off, a recording
+        that meets a break is dropped.
     verify: bool, default False. Check every recorded graph for consistency (always done in strict mode).
     poison_empty: bool, default False. For tests: replays of what is recorded meanwhile fill memory that eager
         leaves uninitialized, so that a write that was not recorded shows.
@@ -52,6 +58,7 @@ class Config:
 
     recompile_limit: int
     tracing_state_queries: bool
+    resume_breaks: bool
     verify: bool
     poison_empty: bool
 

@@ -11,11 +11,18 @@ namespace {
 
 int opcode_of(_Py_CODEUNIT unit) { return fp_opcode_deopt[_Py_OPCODE(unit)]; }
 
+// The first prefix of the instruction at `at`. Found from the start of the code: what stands before an
+// instruction may be a cache, and a cache may hold anything.
 int first_unit(PyCodeObject* code, int at) {
-  // Prefixes stand before the instruction, and before a call its keyword names.
   const _Py_CODEUNIT* units = _PyCode_CODE(code);
-  while (at > 0 && opcode_of(units[at - 1]) == EXTENDED_ARG) --at;
-  return at;
+  int start = 0;
+  for (int i = 0; i < at; ++i) {
+    const int opcode = opcode_of(units[i]);
+    if (opcode == EXTENDED_ARG) continue;
+    i += fp_opcode_caches[opcode];
+    start = i + 1;
+  }
+  return start;
 }
 
 int argument_of(PyCodeObject* code, int at) {

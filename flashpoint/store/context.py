@@ -218,9 +218,9 @@ class IsolationSchema(TypedDict):
 _CONTEXTS: dict[str, type[Context]] = {"runtime_context": RuntimeContext, "compile_context": CompileContext}
 _EVERYTHING = IsolationSchema(runtime_context=True, compile_context=True)
 
-# What Flashpoint's recordings depend on. Left out are inductor's settings, which do not reach our code; the hash
-# over torch's sources, which costs more than a warm start may (torch_build is there for it); Triton and the
-# accelerator: we generate no code for it, and asking would import the one and initialize the other.
+# What Flashpoint's recordings depend on. Left out are inductor's settings, which do not reach our code; the
+# hash over torch's sources, which costs more than a warm start may (torch_build is there for it); Triton and
+# the accelerator: we generate no code for it, and asking would import the one and initialize the other.
 _OWN = IsolationSchema(
     runtime_context={"torch_determinism_configs": True, "cuda_matmul_precision_configs": True},
     compile_context={"runtime": True, "runtime_version": True},

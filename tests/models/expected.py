@@ -8,7 +8,7 @@ regression.
 ONE_GRAPH = frozenset(
     """
     albert bart bert clip convnext deberta-v2 deit dinov2 distilbert electra gemma2 gpt2 gpt_neo gpt_neox gptj
-    llama mistral mixtral modernbert mpnet opt phi phi3 qwen2 qwen2_moe qwen3 resnet roberta segformer swin t5 vit
-    wav2vec2 whisper xlnet
+    llama mistral mixtral modernbert mpnet opt phi phi3 qwen2 qwen2_moe qwen3 resnet roberta segformer swin t5
+    vit wav2vec2 whisper xlnet
     """.split()
 )

@@ -518,6 +518,7 @@ def test_config_values() -> None:
     assert flashpoint.config.to_dict() == {
         "recompile_limit": 8,
         "tracing_state_queries": True,
+        "resume_breaks": False,
         "verify": False,
         "poison_empty": False,
     }
