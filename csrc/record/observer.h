@@ -89,7 +89,7 @@ enum class Event : uint8_t {
   kYield,  // a = yielded value
   kUnsupported,  // detail = opcode: the frame goes on in CPython from here (`before` only; not sent for the
                  // creation of a generator). RESUME: the frame never was ours (tracing, end of the C stack)
-  kAppend,         // a = list or set of a comprehension, b = item; or a = dict, b = key, c = value
+  kAppend,       // a = list or set of a comprehension, b = item; or a = dict, b = key, c = value
 };
 
 // The operands of one event. All borrowed from the frame; alive from `before` to `after`.

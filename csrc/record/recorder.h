@@ -22,68 +22,14 @@
 #include "base/flat_map.h"
 #include "guard/guard_tree.h"
 #include "py/iterators.h"
+#include "record/breaks.h"
+#include "record/effects.h"
 #include "record/observer.h"
 #include "record/rules/rules.h"
 
 namespace flashpoint {
 
 class GraphRecorder;
-
-enum class Break : uint8_t {
-#define X(name, message, hint) k_##name,
-#include "record/breaks.def"
-#undef X
-};
-std::string graph_break_text(const GraphRecorder& graph);
-const char* break_name(Break b);
-const char* break_message(Break b);
-const char* break_hint(Break b);
-
-struct BreakReport {
-  Break reason = Break::k_internal;
-  std::string detail;
-  std::string location;  // file:line, innermost frame
-  std::string function;
-};
-
-// One write to an object that existed before the call.
-enum class EffectKind : uint8_t {
-  kDictItem,       // owner = dict node, key; the final value, or deleted
-  kDictContents,   // owner = dict node: all of it (keys were guarded)
-  kListContents,   // owner = list node: all of it (length was guarded)
-  kListAppend,     // owner = list node: items appended, in order
-  kSetContents,    // owner = set node: all of it (contents were guarded)
-  kCell,           // owner = cell node
-  kDequeContents,  // owner = deque node: all of it (contents were guarded)
-  kSlot,           // owner = object node, key = member descriptor
-  kTypeAttr,       // owner = type node, key = name; the final value
-  kTensorAttr,     // owner = tensor node, key = name, object = the tensor's dict; the final value, or deleted
-  kContextVar,     // owner = context variable node, key = the value at entry or null
-  kGradMode,       // number = the mode at the end
-  kIteratorSteps,  // owner = iterator node: as many elements taken as there are items
-};
-struct Effect {
-  EffectKind kind;
-  NodeId owner = kNoNode;
-  Ref object;  // the storage itself
-  Ref key;
-  std::vector<Ref> items;   // kListAppend
-  bool inserted = false;    // kDictItem: the key was not there at entry
-  bool removed = false;     // kDictItem: deleted at some time
-  bool moved = false;       // kDictItem: inserted anew after a deletion, so at the end of the dict's order
-  bool superseded = false;  // another effect stands for it
-};
-
-class Recorder;
-
-// Told once when a recording ends before its time. `frame` and `operands` are those of the event in whose
-// `before` that happened: the instruction has not run, and the recording up to it may be kept. Null:
-// what was recorded is of no use.
-class BreakSink {
- public:
-  virtual ~BreakSink() = default;
-  virtual void on_break(Recorder& recorder, EvalFrame* frame, const Operands* operands) = 0;
-};
 
 class Recorder final : public Observer {
  public:
@@ -126,7 +72,7 @@ class Recorder final : public Observer {
   const FlatMap<std::pair<PyCodeObject*, size_t>, Nothing, InstructionHash>* break_before = nullptr;
   // Takes back end(), so that what was recorded can be finished.
   void reopen() { ended_ = false; }
-  // The innermost frame whose caller's instruction cannot be completed from outside, or null.
+  // The innermost frame of the last event, or null.
   EvalFrame* innermost() const { return frame_; }
 
  private:
