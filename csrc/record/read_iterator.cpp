@@ -23,11 +23,15 @@ bool Recorder::read_iterator(PyObject* o) {
       tree_.check(tree_.child(node, Step::kIteratorSource, nullptr, i), CheckKind::kValue, source);
       continue;
     }
+    // reversed() of other sequences runs their own code.
+    if (Py_IS_TYPE(o, &PyReversed_Type) && !PyList_CheckExact(source) && !PyTuple_CheckExact(source))
+      return false;
     observe(tree_.child(node, Step::kIteratorSource, nullptr, i), source);
     if (PyIter_Check(source)) {
       if (!read_iterator(source)) return false;
     } else {
       read_elements(source);
+      watch_lazily(source);  // replay takes the steps apart from writes
     }
   }
   return !ended_;

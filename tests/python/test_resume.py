@@ -133,7 +133,30 @@ def constructing(x):
     return pair.double + pair.triple
 
 
-PROGRAMS = [printing, branching, reading, nested, looping, over_dict, comprehension, recursive, closing_over,
+def appending(x):
+    values = [1, 2]
+    for value in values:
+        print("value", value)
+        if len(values) < 4:
+            values.append(value + 2)
+        x = x + value
+    return x, values
+
+
+class Shifted(list):
+    def __getitem__(self, i):
+        return list.__getitem__(self, i) + 100
+
+
+def backwards(x):
+    for value in reversed(Shifted([1, 2, 3])):
+        print("value", value)
+        x = x + value
+    return x
+
+
+PROGRAMS = [appending, backwards, printing, branching, reading, nested, looping, over_dict, comprehension,
+            recursive, closing_over,
             raising, with_grad_mode, constructing]  # fmt: skip
 
 
