@@ -28,7 +28,7 @@ _FIELDS: dict[str, _Field] = {
         "while recording, torch.compiler.is_compiling() and its kind answer as they do under torch.compile",
     ),
     "resume_breaks": _Field(
-        False, None, "experimental: what was recorded before and after a graph break is replayed"
+        True, None, "what was recorded before and after a graph break is replayed; off: it is dropped"
     ),
     "verify": _Field(False, None, "check every recorded graph for consistency (always done in strict mode)"),
     "poison_empty": _Field(
@@ -46,9 +46,9 @@ class Config:
         miss run eagerly.
     tracing_state_queries: bool, default True. While recording, `torch.compiler.is_compiling()` and its kind
         answer as they do under torch.compile.
-    resume_breaks: bool, default False. Experimental: at a graph break the recording so far is kept, the
-        frames are rebuilt when it is replayed, and recording goes on behind the break. When off, a recording
-        that meets a break is dropped.
+    resume_breaks: bool, default True. At a graph break the recording so far is kept, the frames are rebuilt
+        when it is replayed, and recording goes on behind the break. When off, a recording that meets a break
+        is dropped, and the call goes on eagerly.
     verify: bool, default False. Check every recorded graph for consistency (always done in strict mode).
     poison_empty: bool, default False. For tests: replays of what is recorded meanwhile fill memory that eager
         leaves uninitialized, so that a write that was not recorded shows.

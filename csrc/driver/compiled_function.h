@@ -21,7 +21,7 @@ struct DriverConfig {
   bool tracing_state_queries = true;
   bool verify = false;
   bool poison_empty = false;
-  bool resume_breaks = false;
+  bool resume_breaks = true;
   int recompile_limit = 8;
   int64_t fail_at_event = 0;
   int64_t break_at_event = 0;

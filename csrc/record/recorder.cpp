@@ -261,8 +261,11 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
       end(Break::k_unsupported_argument, std::string("tensor subclass ") + type->tp_name);
       return node;
     }
+    if (!graph_.register_input(unpack_tensor(v), node)) {
+      end(Break::k_graph, graph_break_text(graph_));
+      return node;
+    }
     tree_.check_tensor(node, TensorMeta::of(v));
-    graph_.register_input(unpack_tensor(v), node);
     tensor_nodes_.push_back(node);
   } else if (rules().is_value_type(type)) {
     tree_.check(node, CheckKind::kEquals, v);

@@ -518,7 +518,7 @@ def test_config_values() -> None:
     assert flashpoint.config.to_dict() == {
         "recompile_limit": 8,
         "tracing_state_queries": True,
-        "resume_breaks": False,
+        "resume_breaks": True,
         "verify": False,
         "poison_empty": False,
     }
