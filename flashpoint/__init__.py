@@ -11,6 +11,7 @@ _versions.check()
 from flashpoint import store, tracer  # noqa: E402
 from flashpoint.compiling import compile  # noqa: E402
 from flashpoint.configuration import config  # noqa: E402
+from flashpoint.decorators import allow_in_graph, disable, graph_break  # noqa: E402
 from flashpoint.explaining import Explanation, explain  # noqa: E402
 from flashpoint.optimized_module import OptimizedModule  # noqa: E402
 from flashpoint.scope import current_scope_id, enter_new_scope  # noqa: E402
@@ -20,12 +21,15 @@ __version__ = "0.1.0"
 __all__ = [
     "Explanation",
     "OptimizedModule",
+    "allow_in_graph",
     "compile",
     "config",
     "counters",
     "current_scope_id",
+    "disable",
     "enter_new_scope",
     "explain",
+    "graph_break",
     "reset",
     "reset_counters",
     "store",

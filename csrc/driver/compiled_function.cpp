@@ -12,6 +12,7 @@
 #include "driver/session.h"
 #include "ir/printer.h"
 #include "py/layout.h"
+#include "record/rules/rules.h"
 #include "record/tracer_mode.h"
 
 namespace flashpoint {
@@ -57,6 +58,7 @@ SessionOptions session_options(PyObject* function) {
 PyObject* record_call(std::shared_ptr<CodeState> state, PyObject* function, PyObject* const* args,
                       size_t nargs, PyObject* kwnames) {
   SessionOptions options = session_options(function);
+  options.fullgraph = state->fullgraph;
   options.resume = options.resume && !state->fullgraph;
   Session session(state, options);
   PyObject* result = session.record(function, args, nargs, kwnames);
@@ -66,16 +68,11 @@ PyObject* record_call(std::shared_ptr<CodeState> state, PyObject* function, PyOb
                "): " + break_name(report.reason) + (report.detail.empty() ? "" : ": " + report.detail));
     }
   }
-  if (state->fullgraph && result != nullptr && !state->reports.empty()) {
-    const BreakReport& report = state->reports.front();
-    if (report.reason == Break::k_exception) return result;
+  // Where the program has caught the error, or the break came behind its last instruction.
+  if (state->fullgraph && result != nullptr && !state->reports.empty() &&
+      state->reports.front().reason != Break::k_exception) {
     Py_CLEAR(result);
-    PyErr_Format(
-        PyExc_RuntimeError,
-        "[flashpoint.compile] fullgraph=True, but the recording broke at %s: %s (%s). The call's effects "
-        "stand. %s",
-        report.location.c_str(), break_message(report.reason), report.detail.c_str(),
-        break_hint(report.reason));
+    session.raise_break(state->reports.front());
   }
   return result;
 }
@@ -96,7 +93,7 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
   }
   Ref keep_function = Ref::share(function);
   if (capturing()) return PyObject_Vectorcall(function, args, nargs, kwnames);
-  if (!global_state_supported() || !PyFunction_Check(function))
+  if (!global_state_supported() || !PyFunction_Check(function) || disabled_depth() > 0)
     return call_eagerly(function, args, nargs, kwnames);
   const std::shared_ptr<CodeState> state = *self->state;
   PositionEntries& start = state->start;
@@ -123,7 +120,7 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
   if (!start.entries.empty()) ++counters().misses;
   // Inside NoTracerDispatchMode operators cannot be recorded.
   if (static_cast<int>(start.entries.size()) >= driver_config().recompile_limit || start.drops >= kMaxDrops ||
-      is_dispatch_hidden()) {
+      is_dispatch_hidden() || disabling_mark(function) != nullptr) {
     return call_eagerly(function, args, nargs, kwnames);
   }
   return record_call(state, function, args, nargs, kwnames);
@@ -301,6 +298,11 @@ PyType_Spec spec = {"flashpoint._C.CompiledFunction", sizeof(CompiledFunction), 
                     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL, slots};
 
 }  // namespace
+
+int& disabled_depth() {
+  thread_local int depth = 0;
+  return depth;
+}
 
 DriverConfig& driver_config() {
   static DriverConfig config;

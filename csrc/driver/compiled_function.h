@@ -17,6 +17,9 @@ int add_compiled_function_type(PyObject* module);
 // Forgets the entries of every compiled function of the process.
 void reset_all_compiled_functions();
 
+// While above zero on this thread, compiled functions run eagerly (flashpoint.disable).
+int& disabled_depth();
+
 struct DriverConfig {
   bool tracing_state_queries = true;
   bool verify = false;

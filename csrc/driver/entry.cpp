@@ -10,6 +10,7 @@
 #include "ir/schema.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
+#include "replay/scalar_program.h"
 
 namespace flashpoint {
 
@@ -108,6 +109,12 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
   }
   if (!mutated_nodes.empty() && overlaps()) return miss("overlapping memory of mutated tensors");
 
+  std::vector<Ref> scalars;
+  if (!scalar_steps.empty() && !run_scalars(scalar_steps, tree_.values(), scalars)) {
+    ++counters().restarts;
+    return Outcome::kRestart;
+  }
+
   // Nothing of what replay refers to may die while effects are committed.
   std::vector<Ref> kept;
   kept.reserve(kept_nodes_.size());
@@ -149,7 +156,7 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
   tensors.reserve(outputs.size());
   for (const at::Tensor& t : outputs) tensors.push_back(Ref::steal(wrap_tensor(t)));
   outputs.clear();
-  BuildContext context{nodes, tensors, recipes_, {}};
+  BuildContext context{nodes, tensors, recipes_, scalars, {}};
   if (!commit(context, effects_)) return Outcome::kDone;
   if (suspension) {
     if (!build_frames(context, *frames)) frames->clear();
@@ -176,6 +183,7 @@ int Entry::traverse(visitproc visit, void* arg) const {
       }
     }
   }
+  for (const ScalarStep& step : scalar_steps) Py_VISIT(step.callable.get());
   for (const PlannedEffect& e : effects_) {
     Py_VISIT(e.key.get());
     for (const RecipeValue& v : e.items) {

@@ -25,6 +25,8 @@ struct PositionEntries {
   // Counts a hit of entries[i] and moves it to the front.
   void used(size_t i, const Entry* entry);
   void add(std::unique_ptr<Entry> entry);
+  // Which of these arguments are known to change from call to call.
+  std::vector<bool> varying(const std::vector<Ref>& args) const;
 };
 
 enum class Backend : uint8_t { kEager, kNative };

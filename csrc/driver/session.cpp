@@ -35,6 +35,15 @@ class SavedError {
  public:
   SavedError() { PyErr_Fetch(&type_, &value_, &traceback_); }
   ~SavedError() { PyErr_Restore(type_, value_, traceback_); }
+  // Instead of it, the error that `raise` sets.
+  template <typename Raise>
+  void replace(Raise&& raise) {
+    Py_XDECREF(type_);
+    Py_XDECREF(value_);
+    Py_XDECREF(traceback_);
+    raise();
+    PyErr_Fetch(&type_, &value_, &traceback_);
+  }
   SavedError(const SavedError&) = delete;
   SavedError& operator=(const SavedError&) = delete;
 
@@ -104,6 +113,20 @@ void PositionEntries::used(size_t i, const Entry* entry) {
   std::rotate(hits.begin(), hits.begin() + i, hits.begin() + i + 1);
 }
 
+// An argument that was guarded by two other values before will be another one the next time as well.
+std::vector<bool> PositionEntries::varying(const std::vector<Ref>& args) const {
+  std::vector<int> others(args.size());
+  for (const auto& entry : entries) {
+    for (const auto& [argument, value] : entry->pinned) {
+      PyObject* now = args[static_cast<size_t>(argument)].get();
+      if (now != nullptr && is_primitive(now) && !primitives_equal(now, value.get())) ++others[argument];
+    }
+  }
+  std::vector<bool> result(args.size());
+  for (size_t i = 0; i < others.size(); ++i) result[i] = others[i] >= 2;
+  return result;
+}
+
 void PositionEntries::add(std::unique_ptr<Entry> entry) {
   drops = 0;
   entries.insert(entries.begin(), std::shared_ptr<Entry>(std::move(entry)));
@@ -161,7 +184,11 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   r.positional = nargs;
   r.kwnames = Ref::share(kwnames);
   r.suspensions = hook_suspensions();
-  r.recorder = std::make_unique<Recorder>(r.graph, function, r.arg_pointers.data(), r.arg_pointers.size());
+  PositionEntries& position = r.key.empty() ? state_->start : state_->positions[r.key];
+  r.recorder = std::make_unique<Recorder>(r.graph, function, r.arg_pointers.data(), r.arg_pointers.size(),
+                                          r.key.empty() ? std::vector<bool>{} : position.varying(r.args));
+  r.recorder->shadow().set_outermost(outermost_);
+  if (r.key.empty()) r.recorder->shadow().starts_with(function, nargs, kwnames);
   r.recorder->answers_tracing_queries = options_.tracing_state_queries;
   r.recorder->fail_at_event = options_.fail_at_event;
   r.recorder->break_at_event = options_.break_at_event;
@@ -227,7 +254,7 @@ void Session::remember(EvalFrame* frame) {
   }
 }
 
-void Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* operands) {
+bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* operands) {
   stop_recording();
   SavedError error;
   DisarmedScope disarmed;
@@ -238,6 +265,12 @@ void Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* ope
   if (options_.resume && !off_ && report.reason != Break::k_internal && report.reason != Break::k_too_large) {
     if (frame != nullptr && operands->event != Event::kUnsupported) {
       kept = suspend(*frame, *operands);
+      if (!kept && recorder.report().reason != report.reason) {
+        std::string& detail = state_->reports.back().detail;
+        detail += (detail.empty() ? "" : "; ") + std::string("not resumed: ") +
+                  break_message(recorder.report().reason);
+        if (!recorder.report().detail.empty()) detail += " (" + recorder.report().detail + ")";
+      }
     } else if (frame == nullptr && recorder.innermost() != nullptr) {
       // Too late: the instruction has run. The next call stops before the outermost instruction that can
       // be stopped at.
@@ -251,11 +284,27 @@ void Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* ope
   }
   recorder.reopen();
   recorder.end(report.reason, report.detail);
-  if (kept) return;
+  if (kept) return false;
   recording_->graph.break_off(GraphBreak::stopped, "the recording ended");
   recording_->graph.forget_tensors();
   dropped(report);
+  raising_ = options_.fullgraph && report.reason != Break::k_exception && report.reason != Break::k_internal;
+  if (raising_ && frame == nullptr) return false;  // at the next boundary
   give_up();
+  if (!raising_) return false;
+  error.replace([&] { raise_break(report); });
+  return true;
+}
+
+void Session::raise_break(const BreakReport& report) {
+  raising_ = false;
+  const char* hint = break_hint(report.reason);
+  PyErr_Format(PyExc_RuntimeError,
+               "[flashpoint.compile] fullgraph=True, but the recording broke at %s (%s): %s%s%s%s. What ran "
+               "before it stands.%s%s",
+               report.location.c_str(), report.function.c_str(), break_message(report.reason),
+               report.detail.empty() ? "" : " (", report.detail.c_str(), report.detail.empty() ? "" : ")",
+               *hint == 0 ? "" : " Hint: ", hint);
 }
 
 Session::Chain Session::chain_to(EvalFrame& innermost) const {
@@ -343,7 +392,7 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
   auto plan = std::make_unique<Suspension>();
   plan->common = static_cast<int32_t>(shared) - 1;
   const bool all_live = sees_locals(chain);
-  std::vector<std::vector<PyObject*>> slots;
+  std::vector<Slots> slots;
   for (size_t i = shared == 0 ? 0 : shared - 1; i < chain.size(); ++i) {
     EvalFrame& level = *chain[i].frame;
     const bool innermost = i + 1 == chain.size();
@@ -356,13 +405,15 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
       if (i > 0) remember(chain[i - 1].frame);
       return false;
     }
-    std::vector<PyObject*>& values = slots.emplace_back();
-    values.push_back(py::frame_function(level.frame));
-    values.push_back(f.link == FrameLink::kInit ? level.link_self : nullptr);
+    Slots& values = slots.emplace_back();
+    const bool tagged = level.tags_of == recording_->recorder->serial;
+    values.push_back({py::frame_function(level.frame), 0});
+    values.push_back({f.link == FrameLink::kInit ? level.link_self : nullptr, 0});
     const std::vector<bool>& live = live_locals(py::frame_code(level.frame), f.position);
     const std::vector<PyObject*> all = frame_slots(level, !innermost);
     for (size_t s = 0; s < all.size(); ++s) {
-      values.push_back(!all_live && s < live.size() && !live[s] ? dead_slot() : all[s]);
+      const bool dead = !all_live && s < live.size() && !live[s];
+      values.push_back({dead ? dead_slot() : all[s], tagged && !dead ? level.tags[s] : Tag{0}});
     }
   }
   recording_->recorder->reopen();
@@ -376,7 +427,7 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
 }
 
 std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspension> suspension,
-                                       const std::vector<std::vector<PyObject*>>& slots) {
+                                       const std::vector<Slots>& slots) {
   Recording& r = *recording_;
   Recorder& recorder = *r.recorder;
   counters().ops_recorded += r.graph.node_count();
@@ -403,17 +454,19 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     RecipeValue result_recipe;
     if (suspension) {
       for (size_t i = 0; i < slots.size(); ++i) {
-        const auto describe = [&](PyObject* o) { return o == nullptr ? RecipeValue{} : writer.describe(o); };
+        const auto describe = [&](const Slot& slot) {
+          return slot.value == nullptr ? RecipeValue{} : writer.describe(slot.value, slot.tag);
+        };
         FramePlan& f = suspension->frames[i];
         f.function = describe(slots[i][0]);
         f.self = describe(slots[i][1]);
         for (size_t s = 2; s < slots[i].size(); ++s) {
-          const bool dead = slots[i][s] == dead_slot();
+          const bool dead = slots[i][s].value == dead_slot();
           f.slots.push_back(dead ? RecipeValue{RecipeValue::Kind::kKeep, 0, Ref()} : describe(slots[i][s]));
         }
       }
     } else {
-      result_recipe = writer.describe(result);
+      result_recipe = writer.describe(result, recorder.shadow().result_tag());
     }
     std::vector<PlannedEffect> effects;
     if (!writer.failure().empty() || !writer.describe_effects(effects)) {
@@ -434,6 +487,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
       recorder.end(Break::k_mutation_may_fail);
       return nullptr;
     }
+    recorder.shadow().finish();
     recorder.finish_aliases();
     std::vector<bool> skip = recorder.audit_skips();
     std::vector<NodeId> mutated;
@@ -473,6 +527,10 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     entry->tensor_nodes = recorder.tensor_nodes();
     entry->mutated_nodes = std::move(mutated);
     entry->grad_mode_after = grad_after;
+    entry->scalar_steps = recorder.shadow().table().take_steps();
+    recorder.shadow().table().for_each_source([&](NodeId node, PyObject* value, bool pinned) {
+      if (pinned) entry->pinned.emplace_back(entry->guards().node(node).index, Ref::share(value));
+    });
     entry->suspension = std::move(suspension);
     entry->positional = r.positional;
     entry->kwnames = r.kwnames;
@@ -493,6 +551,11 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     return Action::kHandOver;
   };
   recording_.reset();
+  if (raising_) {
+    give_up();
+    raise_break(state_->reports.back());
+    return Action::kError;
+  }
   const Chain chain = chain_to(frame);
   if (off_ || chain.empty() || handled_exception() != handled_ || !global_state_supported())
     return hand_over();
@@ -534,7 +597,25 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     state_->kept.push_back(Ref::share(reinterpret_cast<PyObject*>(py::frame_code(level.frame->frame))));
   }
   start_recording(std::move(kept), std::move(key), chain, nullptr, args.size(), nullptr);
+  if (!off_) attach_arguments(chain);
   return off_ ? Action::kHandOver : Action::kGoOn;
+}
+
+// The slots of the frames are the recording's arguments, in the order of describe().
+void Session::attach_arguments(const Chain& chain) {
+  Shadow& shadow = recording_->recorder->shadow();
+  const bool all_live = sees_locals(chain);
+  size_t argument = 0;
+  for (size_t i = 0; i < chain.size(); ++i) {
+    EvalFrame& frame = *chain[i].frame;
+    take_tags(frame, *recording_->recorder);
+    argument += frame.link == FrameLink::kInit ? 2 : 1;
+    const size_t slots = frame_slots(frame, i + 1 != chain.size()).size();
+    for (size_t s = 0; s < slots; ++s, ++argument) {
+      if (!all_live) shadow.attach(frame, s, argument);
+    }
+  }
+  shadow.attached();
 }
 
 FrameControl::Action Session::apply(const Suspension& plan, std::vector<BuiltFrame> frames, EvalFrame& frame,

@@ -29,6 +29,7 @@ struct SessionOptions {
   int64_t fail_at_event = 0;   // tests: inject a failed check at this event
   int64_t break_at_event = 0;  // tests: end each recording at this event
   std::string name = {};       // of the function, for the log
+  bool fullgraph = false;      // raise where a break would be
 };
 
 // True while this thread is recording (a compiled function called inside is then inlined).
@@ -43,6 +44,8 @@ class Session final : public FrameControl, public BreakSink {
   PyObject* record(PyObject* function, PyObject* const* args, size_t nargs, PyObject* kwnames);
   // Goes on from the frames that an entry at the function's start gave.
   PyObject* resume(const Suspension& plan, std::vector<BuiltFrame> frames);
+  // Sets the error of a function that must have no break, which has one.
+  void raise_break(const BreakReport& report);
 
   bool restoring() const override { return restoring_; }
   bool unwinding() const override { return unwinding_; }
@@ -51,7 +54,7 @@ class Session final : public FrameControl, public BreakSink {
   Action unwind(EvalFrame& frame) override;
   PyObject* run_callee(EvalFrame& frame) override;
   PyObject* take_result() override;
-  void on_break(Recorder& recorder, EvalFrame* frame, const Operands* operands) override;
+  bool on_break(Recorder& recorder, EvalFrame* frame, const Operands* operands) override;
 
  private:
   struct Recording;
@@ -60,6 +63,11 @@ class Session final : public FrameControl, public BreakSink {
     uint64_t serial;
   };
   using Chain = std::vector<Level>;
+  struct Slot {
+    PyObject* value;
+    Tag tag;
+  };
+  using Slots = std::vector<Slot>;
 
   Chain chain_to(EvalFrame& innermost) const;
   bool sees_locals(const Chain& chain) const;
@@ -68,10 +76,11 @@ class Session final : public FrameControl, public BreakSink {
   void start_recording(std::vector<Ref> args, std::string key, Chain chain, PyObject* function, size_t nargs,
                        PyObject* kwnames);
   void stop_recording();
+  void attach_arguments(const Chain& chain);
   void finish_call(PyObject* result);
   bool suspend(EvalFrame& frame, const Operands& operands);
   std::unique_ptr<Entry> finish(PyObject* result, std::unique_ptr<Suspension> suspension,
-                                const std::vector<std::vector<PyObject*>>& slots);
+                                const std::vector<Slots>& slots);
   void remember(EvalFrame* frame);
   void give_up();
   void dropped(const BreakReport& report);
@@ -85,6 +94,7 @@ class Session final : public FrameControl, public BreakSink {
   bool restoring_ = false;
   bool unwinding_ = false;
   bool off_ = false;
+  bool raising_ = false;  // at the next boundary: a break of a function that must have none
   const void* handled_ = nullptr;
   // Frames to be restored, from level next_ on; the plan belongs to an entry kept by entry_.
   std::shared_ptr<Entry> entry_;

@@ -1,5 +1,6 @@
 #include "eval/events.h"
 
+#include <algorithm>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -49,9 +50,35 @@ EventPair begin_event(ThreadContext& context, EvalFrame& frame, const Operands& 
 
 Tag end_event(ThreadContext& context, EvalFrame& frame, const Operands& operands, const EventPair& pair,
               PyObject* result) {
-  if (context.observer != pair.observer || pair.observer->serial != pair.serial) return 0;
   try {
-    return pair.observer->after(frame, operands, pair.pending, result);
+    Tag kept = 0;
+    if (frame.tag_returned) {
+      frame.tag_returned = false;
+      if (context.observer != nullptr && result != nullptr) kept = context.observer->returned(frame, result);
+    }
+    if (pair.observer == nullptr || context.observer != pair.observer || pair.observer->serial != pair.serial)
+      return kept;
+    const Tag tag = pair.observer->after(frame, operands, pair.pending, result);
+    return kept != 0 ? kept : tag;
+  } catch (const std::exception&) {
+    drop_observer(context);
+    return 0;
+  }
+}
+
+void lose_tag(ThreadContext& context, EvalFrame& frame, Tag tag) {
+  if (context.observer == nullptr) return;
+  try {
+    context.observer->lost(frame, tag);
+  } catch (const std::exception&) {
+    drop_observer(context);
+  }
+}
+
+Tag tag_of_tuple(ThreadContext& context, EvalFrame& frame, PyObject* tuple, const Tag* tags, int count) {
+  if (context.observer == nullptr || std::all_of(tags, tags + count, [](Tag t) { return t == 0; })) return 0;
+  try {
+    return context.observer->built(frame, tuple, tags, count);
   } catch (const std::exception&) {
     drop_observer(context);
     return 0;

@@ -1,5 +1,7 @@
 #include "py/internal.h"
 
+#include <algorithm>
+
 #include "eval/frame_control.h"
 #include "eval/frame_state.h"
 #include "eval/opcodes_tables.h"
@@ -135,6 +137,13 @@ PyObject* start_frame(PyObject* function) {
     }
   }
   return PyObject_Vectorcall(function, arguments.data(), static_cast<size_t>(code->co_argcount), names.get());
+}
+
+void take_tags(EvalFrame& frame, const Observer& observer) {
+  if (frame.tags_of == observer.serial) return;
+  frame.tags_of = observer.serial;
+  const PyCodeObject* code = frame.frame->f_code;
+  std::fill_n(frame.tags, code->co_nlocalsplus + code->co_stacksize + 1, Tag{0});
 }
 
 bool is_plain_frame(const EvalFrame& frame) {

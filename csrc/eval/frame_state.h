@@ -35,6 +35,9 @@ void write_frame(EvalFrame& frame, std::vector<PyObject*> slots, int position);
 // restored, and none of the arguments is ever seen. A new reference or null.
 PyObject* start_frame(PyObject* function);
 
+// Another observer than the last watches the frame from here on: its tags are cleared, or are its own.
+void take_tags(EvalFrame& frame, const Observer& observer);
+
 // A generator's or coroutine's frame, or one that cannot be made by start_frame.
 bool is_plain_frame(const EvalFrame& frame);
 

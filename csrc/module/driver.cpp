@@ -31,6 +31,16 @@ PyObject* reset_all(PyObject*, PyObject*) {
   Py_RETURN_NONE;
 }
 
+PyObject* enter_disabled(PyObject*, PyObject*) {
+  ++disabled_depth();
+  Py_RETURN_NONE;
+}
+
+PyObject* leave_disabled(PyObject*, PyObject*) {
+  if (disabled_depth() > 0) --disabled_depth();
+  Py_RETURN_NONE;
+}
+
 PyObject* set_config(PyObject*, PyObject* args) {
   const char* name;
   PyObject* value;
@@ -63,6 +73,8 @@ PyMethodDef functions[] = {
     {"counters", get_counters, METH_NOARGS, "All counters by name."},
     {"reset_counters", reset_counters, METH_NOARGS, "Sets all counters to zero."},
     {"reset_all", reset_all, METH_NOARGS, "Forgets the recordings of every compiled function."},
+    {"enter_disabled", enter_disabled, METH_NOARGS, "Compiled functions run eagerly on this thread; nests."},
+    {"leave_disabled", leave_disabled, METH_NOARGS, "Undoes enter_disabled."},
     {"set_config", set_config, METH_VARARGS, "Sets one setting of the core."},
     {nullptr, nullptr, 0, nullptr},
 };

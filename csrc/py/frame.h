@@ -19,5 +19,7 @@ int frame_line(_PyInterpreterFrame* frame);
 int frame_instruction(_PyInterpreterFrame* frame);
 // The i-th fast local, or null when unset.
 PyObject* frame_local(_PyInterpreterFrame* frame, int i);
+// The first of its slots: locals, cells, then the value stack.
+PyObject** frame_slots(_PyInterpreterFrame* frame);
 
 }  // namespace flashpoint::py

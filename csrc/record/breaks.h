@@ -34,7 +34,8 @@ struct BreakReport {
 class BreakSink {
  public:
   virtual ~BreakSink() = default;
-  virtual void on_break(Recorder& recorder, EvalFrame* frame, const Operands* operands) = 0;
+  // True: a Python error is set that the instruction is to raise.
+  virtual bool on_break(Recorder& recorder, EvalFrame* frame, const Operands* operands) = 0;
 };
 
 }  // namespace flashpoint

@@ -26,6 +26,14 @@ std::string c_name(PyObject* f) {
 
 }  // namespace
 
+void Recorder::end_disabled(PyObject* function) {
+  PyObject* mark = disabling_mark(function);
+  const char* text = mark != nullptr && PyUnicode_Check(mark) ? PyUnicode_AsUTF8(mark) : nullptr;
+  const char* name = PyUnicode_AsUTF8(reinterpret_cast<PyFunctionObject*>(function)->func_qualname);
+  end(Break::k_disabled, std::string(name == nullptr ? "?" : name) + (text == nullptr ? "" : ": ") +
+                             (text == nullptr ? "" : text));
+}
+
 Pending Recorder::call(EvalFrame& frame, const Operands& o) {
   Pending pending;
   resolve_call(frame, o.a, o.args, o.nargs, o.kwnames, pending, 0);
@@ -43,7 +51,8 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
   if (ended_) return;
   if (depth > 16) return end(Break::k_unknown_c_function, "a deep chain of callables");
   if (PyFunction_Check(f)) {  // its frame comes through the hook
-    if (rules().is_graph_break(PyFunction_GET_CODE(f))) return end(Break::k_disabled);
+    if (rules().is_graph_break(PyFunction_GET_CODE(f)) || disabling_mark(f) != nullptr)
+      return end_disabled(f);
     // For C code it is a key; called by name, it hands out an address as a number.
     if (rules().is_hash_by_address(PyFunction_GET_CODE(f))) return end(Break::k_identity_value, "__hash__");
     if (rules().is_pure_python(PyFunction_GET_CODE(f))) {

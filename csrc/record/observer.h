@@ -20,7 +20,9 @@
 // (locals, cells, stack), 0 = nothing known. The evaluator moves tags along with values wherever an
 // instruction only moves a value; every other push writes the tag `after` returned (0 without observer).
 // UNPACK_SEQUENCE and UNPACK_EX push several: a tag t that is not 0 gives element i (in unpacking order)
-// the tag t + i. When another observer takes over while a frame runs, the frame's tags are cleared.
+// the tag t + i; BUILD_TUPLE pushes what `built` says. A tagged value that goes where no tag follows is told
+// to `lost`. When another observer takes over while a frame runs, the frame's tags are cleared, unless that
+// observer has written them (EvalFrame::tags_of).
 //
 // Threads and GIL: an observer belongs to one thread and is called with the GIL held.
 #pragma once
@@ -53,6 +55,9 @@ struct EvalFrame {
   FrameLink link = FrameLink::kOpaque;
   PyObject* link_self = nullptr;  // kInit: the object under construction, kept alive by its constructor
   bool operands_popped = false;   // restored in the middle of a call: its operands are off the stack
+  uint64_t tags_of = 0;           // serial of the observer whose tags these are
+  // A callee has returned a tagged value: the observer's `returned` gives the tag of what is pushed next.
+  bool tag_returned = false;
 };
 
 enum class Event : uint8_t {
@@ -78,7 +83,9 @@ enum class Event : uint8_t {
   kIter,         // a = iterable; result = iterator
   kNext,         // a = iterator; result = value, null at the end; b = sent value (yield from) or null
   // a = what is read to its end, b = what it is added to or null:
-  kUnpack,         // an iterable: UNPACK_*, LIST_EXTEND, SET_UPDATE, LIST_TO_TUPLE, f(*a)
+  // an iterable: UNPACK_* (detail 0, 1: with a star), LIST_EXTEND, SET_UPDATE, LIST_TO_TUPLE, f(*a) (detail
+  // 2)
+  kUnpack,
   kUnpackMapping,  // a mapping: DICT_UPDATE, DICT_MERGE, f(**a)
   kFormat,         // a = value, b = format spec or null, detail = conversion flag
   kCall,           // a = callable, args/nargs/kwnames as in vectorcall (CALL_FUNCTION_EX: unpacked alike)
@@ -90,6 +97,7 @@ enum class Event : uint8_t {
   kUnsupported,  // detail = opcode: the frame goes on in CPython from here (`before` only; not sent for the
                  // creation of a generator). RESUME: the frame never was ours (tracing, end of the C stack)
   kAppend,       // a = list or set of a comprehension, b = item; or a = dict, b = key, c = value
+  kJoin,         // BUILD_STRING: args/nargs
 };
 
 // The operands of one event. All borrowed from the frame; alive from `before` to `after`.
@@ -109,6 +117,7 @@ struct Pending {
   PyObject* answer = nullptr;  // kCall only: a new reference that replaces the call's result
   uint32_t word = 0;           // the observer's own
   bool done = false;           // the observer wants no `after`
+  bool raise = false;          // a Python error is set: the instruction raises it instead of running
   void* data = nullptr;        // the observer's own
 };
 
@@ -124,6 +133,11 @@ class Observer {
   virtual PyObject* enter_frame(EvalFrame& frame) = 0;
   // A frame ends: result is its return or yielded value, null when it raises.
   virtual void leave_frame(EvalFrame& frame, PyObject* result) = 0;
+  // The tag of `value`, which the frame is about to push: a callee returned it (EvalFrame::tag_returned).
+  virtual Tag returned(EvalFrame&, PyObject*) { return 0; }
+  virtual void lost(EvalFrame&, Tag) {}
+  // The tag of a tuple made of `count` slots, of which some have a tag.
+  virtual Tag built(EvalFrame&, PyObject* /*tuple*/, const Tag* /*tags*/, int /*count*/) { return 0; }
 
  private:
   static uint64_t next_serial() {

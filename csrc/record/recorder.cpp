@@ -68,7 +68,8 @@ const char* break_name(Break b) { return kBreaks[static_cast<int>(b)].name; }
 const char* break_message(Break b) { return kBreaks[static_cast<int>(b)].message; }
 const char* break_hint(Break b) { return kBreaks[static_cast<int>(b)].hint; }
 
-Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* args, size_t nargs)
+Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* args, size_t nargs,
+                   const std::vector<bool>& varies)
     : graph_(graph) {
   forget_reads();
   guarded([&] {
@@ -82,7 +83,9 @@ Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* ar
     for (size_t i = 0; i < nargs && !ended_; ++i) {
       if (args[i] == nullptr) continue;  // an empty slot of a frame
       const NodeId node = tree_.child(kNoNode, Step::kArg, nullptr, static_cast<int32_t>(i));
-      if (is_primitive(args[i])) {
+      if (is_scalar(args[i])) {
+        shadow_.add_argument(i, node, args[i], i < varies.size() && varies[i]);
+      } else if (is_primitive(args[i])) {
         tree_.check(node, CheckKind::kValue, args[i]);
       } else {
         observe(node, args[i]);
@@ -277,6 +280,7 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
   frame_ = &frame;
   ++frames_entered_;
   if (ended_) return nullptr;
+  if (!shadow_.idle()) shadow_.enter(frame);
   if (expected_.caller == frame.caller && expected_.function == py::frame_function(frame.frame)) {
     frame.link = expected_.link;
     if (frame.link == FrameLink::kInit) frame.link_self = py::frame_local(frame.frame, 0);
@@ -295,8 +299,9 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
   }
   if (codes_.insert(reinterpret_cast<PyObject*>(code))) hold(reinterpret_cast<PyObject*>(code));
   PyObject* function = py::frame_function(frame.frame);
-  if (rules().is_graph_break(reinterpret_cast<PyObject*>(code))) {
-    end(Break::k_disabled);
+  if (rules().is_graph_break(reinterpret_cast<PyObject*>(code)) ||
+      (function != nullptr && PyFunction_Check(function) && disabling_mark(function) != nullptr)) {
+    end_disabled(function);
     return nullptr;
   }
   // Defaults fill missing arguments without any instruction reading them.
@@ -329,6 +334,7 @@ void Recorder::leave_frame(EvalFrame& frame, PyObject* result) {
     guarded([&] { read_inside(result); });
     if (PyErr_Occurred() != nullptr) PyErr_Clear();  // none was set: the frame has a result
   }
+  if (!shadow_.idle() && !ended_) shadow_.leave(frame, result);
   frame_ = frame.caller;
 }
 
@@ -336,8 +342,9 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   frame_ = &frame;
   if (ended_) return {};
   Pending pending;
+  bool followed = false;
   if (fail_at_event == 0 && break_at_event == 0 && break_before == nullptr &&
-      (o.event == Event::kAttr || o.event == Event::kMethod) && already_read(o.a, o.name)) {
+      (o.event == Event::kAttr || o.event == Event::kMethod) && shadow_.idle() && already_read(o.a, o.name)) {
     expected_ = {};
     return pending;
   }
@@ -352,13 +359,15 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
     } else if (break_at_event != 0 && --break_at_event == 0) {
       end(Break::k_forced);
     } else {
-      pending = watch_before(frame, o);
+      if (!shadow_.idle()) shadow_.before(frame, o);
+      if (!ended_) pending = watch_before(frame, o);
+      if (!ended_ && !shadow_.idle()) followed = shadow_.settle_uses();
     }
   });
   in_before_ = false;
-  pending.done = !wants_after(o.event);
+  pending.done = !wants_after(o.event) && !followed;
   if (PyErr_Occurred() != nullptr) PyErr_Clear();  // none was set when the instruction began
-  if (ended_ && sink != nullptr) sink->on_break(*this, &frame, &o);
+  if (ended_ && sink != nullptr) pending.raise = sink->on_break(*this, &frame, &o);
   return pending;
 }
 
@@ -511,6 +520,7 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
     case Event::kMatch:
       read_match(o);
       break;
+    case Event::kJoin:  // f-strings: the parts are text
     case Event::kYield:
       break;
     case Event::kUnsupported:
@@ -527,8 +537,12 @@ Tag Recorder::after(EvalFrame& frame, const Operands& o, Pending pending, PyObje
     end(Break::k_graph, graph_break_text(graph_));
     return 0;
   }
-  guarded([&] { watch_after(o, pending, result); });
-  return 0;
+  Tag tag = 0;
+  guarded([&] {
+    watch_after(o, pending, result);
+    if (!shadow_.idle() && !ended_) tag = shadow_.after(result);
+  });
+  return tag;
 }
 
 void Recorder::watch_after(const Operands& o, Pending pending, PyObject* result) {

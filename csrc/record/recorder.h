@@ -26,6 +26,7 @@
 #include "record/effects.h"
 #include "record/observer.h"
 #include "record/rules/rules.h"
+#include "record/shadow.h"
 
 namespace flashpoint {
 
@@ -34,13 +35,20 @@ class GraphRecorder;
 class Recorder final : public Observer {
  public:
   // args: the values of the call in vectorcall order (positional, then keyword values).
-  Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* args, size_t nargs);
+  // varies: which of them are known to change from call to call.
+  Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* args, size_t nargs,
+           const std::vector<bool>& varies = {});
   ~Recorder() override;
 
   Pending before(EvalFrame& frame, const Operands& operands) override;
   Tag after(EvalFrame& frame, const Operands& operands, Pending pending, PyObject* result) override;
   PyObject* enter_frame(EvalFrame& frame) override;
   void leave_frame(EvalFrame& frame, PyObject* result) override;
+  Tag returned(EvalFrame& frame, PyObject* value) override { return shadow_.returned(frame, value); }
+  void lost(EvalFrame&, Tag tag) override { shadow_.lost(tag); }
+  Tag built(EvalFrame&, PyObject* tuple, const Tag* tags, int count) override {
+    return shadow_.built(tuple, tags, count);
+  }
 
   // Ends the recording. The first reason counts.
   void end(Break reason, std::string detail = {});
@@ -49,6 +57,7 @@ class Recorder final : public Observer {
 
   // For finishing: what was recorded.
   GuardTree& tree() { return tree_; }
+  Shadow& shadow() { return shadow_; }
   GraphRecorder& graph() { return graph_; }
   NodeId node_of(PyObject* object) const;
   // A constant of the code that ran: the same object at each call.
@@ -180,6 +189,7 @@ class Recorder final : public Observer {
 
   // call.cpp and rules/
   Pending call(EvalFrame& frame, const Operands& operands);
+  void end_disabled(PyObject* function);
   void resolve_call(EvalFrame& frame, PyObject* callable, PyObject* const* args, Py_ssize_t nargs,
                     PyObject* kwnames, Pending& pending, int depth);
   void call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames,
@@ -224,6 +234,7 @@ class Recorder final : public Observer {
   FlatMap<SuperKey, Nothing, SuperHash> super_keys_;  // kept alive by held_
   GraphRecorder& graph_;
   GuardTree tree_;
+  Shadow shadow_{*this};
   FlatMap<PyObject*, NodeId, PointerHash> table_;  // keys kept alive by held_
   std::vector<Ref> held_;
   FlatMap<Question, Nothing, QuestionHash> once_;

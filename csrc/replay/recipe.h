@@ -19,9 +19,9 @@
 namespace flashpoint {
 
 struct RecipeValue {
-  enum class Kind : uint8_t { kNull, kConstant, kNode, kOutput, kMade, kKeep };
+  enum class Kind : uint8_t { kNull, kConstant, kNode, kOutput, kMade, kKeep, kScalar };
   Kind kind = Kind::kNull;
-  int32_t index = 0;  // node, output or made object
+  int32_t index = 0;  // node, output, made object or step of the scalar program
   Ref constant;
 };
 
@@ -84,6 +84,8 @@ class RecipeWriter {
 
   // kNull and a non-empty failure() when there is no recipe.
   RecipeValue describe(PyObject* object);
+  // The same for a value with a tag of the recorder's shadow.
+  RecipeValue describe(PyObject* object, Tag tag);
   bool describe_effects(std::vector<PlannedEffect>& effects);
   const std::string& failure() const { return failure_; }
   std::vector<MadeObject> take() { return std::move(made_); }
@@ -108,7 +110,8 @@ struct BuildContext {
   const std::vector<PyObject*>& nodes;  // guard node -> object (borrowed)
   const std::vector<Ref>& outputs;      // graph outputs as Python tensors
   const std::vector<MadeObject>& recipes;
-  std::vector<Ref> made;  // filled as objects are built
+  const std::vector<Ref>& scalars;  // results of the scalar program
+  std::vector<Ref> made;            // filled as objects are built
 };
 
 // A new reference, or null with a Python error set.

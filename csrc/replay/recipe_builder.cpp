@@ -210,6 +210,8 @@ PyObject* build(BuildContext& c, const RecipeValue& v) {
       return Py_NewRef(c.nodes[v.index]);
     case RecipeValue::Kind::kOutput:
       return Py_NewRef(c.outputs[v.index].get());
+    case RecipeValue::Kind::kScalar:
+      return Py_NewRef(c.scalars[v.index].get());
     case RecipeValue::Kind::kMade: {
       if (c.made.size() < c.recipes.size()) c.made.resize(c.recipes.size());
       if (c.made[v.index]) return Py_NewRef(c.made[v.index].get());

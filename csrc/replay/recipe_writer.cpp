@@ -56,6 +56,33 @@ int32_t RecipeWriter::begin(PyObject* object, MadeObject::Kind kind) {
   return index;
 }
 
+RecipeValue RecipeWriter::describe(PyObject* o, Tag tag) {
+  const ScalarTable& table = recorder_.shadow().table();
+  tag = table.resolve(tag);
+  if (tag == 0 || table.value(tag) != o) return describe(o);
+  if (table.is_tuple(tag)) {
+    if (auto known = memo_.find(o); known != memo_.end())
+      return value_of(RecipeValue::Kind::kMade, known->second);
+    const int32_t index = begin(o, MadeObject::Kind::kTuple);
+    std::vector<RecipeValue> items;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); ++i) {
+      items.push_back(describe(PyTuple_GET_ITEM(o, i), table.first_element(tag) + static_cast<Tag>(i)));
+    }
+    made_[index].items = std::move(items);
+    return value_of(RecipeValue::Kind::kMade, index);
+  }
+  const ScalarOperand from = table.operand(tag);
+  switch (from.kind) {
+    case ScalarOperand::Kind::kNode:
+      return value_of(RecipeValue::Kind::kNode, from.index);
+    case ScalarOperand::Kind::kStep:
+      return value_of(RecipeValue::Kind::kScalar, from.index);
+    case ScalarOperand::Kind::kConstant:
+      break;
+  }
+  return describe(o);
+}
+
 RecipeValue RecipeWriter::describe(PyObject* o) {
   if (!failure_.empty()) return {};
   if (is_primitive(o)) return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};

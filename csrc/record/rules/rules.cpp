@@ -227,6 +227,16 @@ Rules::Rules() {
   }
 }
 
+PyObject* disabling_mark(PyObject* function) {
+  PyObject* attributes = reinterpret_cast<PyFunctionObject*>(function)->func_dict;
+  if (attributes == nullptr || PyDict_GET_SIZE(attributes) == 0) return nullptr;
+  for (const char* name : {"_flashpoint_disable", "_torchdynamo_disable"}) {
+    PyObject* mark = PyDict_GetItemString(attributes, name);
+    if (mark != nullptr && (mark == Py_True || PyUnicode_Check(mark))) return mark;
+  }
+  return nullptr;
+}
+
 void Rules::add_nested_memo_code(PyObject* code) {
   PyObject* constants = reinterpret_cast<PyCodeObject*>(code)->co_consts;
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(constants); ++i) {

@@ -106,6 +106,10 @@ struct RuleRow {
   const char* name = "";
 };
 
+// What a function's own attributes say against recording it: torch.compiler.disable and flashpoint.disable
+// leave a mark. Borrowed: a reason, True, or null.
+PyObject* disabling_mark(PyObject* function);
+
 class Rules {
  public:
   RuleRow function(PyMethodDef* def) const;

@@ -1,0 +1,89 @@
+#include "record/scalars.h"
+
+namespace flashpoint {
+
+bool is_scalar(PyObject* o) {
+  return PyLong_CheckExact(o) || PyFloat_CheckExact(o) || PyUnicode_CheckExact(o) || PyBytes_CheckExact(o) ||
+         PyComplex_CheckExact(o);
+}
+
+Tag ScalarTable::add_source(NodeId node, PyObject* value) {
+  rows_.push_back({.kind = Kind::kSource, .node = node, .value = Ref::share(value), .parts = {}});
+  return static_cast<Tag>(rows_.size());
+}
+
+Tag ScalarTable::add_computed(ScalarStep step, const std::vector<Tag>& tags,
+                              const std::vector<PyObject*>& values, PyObject* result) {
+  Row row{.kind = Kind::kComputed, .value = Ref::share(result), .parts = {}};
+  for (size_t i = 0; i < tags.size(); ++i) {
+    const Tag tag = resolve(tags[i]);
+    if (tag != 0 && is_open(tag)) {
+      step.operands.push_back(operand(tag));
+      row.parts.push_back(tag);
+    } else {
+      step.operands.push_back({ScalarOperand::Kind::kConstant, 0, Ref::share(values[i])});
+    }
+  }
+  step.type = Py_TYPE(result);
+  row.step = static_cast<int32_t>(steps_.size());
+  steps_.push_back(std::move(step));
+  rows_.push_back(std::move(row));
+  return static_cast<Tag>(rows_.size());
+}
+
+Tag ScalarTable::add_tuple(PyObject* tuple, const std::vector<Tag>& elements) {
+  rows_.push_back({.kind = Kind::kTuple, .value = Ref::share(tuple), .parts = elements});
+  const auto tag = static_cast<Tag>(rows_.size());
+  for (const Tag element : elements) {
+    rows_.push_back({.kind = Kind::kAlias, .of = resolve(element), .value = {}, .parts = {}});
+  }
+  return tag;
+}
+
+Tag ScalarTable::resolve(Tag tag) const {
+  while (tag != 0 && rows_[tag - 1].kind == Kind::kAlias) tag = rows_[tag - 1].of;
+  return tag;
+}
+
+bool ScalarTable::is_open(Tag tag) const {
+  tag = resolve(tag);
+  if (tag == 0) return false;
+  const Row& row = rows_[tag - 1];
+  if (row.kind == Kind::kSource) return !row.pinned;
+  for (const Tag part : row.parts) {
+    if (is_open(part)) return true;
+  }
+  return false;
+}
+
+bool ScalarTable::varies(Tag tag) const {
+  tag = resolve(tag);
+  if (tag == 0) return false;
+  const Row& row = rows_[tag - 1];
+  if (row.kind == Kind::kSource) return row.varies && !row.pinned;
+  for (const Tag part : row.parts) {
+    if (varies(part)) return true;
+  }
+  return false;
+}
+
+ScalarOperand ScalarTable::operand(Tag tag) const {
+  tag = resolve(tag);
+  const Row& row = rows_[tag - 1];
+  // A pinned argument is still the caller's object.
+  if (row.kind == Kind::kSource) return {ScalarOperand::Kind::kNode, row.node};
+  if (!is_open(tag)) return {ScalarOperand::Kind::kConstant, 0, row.value};
+  return {ScalarOperand::Kind::kStep, row.step};
+}
+
+void ScalarTable::pin(Tag tag, const std::function<void(NodeId, PyObject*)>& guard) {
+  tag = resolve(tag);
+  if (tag == 0) return;
+  Row& row = rows_[tag - 1];
+  if (row.pinned) return;
+  row.pinned = true;
+  if (row.kind == Kind::kSource) return guard(row.node, row.value.get());
+  for (const Tag part : row.parts) pin(part, guard);
+}
+
+}  // namespace flashpoint

@@ -1,0 +1,96 @@
+// Where the numbers and texts of a recording come from: the scalar shadow of the program.
+//
+// Primitives have no identity, so their provenance is by location: the evaluator carries a Tag beside each
+// slot of a frame (record/observer.h), and a tag names a row of this table. A row is an argument of the
+// call, or what a pure operation made of other rows. As long as every use of a row is one that replay can
+// repeat (arithmetic, formatting, storing it in a frame or a result) its value is not guarded; any other use
+// *pins* it: the arguments it was made of are guarded by value, and from then on it is a constant.
+//
+// A tuple of rows has a row too, so that `return x, n` keeps what is known of n. Rows of a tuple's elements
+// follow the tuple's own row.
+//
+// Invariant: the table never decides; the recorder pins before a value is used in any way not listed here.
+// GIL: required (rows own their values).
+#pragma once
+
+#include <Python.h>
+
+#include <functional>
+#include <vector>
+
+#include "guard/guard_tree.h"
+#include "record/observer.h"
+
+namespace flashpoint {
+
+struct ScalarOperand {
+  enum class Kind : uint8_t { kConstant, kNode, kStep };
+  Kind kind = Kind::kConstant;
+  int32_t index = 0;  // guard node, or step
+  Ref constant = {};
+};
+
+// One operation of the scalar program, on primitives only.
+struct ScalarStep {
+  enum class Kind : uint8_t { kBinary, kUnary, kFormat, kJoin, kCall };
+  Kind kind;
+  int detail = 0;  // NB_*, opcode of a unary operator, conversion flag of FORMAT_VALUE
+  Ref callable = {};
+  std::vector<ScalarOperand> operands = {};
+  PyTypeObject* type = nullptr;  // of the result while recording (static); another one is a failure
+};
+
+class ScalarTable {
+ public:
+  enum class Kind : uint8_t { kSource, kComputed, kTuple, kAlias };
+
+  bool empty() const { return rows_.empty(); }
+  Tag add_source(NodeId node, PyObject* value);
+  // The step's operands are filled in from the tags; a tag that is 0 or pinned makes a constant of its value.
+  Tag add_computed(ScalarStep step, const std::vector<Tag>& tags, const std::vector<PyObject*>& values,
+                   PyObject* result);
+  Tag add_tuple(PyObject* tuple, const std::vector<Tag>& elements);
+
+  // The row behind aliases, 0 for none.
+  Tag resolve(Tag tag) const;
+  // Whether the value may differ at the next call.
+  bool is_open(Tag tag) const;
+  bool is_tuple(Tag tag) const { return rows_[tag - 1].kind == Kind::kTuple; }
+  Tag first_element(Tag tuple) const { return tuple + 1; }
+  PyObject* value(Tag tag) const { return rows_[tag - 1].value.get(); }
+  // What replay makes the value from.
+  ScalarOperand operand(Tag tag) const;
+
+  // Calls guard(node, value) for every argument that is not pinned yet and that the row depends on.
+  void pin(Tag tag, const std::function<void(NodeId, PyObject*)>& guard);
+  // Whether the row depends on an argument that is known to change from call to call.
+  bool varies(Tag tag) const;
+  void set_varies(Tag tag) { rows_[tag - 1].varies = true; }
+
+  template <typename Visit>
+  void for_each_source(Visit&& visit) const {
+    for (const Row& row : rows_) {
+      if (row.kind == Kind::kSource) visit(row.node, row.value.get(), row.pinned);
+    }
+  }
+  std::vector<ScalarStep> take_steps() { return std::move(steps_); }
+
+ private:
+  struct Row {
+    Kind kind;
+    bool pinned = false;
+    bool varies = false;
+    NodeId node = kNoNode;  // kSource
+    int32_t step = -1;      // kComputed
+    Tag of = 0;             // kAlias
+    Ref value;
+    std::vector<Tag> parts;  // kComputed: operands; kTuple: elements
+  };
+  std::vector<Row> rows_;
+  std::vector<ScalarStep> steps_;
+};
+
+// Exact int, float, complex, str or bytes: what has a value but no identity worth guarding.
+bool is_scalar(PyObject* object);
+
+}  // namespace flashpoint

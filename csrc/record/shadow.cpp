@@ -1,0 +1,337 @@
+#include "record/shadow.h"
+
+#include <opcode.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "eval/liveness.h"
+#include "py/frame.h"
+#include "record/recorder.h"
+
+namespace flashpoint {
+
+namespace {
+
+// Where the argument lands, or -1.
+int parameter_slot(PyCodeObject* code, Py_ssize_t argument, Py_ssize_t positional, PyObject* kwnames) {
+  if (argument < positional) return argument < code->co_argcount ? static_cast<int>(argument) : -1;
+  PyObject* name = PyTuple_GET_ITEM(kwnames, argument - positional);
+  const int end = code->co_argcount + code->co_kwonlyargcount;
+  for (int i = code->co_posonlyargcount; i < end; ++i) {
+    PyObject* parameter = PyTuple_GET_ITEM(code->co_localsplusnames, i);
+    if (parameter == name || PyUnicode_Compare(parameter, name) == 0) return i;
+  }
+  return -1;
+}
+
+bool is_generator(PyCodeObject* code) {
+  return (code->co_flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR)) != 0;
+}
+
+bool keeps_tags(PyCodeObject* code) {
+  return !is_generator(code) && (code->co_flags & CO_OPTIMIZED) != 0 && !sees_all_locals(code);
+}
+
+bool is_singleton(PyObject* o) { return o == Py_None || PyBool_Check(o) || o == Py_Ellipsis; }
+
+}  // namespace
+
+void Shadow::add_argument(size_t index, NodeId node, PyObject* value, bool varies) {
+  if (arguments_.size() <= index) arguments_.resize(index + 1);
+  arguments_[index] = table_.add_source(node, value);
+  if (varies) table_.set_varies(arguments_[index]);
+}
+
+void Shadow::starts_with(PyObject* function, size_t positional, PyObject* kwnames) {
+  first_function_ = function;
+  first_positional_ = positional;
+  first_kwnames_ = kwnames;
+}
+
+void Shadow::attach(EvalFrame& frame, size_t slot, size_t argument) {
+  if (argument >= arguments_.size() || arguments_[argument] == 0) return;
+  frame.tags[slot] = std::exchange(arguments_[argument], 0);
+}
+
+void Shadow::attached() {
+  for (Tag& tag : arguments_) guard(std::exchange(tag, 0));
+}
+
+void Shadow::guard(Tag tag) {
+  if (tag == 0) return;
+  table_.pin(tag, [&](NodeId node, PyObject* value) {
+    // Containers tell one NaN from another by identity.
+    const bool nan = PyFloat_CheckExact(value) && std::isnan(PyFloat_AS_DOUBLE(value));
+    recorder_.tree().check(node, nan ? CheckKind::kIs : CheckKind::kValue, value);
+  });
+}
+
+void Shadow::finish() {
+  drop_transit();
+  attached();
+  table_.for_each_source([&](NodeId node, PyObject* value, bool pinned) {
+    if (!pinned)
+      recorder_.tree().check(node, CheckKind::kTypeIs, reinterpret_cast<PyObject*>(Py_TYPE(value)));
+  });
+}
+
+// What was on its way did not arrive where it was expected.
+void Shadow::drop_transit() {
+  for (const Move& move : moves_) guard(move.tag);
+  moves_.clear();
+  guard(std::exchange(returned_, 0));
+  if (returned_to_ != nullptr) {
+    returned_to_->tag_returned = false;
+    returned_to_ = nullptr;
+  }
+}
+
+void Shadow::enter(EvalFrame& frame) {
+  if (first_function_ != nullptr) {
+    PyObject* const function = std::exchange(first_function_, nullptr);
+    if (py::frame_function(frame.frame) == function) {
+      moves_caller_ = frame.caller;
+      move_arguments(function, frame.caller, arguments_, 0, static_cast<Py_ssize_t>(first_positional_),
+                     first_kwnames_);
+      std::fill(arguments_.begin(), arguments_.end(), 0);
+    }
+    attached();
+  }
+  if (!moves_.empty() && frame.caller == moves_caller_ &&
+      py::frame_function(frame.frame) == moves_function_) {
+    apply_moves(frame);
+  }
+  drop_transit();
+}
+
+void Shadow::apply_moves(EvalFrame& frame) {
+  for (const Move& move : moves_) {
+    if (py::frame_local(frame.frame, move.slot) == table_.value(table_.resolve(move.tag))) {
+      frame.tags[move.slot] = move.tag;
+    } else {
+      guard(move.tag);
+    }
+  }
+  moves_.clear();
+}
+
+// Plans where tagged arguments of a Python call go. Those that no parameter takes are guarded.
+bool Shadow::move_arguments(PyObject* function, const EvalFrame* caller, const std::vector<Tag>& tags,
+                            Py_ssize_t offset, Py_ssize_t positional, PyObject* kwnames) {
+  auto* code = reinterpret_cast<PyCodeObject*>(PyFunction_GET_CODE(function));
+  if (!keeps_tags(code)) {
+    for (const Tag tag : tags) guard(tag);
+    return true;
+  }
+  moves_caller_ = caller;
+  moves_function_ = function;
+  for (size_t i = 0; i < tags.size(); ++i) {
+    if (table_.resolve(tags[i]) == 0) continue;
+    const int slot = parameter_slot(code, static_cast<Py_ssize_t>(i) + offset, positional + offset, kwnames);
+    if (slot >= 0) {
+      moves_.push_back({slot, tags[i]});
+    } else {
+      guard(tags[i]);
+    }
+  }
+  return true;
+}
+
+void Shadow::leave(EvalFrame& frame, PyObject* result) {
+  drop_transit();
+  // Where a generator is created, the frame's locals are gone already.
+  if (result == nullptr || frame.tags_of != recorder_.serial || is_generator(py::frame_code(frame.frame)))
+    return;
+  const Tag tag = table_.resolve(tag_at(frame, frame.stack_pointer));
+  if (tag == 0) return;
+  if (table_.value(tag) != result) return guard(tag);
+  if (frame.serial == outermost_) {
+    result_tag_ = tag;
+  } else if (frame.link == FrameLink::kResult && frame.caller != nullptr) {
+    returned_ = tag;
+    returned_to_ = frame.caller;
+    returned_to_->tag_returned = true;
+  } else {
+    guard(tag);
+  }
+}
+
+Tag Shadow::returned(EvalFrame& frame, PyObject* value) {
+  const Tag tag = std::exchange(returned_, 0);
+  const bool here = std::exchange(returned_to_, nullptr) == &frame;
+  if (here && tag != 0 && table_.value(tag) == value) return tag;
+  guard(tag);
+  return 0;
+}
+
+Tag Shadow::built(PyObject* tuple, const Tag* tags, int count) {
+  return table_.add_tuple(tuple, {tags, tags + count});
+}
+
+Tag Shadow::tag_at(const EvalFrame& frame, PyObject* const* slot) const {
+  PyObject** const base = py::frame_slots(frame.frame);
+  if (frame.tags == nullptr || slot < base || slot > frame.stack_pointer) return 0;
+  return frame.tags[slot - base];
+}
+
+// The tag of an operand: one of the topmost slots of the stack, or any slot of the frame.
+Tag Shadow::tag_of(const EvalFrame& frame, PyObject* value, bool anywhere) const {
+  if (value == nullptr || frame.tags == nullptr) return 0;
+  PyObject** const base = py::frame_slots(frame.frame);
+  PyObject** const end = anywhere ? base : std::max(base, frame.stack_pointer - 4);
+  for (PyObject** slot = frame.stack_pointer; slot-- > end;) {
+    if (*slot == value && frame.tags[slot - base] != 0) return frame.tags[slot - base];
+  }
+  return 0;
+}
+
+void Shadow::collect(EvalFrame& frame, const Operands& o) {
+  used_.clear();
+  call_tags_.clear();
+  if (frame.tags_of != recorder_.serial) return;
+  const auto add = [&](PyObject* value) {
+    if (value == nullptr || !(is_scalar(value) || PyTuple_CheckExact(value))) return;
+    const Tag tag = tag_of(frame, value, o.event == Event::kStoreCell);
+    if (tag != 0) used_.push_back(tag);
+  };
+  add(o.a);
+  add(o.b);
+  add(o.c);
+  const Py_ssize_t total = o.nargs + (o.kwnames == nullptr ? 0 : PyTuple_GET_SIZE(o.kwnames));
+  for (Py_ssize_t i = 0; i < total; ++i) {
+    const Tag tag = tag_at(frame, o.args + i);
+    if (tag == 0) continue;
+    call_tags_.resize(static_cast<size_t>(total));
+    call_tags_[i] = tag;
+    used_.push_back(tag);
+  }
+  if (o.event == Event::kYield) {
+    // A generator's frame loses its tags when it is left.
+    PyObject** const base = py::frame_slots(frame.frame);
+    for (PyObject** slot = base; slot < frame.stack_pointer; ++slot) {
+      if (frame.tags[slot - base] != 0) used_.push_back(frame.tags[slot - base]);
+    }
+  }
+}
+
+void Shadow::compute(ScalarStep step, std::vector<Tag> tags, std::vector<PyObject*> values) {
+  bool open = false;
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (!is_scalar(values[i]) && !is_singleton(values[i])) return;
+    open = open || table_.is_open(tags[i]);
+  }
+  if (!open) return;
+  computing_ = true;
+  step_ = std::move(step);
+  step_tags_ = std::move(tags);
+  step_values_ = std::move(values);
+}
+
+bool Shadow::follow_call(EvalFrame& frame, const Operands& o) {
+  if (call_tags_.empty()) return false;
+  const Rules& known = rules();
+  PyObject* function = o.a;
+  Py_ssize_t offset = 0;
+  if (PyMethod_Check(function)) {
+    function = PyMethod_GET_FUNCTION(function);
+    offset = 1;
+  }
+  if (PyFunction_Check(function)) {
+    PyObject* code = PyFunction_GET_CODE(function);
+    if (known.is_graph_break(code) || known.is_hash_by_address(code) || known.is_pure_python(code) ||
+        disabling_mark(function) != nullptr || known.is_unwatched(code) ||
+        known.tracing_query(code) != nullptr) {
+      return false;
+    }
+    return move_arguments(function, &frame, call_tags_, offset, o.nargs, o.kwnames);
+  }
+  if (offset != 0 || o.kwnames != nullptr) return false;
+  Rule rule = Rule::kNone;
+  if (PyCFunction_Check(function)) {
+    PyObject* self = PyCFunction_GET_SELF(function);
+    if (self == nullptr || PyModule_Check(self)) {
+      rule = known.function(reinterpret_cast<PyCFunctionObject*>(function)->m_ml).rule;
+    }
+  } else if (function == reinterpret_cast<PyObject*>(&PyFloat_Type) ||
+             function == reinterpret_cast<PyObject*>(&PyLong_Type) ||
+             (function == reinterpret_cast<PyObject*>(&PyUnicode_Type) && o.nargs == 1)) {
+    rule = Rule::kPure;
+  } else if (function == reinterpret_cast<PyObject*>(&PyType_Type) && o.nargs == 1) {
+    rule = Rule::kTypeOf;
+  }
+  if (rule == Rule::kIsInstance || rule == Rule::kTypeOf) return true;  // types are guarded
+  if (rule != Rule::kPure) return false;
+  compute({ScalarStep::Kind::kCall, 0, Ref::share(function)}, call_tags_, {o.args, o.args + o.nargs});
+  return computing_;
+}
+
+// True when the event keeps its operands open.
+bool Shadow::follow(EvalFrame& frame, const Operands& o) {
+  // Of the operand that lies so deep on the stack. Two operands may be one object with different tags.
+  const auto tag = [&](int depth) { return table_.resolve(tag_at(frame, frame.stack_pointer - depth)); };
+  switch (o.event) {
+    case Event::kBinary:
+      compute({ScalarStep::Kind::kBinary, o.detail}, {tag(2), tag(1)}, {o.a, o.b});
+      return computing_;
+    case Event::kUnary:
+      if (o.detail == UNARY_NOT) return false;
+      compute({ScalarStep::Kind::kUnary, o.detail}, {tag(1)}, {o.a});
+      return computing_;
+    case Event::kFormat:
+      if (o.b == nullptr) {
+        compute({ScalarStep::Kind::kFormat, o.detail}, {tag(1)}, {o.a});
+      } else {
+        compute({ScalarStep::Kind::kFormat, o.detail}, {tag(2), tag(1)}, {o.a, o.b});
+      }
+      return computing_;
+    case Event::kJoin:
+      call_tags_.resize(static_cast<size_t>(o.nargs));
+      compute({ScalarStep::Kind::kJoin}, call_tags_, {o.args, o.args + o.nargs});
+      return computing_;
+    case Event::kIs:
+      // What is no singleton of this type is none at any call.
+      return is_singleton(o.b) && !is_singleton(o.a);
+    case Event::kCall:
+      return follow_call(frame, o);
+    case Event::kUnpack: {
+      const Tag t = tag(1);
+      if (o.b != nullptr || o.detail != 0 || t == 0 || !table_.is_tuple(t)) return false;
+      unpacked_ = table_.first_element(t);
+      return true;
+    }
+    default:
+      return false;
+  }
+}
+
+void Shadow::before(EvalFrame& frame, const Operands& o) {
+  drop_transit();
+  computing_ = false;
+  unpacked_ = 0;
+  uses_ = false;
+  collect(frame, o);
+  if (used_.empty() || follow(frame, o)) return;
+  uses_ = true;
+  const bool varies = std::any_of(used_.begin(), used_.end(), [&](Tag t) { return table_.varies(t); });
+  if (varies && o.event != Event::kYield) recorder_.end(Break::k_changing_value);
+}
+
+bool Shadow::settle_uses() {
+  if (uses_) {
+    for (const Tag tag : used_) guard(tag);
+  }
+  return computing_ || unpacked_ != 0;
+}
+
+Tag Shadow::after(PyObject* result) {
+  if (const Tag first = std::exchange(unpacked_, 0); first != 0) return result == nullptr ? 0 : first;
+  if (!std::exchange(computing_, false)) return 0;
+  if (result != nullptr && is_scalar(result)) {
+    return table_.add_computed(std::move(step_), step_tags_, step_values_, result);
+  }
+  for (const Tag tag : step_tags_) guard(tag);
+  return 0;
+}
+
+}  // namespace flashpoint

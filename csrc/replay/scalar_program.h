@@ -1,0 +1,17 @@
+// Runs the scalar program of an entry: what its recording made of numbers and texts that are not guarded.
+//
+// It runs before the graph and before any effect, so that a failure costs nothing. Operations are CPython's
+// own, on exact primitives; no Python code of the program runs. GIL: required.
+#pragma once
+
+#include <vector>
+
+#include "record/scalars.h"
+
+namespace flashpoint {
+
+// False, with no error set, when a step raises or gives another type than it did while recording.
+bool run_scalars(const std::vector<ScalarStep>& steps, const std::vector<PyObject*>& nodes,
+                 std::vector<Ref>& results);
+
+}  // namespace flashpoint

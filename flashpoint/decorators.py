@@ -1,0 +1,78 @@
+"""What code says about its own compilation: break here, never record this."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+import torch
+
+from flashpoint import _C
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def graph_break(msg: str = "") -> None:
+    """End the recording here and begin another behind; `msg` is for the reader of the code.
+
+    Does nothing when it is called outside a recording. With fullgraph=True it raises RuntimeError.
+    `torch._dynamo.graph_break` means the same.
+    """
+
+
+@overload
+def disable(fn: None = None, recursive: bool = True, *, reason: str | None = None) -> Callable[[_F], _F]: ...
+
+
+@overload
+def disable(fn: _F, recursive: bool = True, *, reason: str | None = None) -> _F: ...
+
+
+def disable(fn: Any = None, recursive: bool = True, *, reason: str | None = None) -> Any:
+    """A function that is never recorded: a call of it is a graph break, and it runs eagerly.
+
+    Args:
+        fn: a function, method or `nn.Module`. Left out, a decorator is returned. A module is changed in place:
+            its `forward` is replaced by a disabled one.
+        recursive: True: compiled functions that it calls run eagerly as well. False: they replay and record
+            as ever.
+        reason: why, shown with the break.
+
+    Raises:
+        TypeError: `fn` is neither callable nor a module, or a class.
+
+    `torch.compiler.disable` is honoured in the same way.
+    """
+    if fn is None:
+        return functools.partial(disable, recursive=recursive, reason=reason)
+    if isinstance(fn, torch.nn.Module):
+        fn.forward = disable(fn.forward, recursive, reason=reason)
+        return fn
+    if isinstance(fn, type) or not callable(fn):
+        raise TypeError(f"[flashpoint.disable] takes a function, a method or an nn.Module, not {fn!r}")
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not recursive:
+            return fn(*args, **kwargs)
+        _C.enter_disabled()
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            _C.leave_disabled()
+
+    functools.update_wrapper(call, fn)
+    call._flashpoint_disable = reason or True  # type: ignore[attr-defined]
+    return call
+
+
+def allow_in_graph(fn: _F) -> _F:
+    """`fn` itself. Recordings follow a function into whatever it calls, so there is nothing to allow; it is
+    here for code that is written for torch.compile.
+
+    Raises:
+        TypeError: `fn` is not callable.
+    """
+    if not callable(fn):
+        raise TypeError(f"[flashpoint.allow_in_graph] takes a callable, not {type(fn).__name__}")
+    return fn
