@@ -33,8 +33,8 @@ def disable(fn: Any = None, recursive: bool = True, *, reason: str | None = None
     """A function that is never recorded: a call of it is a graph break, and it runs eagerly.
 
     Args:
-        fn: a function, method or `nn.Module`. Left out, a decorator is returned. A module is changed in place:
-            its `forward` is replaced by a disabled one.
+        fn: a function, method or `nn.Module`. Left out, a decorator is returned. A module is changed in
+            place: its `forward` is replaced by a disabled one.
         recursive: True: compiled functions that it calls run eagerly as well. False: they replay and record
             as ever.
         reason: why, shown with the break.

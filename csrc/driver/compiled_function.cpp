@@ -107,7 +107,7 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
       ++counters().hits;
       start.used(i, entry.get());
       if (entry->suspension && !frames.empty()) {
-        return Session(state, session_options(function)).resume(*entry->suspension, std::move(frames));
+        return Session(state, session_options(function)).resume(entry, std::move(frames));
       }
       return result;
     }

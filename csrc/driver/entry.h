@@ -43,6 +43,8 @@ class Entry {
   std::unique_ptr<Suspension> suspension;
   std::vector<NodeId> tensor_nodes;   // all guarded tensors, for overlap guards
   std::vector<NodeId> mutated_nodes;  // those the graph writes to
+  // The entry that ran behind this one's break the last time.
+  std::weak_ptr<Entry> successor;
   std::vector<ScalarStep> scalar_steps;
   std::vector<std::pair<int32_t, Ref>> pinned;  // arguments guarded by value, and that value
 

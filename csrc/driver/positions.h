@@ -20,11 +20,16 @@ namespace flashpoint {
 struct PositionEntries {
   std::vector<std::shared_ptr<Entry>> entries;  // most recently used first
   std::vector<uint64_t> hits;                   // beside entries
+  int recording_calls = 0;                      // calls that added entries
+  uint64_t last_call = 0;                       // the last of them
   int drops = 0;                                // recordings dropped in a row, exceptions not counted
 
   // Counts a hit of entries[i] and moves it to the front.
   void used(size_t i, const Entry* entry);
-  void add(std::unique_ptr<Entry> entry);
+  // call: which call of a compiled function made it.
+  void add(std::unique_ptr<Entry> entry, uint64_t call);
+  // Its place, 0 when it is not there.
+  size_t find(const std::shared_ptr<Entry>& entry) const;
   // Which of these arguments are known to change from call to call.
   std::vector<bool> varying(const std::vector<Ref>& args) const;
 };

@@ -26,7 +26,9 @@ namespace flashpoint {
 namespace {
 
 constexpr int kMaxDrops = 3;
-constexpr size_t kEntriesAtPosition = 32;
+// A position in a loop takes one entry for each step, in one call.
+constexpr size_t kEntriesAtPosition = 512;
+constexpr int kRecordingCalls = 32;
 
 thread_local Recorder* active = nullptr;
 
@@ -127,8 +129,14 @@ std::vector<bool> PositionEntries::varying(const std::vector<Ref>& args) const {
   return result;
 }
 
-void PositionEntries::add(std::unique_ptr<Entry> entry) {
+size_t PositionEntries::find(const std::shared_ptr<Entry>& entry) const {
+  const auto found = std::find(entries.begin(), entries.end(), entry);
+  return found == entries.end() ? 0 : static_cast<size_t>(found - entries.begin());
+}
+
+void PositionEntries::add(std::unique_ptr<Entry> entry, uint64_t call) {
   drops = 0;
+  if (std::exchange(last_call, call) != call) ++recording_calls;
   entries.insert(entries.begin(), std::shared_ptr<Entry>(std::move(entry)));
   hits.insert(hits.begin(), 0);
 }
@@ -155,12 +163,14 @@ PyObject* Session::record(PyObject* function, PyObject* const* args, size_t narg
   return result;
 }
 
-PyObject* Session::resume(const Suspension& plan, std::vector<BuiltFrame> frames) {
+PyObject* Session::resume(const std::shared_ptr<Entry>& entry, std::vector<BuiltFrame> frames) {
+  last_entry_ = entry;
   ArmedScope armed(nullptr);
   ThreadContext& context = thread_context();
   context.control = this;
   outermost_ = context.frames_started + 1;
-  plan_ = &plan;
+  entry_ = entry;
+  plan_ = entry->suspension.get();
   built_ = std::move(frames);
   next_ = 0;
   EvalFrame none;
@@ -232,17 +242,29 @@ void Session::finish_call(PyObject* result) {
   SavedError error;
   DisarmedScope disarmed;
   r.recorder->sink = nullptr;
+  r.recorder->left();
   if (result == nullptr) r.recorder->end(Break::k_exception);
   std::unique_ptr<Entry> entry = finish(result, nullptr, {});
   if (entry) {
-    log_entry(options_.name, *entry);
-    (r.key.empty() ? state_->start : state_->positions[r.key]).add(std::move(entry));
-    ++counters().captures_kept;
+    add(std::move(entry));
   } else {
     const BreakReport report = r.recorder->report();
     state_->reports.push_back(report);
     dropped(report);
   }
+}
+
+void Session::add(std::unique_ptr<Entry> entry) {
+  log_entry(options_.name, *entry);
+  PositionEntries& position = recording_->key.empty() ? state_->start : state_->positions[recording_->key];
+  position.add(std::move(entry), outermost_);
+  ++counters().captures_kept;
+  follow(position.entries.front());
+}
+
+void Session::follow(const std::shared_ptr<Entry>& entry) {
+  if (last_entry_) last_entry_->successor = entry;
+  last_entry_ = entry;
 }
 
 void Session::remember(EvalFrame* frame) {
@@ -377,6 +399,8 @@ bool Session::describe(const Chain& chain, std::string* key, std::vector<PyObjec
 
 bool Session::suspend(EvalFrame& frame, const Operands& operands) {
   if (handled_exception() != handled_) return false;
+  // A class that nothing in the frames refers to any more still shows, in its bases.
+  if (recording_->recorder->makes_classes()) return false;
   const Chain chain = chain_to(frame);
   if (chain.empty()) return false;
   for (size_t i = 1; i < chain.size(); ++i) {
@@ -419,9 +443,7 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
   recording_->recorder->reopen();
   std::unique_ptr<Entry> entry = finish(nullptr, std::move(plan), slots);
   if (!entry) return false;
-  log_entry(options_.name, *entry);
-  (recording_->key.empty() ? state_->start : state_->positions[recording_->key]).add(std::move(entry));
-  ++counters().captures_kept;
+  add(std::move(entry));
   ++counters().breaks_resumed;
   return true;
 }
@@ -564,7 +586,10 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
   if (!describe(chain, &key, &args)) return hand_over();
   PositionEntries& position = state_->positions[key];
   const GlobalState now = GlobalState::now();
-  for (size_t i = 0; i < position.entries.size(); ++i) {
+  // In a loop each step has an entry of its own: the one that came next before comes first.
+  const size_t guess = position.find(last_entry_ ? last_entry_->successor.lock() : nullptr);
+  for (size_t n = 0; n < position.entries.size(); ++n) {
+    const size_t i = n == 0 ? guess : n <= guess ? n - 1 : n;
     std::shared_ptr<Entry> entry = position.entries[i];
     PyObject* result = nullptr;
     std::vector<BuiltFrame> frames;
@@ -573,6 +598,7 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     if (outcome == Outcome::kMiss) continue;
     ++counters().resume_hits;
     position.used(i, entry.get());
+    follow(entry);
     if (entry->suspension) {
       if (frames.empty()) return Action::kError;
       entry_ = entry;
@@ -587,8 +613,8 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     PyErr_SetNone(unwinding_error());
     return Action::kLeave;
   }
-  if (position.entries.size() >= kEntriesAtPosition || position.drops >= kMaxDrops || is_dispatch_hidden() ||
-      dies_visibly(args)) {
+  if (position.entries.size() >= kEntriesAtPosition || position.recording_calls >= kRecordingCalls ||
+      position.drops >= kMaxDrops || is_dispatch_hidden() || dies_visibly(args)) {
     return hand_over();
   }
   std::vector<Ref> kept;

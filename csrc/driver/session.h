@@ -43,7 +43,7 @@ class Session final : public FrameControl, public BreakSink {
   // Runs the call while recording. args as in vectorcall, the receiver of a method included.
   PyObject* record(PyObject* function, PyObject* const* args, size_t nargs, PyObject* kwnames);
   // Goes on from the frames that an entry at the function's start gave.
-  PyObject* resume(const Suspension& plan, std::vector<BuiltFrame> frames);
+  PyObject* resume(const std::shared_ptr<Entry>& entry, std::vector<BuiltFrame> frames);
   // Sets the error of a function that must have no break, which has one.
   void raise_break(const BreakReport& report);
 
@@ -81,6 +81,8 @@ class Session final : public FrameControl, public BreakSink {
   bool suspend(EvalFrame& frame, const Operands& operands);
   std::unique_ptr<Entry> finish(PyObject* result, std::unique_ptr<Suspension> suspension,
                                 const std::vector<Slots>& slots);
+  void add(std::unique_ptr<Entry> entry);
+  void follow(const std::shared_ptr<Entry>& entry);
   void remember(EvalFrame* frame);
   void give_up();
   void dropped(const BreakReport& report);
@@ -98,6 +100,7 @@ class Session final : public FrameControl, public BreakSink {
   const void* handled_ = nullptr;
   // Frames to be restored, from level next_ on; the plan belongs to an entry kept by entry_.
   std::shared_ptr<Entry> entry_;
+  std::shared_ptr<Entry> last_entry_;  // that ran or was made in this call
   std::vector<BuiltFrame> built_;
   const Suspension* plan_ = nullptr;
   size_t next_ = 0;

@@ -72,6 +72,7 @@ class Recorder final : public Observer {
   bool is_sourced(PyObject* object) const { return table_.contains(object); }
   const std::vector<NodeId>& tensor_nodes() const { return tensor_nodes_; }
   std::string location() const;
+  bool makes_classes() const { return !fresh_classes_.empty(); }  // by class statements
   bool answers_tracing_queries = true;
   int64_t fail_at_event = 0;        // tests: the event at which an internal check fails
   int64_t break_at_event = 0;       // tests: the event at which the recording ends
@@ -83,6 +84,8 @@ class Recorder final : public Observer {
   void reopen() { ended_ = false; }
   // The innermost frame of the last event, or null.
   EvalFrame* innermost() const { return frame_; }
+  // All frames are gone. A frame that raises through one that has not run yet is not told of one by one.
+  void left() { frame_ = nullptr; }
 
  private:
   friend class Rules;

@@ -58,11 +58,10 @@ void Shadow::attached() {
   for (Tag& tag : arguments_) guard(std::exchange(tag, 0));
 }
 
-void Shadow::guard(Tag tag) {
+void Shadow::guard(Tag tag, bool identity) {
   if (tag == 0) return;
   table_.pin(tag, [&](NodeId node, PyObject* value) {
-    // Containers tell one NaN from another by identity.
-    const bool nan = PyFloat_CheckExact(value) && std::isnan(PyFloat_AS_DOUBLE(value));
+    const bool nan = identity && PyFloat_CheckExact(value) && std::isnan(PyFloat_AS_DOUBLE(value));
     recorder_.tree().check(node, nan ? CheckKind::kIs : CheckKind::kValue, value);
   });
 }
@@ -175,29 +174,24 @@ Tag Shadow::tag_at(const EvalFrame& frame, PyObject* const* slot) const {
   return frame.tags[slot - base];
 }
 
-// The tag of an operand: one of the topmost slots of the stack, or any slot of the frame.
-Tag Shadow::tag_of(const EvalFrame& frame, PyObject* value, bool anywhere) const {
-  if (value == nullptr || frame.tags == nullptr) return 0;
+// Collects the tags of an operand, which lies in one of the topmost slots of the stack, or in any slot of the
+// frame. Equal numbers may be one object in several slots: then it may be any of them.
+void Shadow::use(const EvalFrame& frame, PyObject* value, bool anywhere) {
   PyObject** const base = py::frame_slots(frame.frame);
   PyObject** const end = anywhere ? base : std::max(base, frame.stack_pointer - 4);
   for (PyObject** slot = frame.stack_pointer; slot-- > end;) {
-    if (*slot == value && frame.tags[slot - base] != 0) return frame.tags[slot - base];
+    if (*slot == value && frame.tags[slot - base] != 0) used_.push_back(frame.tags[slot - base]);
   }
-  return 0;
 }
 
 void Shadow::collect(EvalFrame& frame, const Operands& o) {
   used_.clear();
   call_tags_.clear();
   if (frame.tags_of != recorder_.serial) return;
-  const auto add = [&](PyObject* value) {
-    if (value == nullptr || !(is_scalar(value) || PyTuple_CheckExact(value))) return;
-    const Tag tag = tag_of(frame, value, o.event == Event::kStoreCell);
-    if (tag != 0) used_.push_back(tag);
-  };
-  add(o.a);
-  add(o.b);
-  add(o.c);
+  for (PyObject* value : {o.a, o.b, o.c}) {
+    if (value != nullptr && (is_scalar(value) || PyTuple_CheckExact(value)))
+      use(frame, value, o.event == Event::kStoreCell);
+  }
   const Py_ssize_t total = o.nargs + (o.kwnames == nullptr ? 0 : PyTuple_GET_SIZE(o.kwnames));
   for (Py_ssize_t i = 0; i < total; ++i) {
     const Tag tag = tag_at(frame, o.args + i);

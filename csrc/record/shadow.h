@@ -38,7 +38,7 @@ class Shadow {
   bool settle_uses();
   Tag after(PyObject* result);
   Tag returned(EvalFrame& frame, PyObject* value);
-  void lost(Tag tag) { guard(tag); }
+  void lost(Tag tag) { guard(tag, true); }
   Tag built(PyObject* tuple, const Tag* tags, int count);
 
   const ScalarTable& table() const { return table_; }
@@ -53,8 +53,9 @@ class Shadow {
     Tag tag;
   };
   Tag tag_at(const EvalFrame& frame, PyObject* const* slot) const;
-  Tag tag_of(const EvalFrame& frame, PyObject* value, bool anywhere) const;
-  void guard(Tag tag);
+  void use(const EvalFrame& frame, PyObject* value, bool anywhere);
+  // identity: containers tell one NaN from another.
+  void guard(Tag tag, bool identity = false);
   void drop_transit();
   void collect(EvalFrame& frame, const Operands& operands);
   bool follow_call(EvalFrame& frame, const Operands& operands);
