@@ -14,13 +14,14 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import torch  # noqa: E402
 
 import flashpoint  # noqa: E402
-from benchmarks import chain, first_call, kernels, memory, overhead  # noqa: E402
+from benchmarks import breaks, chain, first_call, kernels, memory, overhead  # noqa: E402
 from benchmarks.measure import Options, environment  # noqa: E402
 
 BENCHMARKS: dict[str, Callable[[Options], Iterator[dict[str, Any]]]] = {
     "first_call": first_call.run,
     "chain": chain.run,
     "overhead": overhead.run,
+    "breaks": breaks.run,
     "memory": memory.run,
     "kernels": kernels.run,
 }

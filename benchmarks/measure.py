@@ -123,3 +123,27 @@ def environment(options: Options) -> dict[str, Any]:
         "threads": options.threads,
         "quick": options.quick,
     }
+
+
+def steady(
+    benchmark: str,
+    case: str,
+    target: Callable[..., Any],
+    inputs: tuple[torch.Tensor, ...],
+    options: Options,
+    *,
+    rounds: int,
+    repeat: int,
+) -> dict[str, Any]:
+    """A result line: what a call takes once everything has been recorded."""
+    calls = {"eager": lambda: target(*inputs)}
+    for maker, make in contenders(options).items():
+        compiled = make(target)
+        for _ in range(3):
+            compiled(*inputs)
+        calls[maker] = lambda f=compiled: f(*inputs)
+    gained: dict[str, int] = {}
+    rounds = options.rounds(rounds)
+    with counting(gained):
+        times = interleave(calls, rounds, repeat)
+    return result(benchmark, case, times, unit="us", calls=rounds * repeat, hits=gained["hits"])

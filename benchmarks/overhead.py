@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from benchmarks.measure import Options, contenders, counting, interleave, result, timed
+from benchmarks.measure import Options, contenders, result, steady, timed
 
 
 def add(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -17,7 +17,7 @@ def add(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 def run(options: Options) -> Iterator[dict[str, Any]]:
     small = torch.ones(8), torch.ones(8)
-    yield _steady("hit overhead", "a + b", add, small, options, rounds=40, repeat=2000)
+    yield steady("hit overhead", "a + b", add, small, options, rounds=40, repeat=2000)
     with torch.no_grad():
         model, inputs = nn.Sequential(*(nn.Linear(8, 8) for _ in range(300))).eval(), (torch.ones(1, 8),)
         model(*inputs)
@@ -30,27 +30,4 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
                 compiled = make(model)
                 times[maker].append(timed(lambda f=compiled: f(*inputs)))
         yield result("first call", "300 Linear modules", times)
-        yield _steady("hit overhead", "300 Linear modules", model, inputs, options, rounds=40, repeat=10)
-
-
-def _steady(
-    benchmark: str,
-    case: str,
-    target: Callable[..., Any],
-    inputs: tuple[torch.Tensor, ...],
-    options: Options,
-    *,
-    rounds: int,
-    repeat: int,
-) -> dict[str, Any]:
-    calls = {"eager": lambda: target(*inputs)}
-    for maker, make in contenders(options).items():
-        compiled = make(target)
-        for _ in range(3):
-            compiled(*inputs)
-        calls[maker] = lambda f=compiled: f(*inputs)
-    gained: dict[str, int] = {}
-    rounds = options.rounds(rounds)
-    with counting(gained):
-        times = interleave(calls, rounds, repeat)
-    return result(benchmark, case, times, unit="us", calls=rounds * repeat, hits=gained["hits"])
+        yield steady("hit overhead", "300 Linear modules", model, inputs, options, rounds=40, repeat=10)

@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
-#include <c10/core/GradMode.h>
 
 #include <algorithm>
 
@@ -163,7 +162,7 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
   } else {
     *result = build(context, result_);
   }
-  if (grad_mode_after >= 0) c10::GradMode::set_enabled(grad_mode_after != 0);
+  if (state_after) state_after->enter_regions();
   return Outcome::kDone;
 }
 

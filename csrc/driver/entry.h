@@ -8,6 +8,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,8 +38,8 @@ class Entry {
   // The names of keyword arguments of the call (tuple or null) and how many positional ones there were.
   Ref kwnames;
   size_t positional = 0;
-  uint64_t abc_token = 0;  // 0: no abstract base class was asked
-  int8_t grad_mode_after = -1;
+  uint64_t abc_token = 0;                  // 0: no abstract base class was asked
+  std::optional<GlobalState> state_after;  // where it differs
   // Set when the recording ended at a break: then a call gives these frames instead of a result.
   std::unique_ptr<Suspension> suspension;
   std::vector<NodeId> tensor_nodes;   // all guarded tensors, for overlap guards

@@ -232,7 +232,8 @@ void Session::dropped(const BreakReport& report) {
   ++counters().captures_dropped;
   state_->kept_last = false;
   PositionEntries& position = recording_->key.empty() ? state_->start : state_->positions[recording_->key];
-  if (report.reason != Break::k_exception) ++position.drops;
+  // What was learned makes the next one end in another place.
+  if (report.reason != Break::k_exception && !std::exchange(learned_, false)) ++position.drops;
 }
 
 void Session::finish_call(PyObject* result) {
@@ -269,10 +270,13 @@ void Session::follow(const std::shared_ptr<Entry>& entry) {
 
 void Session::remember(EvalFrame* frame) {
   if (frame == nullptr) return;
-  PyCodeObject* code = py::frame_code(frame->frame);
-  const auto at = static_cast<size_t>(py::frame_instruction(frame->frame));
+  remember(py::frame_code(frame->frame), static_cast<size_t>(py::frame_instruction(frame->frame)));
+}
+
+void Session::remember(PyCodeObject* code, size_t at) {
   if (state_->break_before.size() < 1000 && state_->break_before.try_emplace({code, at}).second) {
     state_->kept.push_back(Ref::share(reinterpret_cast<PyObject*>(code)));
+    learned_ = true;
   }
 }
 
@@ -287,6 +291,8 @@ bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* ope
   if (options_.resume && !off_ && report.reason != Break::k_internal && report.reason != Break::k_too_large) {
     if (frame != nullptr && operands->event != Event::kUnsupported) {
       kept = suspend(*frame, *operands);
+      if (!kept && recorder.blamed() != nullptr)
+        remember(recorder.blamed()->first, recorder.blamed()->second);
       if (!kept && recorder.report().reason != report.reason) {
         std::string& detail = state_->reports.back().detail;
         detail += (detail.empty() ? "" : "; ") + std::string("not resumed: ") +
@@ -422,11 +428,9 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
     const bool innermost = i + 1 == chain.size();
     FramePlan& f = plan->frames.emplace_back();
     f.link = level.link;
-    f.position = innermost
-                     ? restart_position(level, operands.event == Event::kCall && operands.kwnames != nullptr)
-                     : call_position(level);
+    f.position = innermost ? restart_position(level, operands) : call_position(level);
     if (f.position < 0 || !is_plain_frame(level)) {
-      if (i > 0) remember(chain[i - 1].frame);
+      remember(!innermost ? &level : i > 0 ? chain[i - 1].frame : nullptr);
       return false;
     }
     Slots& values = slots.emplace_back();
@@ -459,14 +463,12 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
   if (recorder.ended()) return nullptr;
   try {
     const GlobalState after = GlobalState::now();
-    int8_t grad_after = -1;
-    if (!(after == r.before)) {
-      if (!after.differs_only_in_grad_mode(r.before)) {
-        recorder.end(Break::k_global_state, after.text());
-        return nullptr;
-      }
-      // The dispatch keys do not depend on the grad mode.
-      grad_after = after.grad_mode ? 1 : 0;
+    // A whole function leaves regions as it found them; behind a break it may leave one.
+    const bool restorable = suspension || !r.key.empty() ? after.differs_only_in_regions(r.before)
+                                                         : after.differs_only_in_grad_mode(r.before);
+    if (!(after == r.before) && !restorable) {
+      recorder.end(Break::k_global_state, after.text());
+      return nullptr;
     }
     if (!global_state_supported()) {
       recorder.end(Break::k_global_state, "a mode was left on");
@@ -548,7 +550,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
                                 writer.take(), std::move(effects), std::move(result_recipe));
     entry->tensor_nodes = recorder.tensor_nodes();
     entry->mutated_nodes = std::move(mutated);
-    entry->grad_mode_after = grad_after;
+    if (!(after == r.before)) entry->state_after = after;
     entry->scalar_steps = recorder.shadow().table().take_steps();
     recorder.shadow().table().for_each_source([&](NodeId node, PyObject* value, bool pinned) {
       if (pinned) entry->pinned.emplace_back(entry->guards().node(node).index, Ref::share(value));

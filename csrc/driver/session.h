@@ -84,6 +84,7 @@ class Session final : public FrameControl, public BreakSink {
   void add(std::unique_ptr<Entry> entry);
   void follow(const std::shared_ptr<Entry>& entry);
   void remember(EvalFrame* frame);
+  void remember(PyCodeObject* code, size_t at);
   void give_up();
   void dropped(const BreakReport& report);
   Action apply(const Suspension& plan, std::vector<BuiltFrame> frames, EvalFrame& frame, const Chain& chain);
@@ -96,6 +97,7 @@ class Session final : public FrameControl, public BreakSink {
   bool restoring_ = false;
   bool unwinding_ = false;
   bool off_ = false;
+  bool learned_ = false;  // the recording that is being dropped has left an instruction to break before
   bool raising_ = false;  // at the next boundary: a break of a function that must have none
   const void* handled_ = nullptr;
   // Frames to be restored, from level next_ on; the plan belongs to an entry kept by entry_.

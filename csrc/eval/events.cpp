@@ -66,17 +66,12 @@ Tag end_event(ThreadContext& context, EvalFrame& frame, const Operands& operands
   }
 }
 
-void lose_tag(ThreadContext& context, EvalFrame& frame, Tag tag) {
-  if (context.observer == nullptr) return;
-  try {
-    context.observer->lost(frame, tag);
-  } catch (const std::exception&) {
-    drop_observer(context);
-  }
+bool has_tags(const Tag* tags, int count) {
+  return std::any_of(tags, tags + count, [](Tag tag) { return tag != 0; });
 }
 
 Tag tag_of_tuple(ThreadContext& context, EvalFrame& frame, PyObject* tuple, const Tag* tags, int count) {
-  if (context.observer == nullptr || std::all_of(tags, tags + count, [](Tag t) { return t == 0; })) return 0;
+  if (context.observer == nullptr || !has_tags(tags, count)) return 0;
   try {
     return context.observer->built(frame, tuple, tags, count);
   } catch (const std::exception&) {

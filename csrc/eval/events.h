@@ -20,8 +20,7 @@ struct EventPair {
 EventPair begin_event(ThreadContext& context, EvalFrame& frame, const Operands& operands);
 Tag end_event(ThreadContext& context, EvalFrame& frame, const Operands& operands, const EventPair& pair,
               PyObject* result);
-// A tagged value goes where no tag follows.
-void lose_tag(ThreadContext& context, EvalFrame& frame, Tag tag);
+bool has_tags(const Tag* tags, int count);
 Tag tag_of_tuple(ThreadContext& context, EvalFrame& frame, PyObject* tuple, const Tag* tags, int count);
 // enter_frame, with the error that is being thrown into a generator (if any) put aside.
 PyObject* begin_frame(ThreadContext& context, EvalFrame& frame);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "eval/calls.h"
 #include "eval/frame_control.h"
 #include "eval/frame_state.h"
 #include "eval/opcodes_tables.h"
@@ -62,12 +63,16 @@ Observer* FrameControl::nobody() {
   return reinterpret_cast<Observer*>(&address);
 }
 
-int restart_position(const EvalFrame& frame, bool has_keyword_names) {
+int restart_position(const EvalFrame& frame, const Operands& operands) {
+  const bool has_keyword_names = operands.event == Event::kCall && operands.kwnames != nullptr;
   PyCodeObject* code = frame.frame->f_code;
   const _Py_CODEUNIT* units = _PyCode_CODE(code);
   const int at = current_unit(frame);
   switch (opcode_of(units[at])) {
     case BEFORE_WITH:
+      // The first of its steps looks up __enter__.
+      if (operands.event == Event::kSpecial && operands.name == special_enter()) break;
+      return -1;
     case WITH_EXCEPT_START:
     case SEND:
     case YIELD_VALUE:
@@ -156,8 +161,11 @@ bool is_plain_frame(const EvalFrame& frame) {
 }
 
 const void* handled_exception() {
+  // A running generator has an item of its own, which is empty until it handles something.
   const _PyErr_StackItem* item = _PyThreadState_GET()->exc_info;
-  return item->exc_value;
+  while ((item->exc_value == nullptr || item->exc_value == Py_None) && item->previous_item != nullptr)
+    item = item->previous_item;
+  return item->exc_value == Py_None ? nullptr : item->exc_value;
 }
 
 }  // namespace flashpoint

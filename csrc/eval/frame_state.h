@@ -17,7 +17,7 @@ namespace flashpoint {
 
 // The instruction being performed can be performed again from its start: nothing of it was done, and its
 // prefixes are found. Gives the position to start at, or -1.
-int restart_position(const EvalFrame& frame, bool has_keyword_names);
+int restart_position(const EvalFrame& frame, const Operands& operands);
 // The position of the call in progress, or -1 when the instruction is none that a frame can be restored in.
 int call_position(const EvalFrame& frame);
 // The position of the next instruction of a frame that stands at a boundary.

@@ -36,8 +36,8 @@ GlobalState GlobalState::now() {
   const size_t modes = function_mode_count();
   for (size_t i = 0; i < modes && i < kMaxModes; ++i) s.modes[i] = function_mode_at(i);
   s.flags = ir::global_flags();
-  s.autocast_nesting = at::autocast::increment_nesting();
-  at::autocast::decrement_nesting();
+  at::autocast::increment_nesting();
+  s.autocast_nesting = at::autocast::decrement_nesting();
   s.recursion_limit = Py_GetRecursionLimit();
   s.anomaly_mode = torch::autograd::AnomalyMode::is_enabled();
   return s;
@@ -47,6 +47,37 @@ bool GlobalState::differs_only_in_grad_mode(const GlobalState& other) const {
   GlobalState copy = *this;
   copy.grad_mode = other.grad_mode;
   return copy == other;
+}
+
+bool GlobalState::differs_only_in_regions(const GlobalState& other) const {
+  const uint64_t autocast = c10::autocast_dispatch_keyset.raw_repr();
+  GlobalState copy = *this;
+  copy.grad_mode = other.grad_mode;
+  copy.autocast_cache = other.autocast_cache;
+  copy.autocast_nesting = other.autocast_nesting;
+  copy.autocast_dtype_cpu = other.autocast_dtype_cpu;
+  copy.autocast_dtype_cuda = other.autocast_dtype_cuda;
+  copy.tls_included = (tls_included & ~autocast) | (other.tls_included & autocast);
+  copy.tls_excluded = (tls_excluded & ~autocast) | (other.tls_excluded & autocast);
+  return copy == other;
+}
+
+void GlobalState::enter_regions() const {
+  c10::GradMode::set_enabled(grad_mode);
+  at::autocast::set_autocast_cache_enabled(autocast_cache);
+  at::autocast::set_autocast_dtype(at::kCPU, static_cast<at::ScalarType>(autocast_dtype_cpu));
+  at::autocast::set_autocast_dtype(at::kCUDA, static_cast<at::ScalarType>(autocast_dtype_cuda));
+  const c10::DispatchKeySet included(c10::DispatchKeySet::RAW, tls_included);
+  const c10::DispatchKeySet excluded(c10::DispatchKeySet::RAW, tls_excluded);
+  for (const c10::DispatchKey key : c10::autocast_dispatch_keyset) {
+    c10::impl::tls_set_dispatch_key_included(key, included.has(key));
+    c10::impl::tls_set_dispatch_key_excluded(key, excluded.has(key));
+  }
+  int nesting = at::autocast::increment_nesting() - 1;
+  at::autocast::decrement_nesting();
+  if (nesting > 0 && autocast_nesting == 0) at::autocast::clear_cache();
+  for (; nesting > autocast_nesting; --nesting) at::autocast::decrement_nesting();
+  for (; nesting < autocast_nesting; ++nesting) at::autocast::increment_nesting();
 }
 
 std::string GlobalState::text() const {

@@ -19,6 +19,12 @@ bool is_tensor(PyObject* object) {
 
 bool is_plain_tensor(PyObject* object) { return THPVariable_CheckExact(object); }
 
+bool has_plain_layout(PyObject* object) {
+  const at::Tensor& t = THPVariable_Unpack(object);
+  return t.layout() == at::kStrided && !t.is_quantized() && !t.is_nested() &&
+         t.unsafeGetTensorImpl()->has_storage();
+}
+
 const at::Tensor& unpack_tensor(PyObject* object) { return THPVariable_Unpack(object); }
 
 bool is_parameter(PyObject* object) {

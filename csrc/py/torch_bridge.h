@@ -24,6 +24,8 @@ namespace flashpoint {
 
 // A torch.Tensor, subclasses included.
 bool is_tensor(PyObject* object);
+// A tensor with sizes, strides and a storage of its own: not sparse, nested or quantized.
+bool has_plain_layout(PyObject* tensor);
 // Exactly torch.Tensor or torch.nn.Parameter: no subclass that could answer for itself.
 bool is_plain_tensor(PyObject* object);
 

@@ -20,8 +20,8 @@
 // (locals, cells, stack), 0 = nothing known. The evaluator moves tags along with values wherever an
 // instruction only moves a value; every other push writes the tag `after` returned (0 without observer).
 // UNPACK_SEQUENCE and UNPACK_EX push several: a tag t that is not 0 gives element i (in unpacking order)
-// the tag t + i; BUILD_TUPLE pushes what `built` says. A tagged value that goes where no tag follows is told
-// to `lost`. When another observer takes over while a frame runs, the frame's tags are cleared, unless that
+// the tag t + i; BUILD_TUPLE pushes what `built` says. A tagged value that goes into anything else shows as
+// kBuild. When another observer takes over while a frame runs, the frame's tags are cleared, unless that
 // observer has written them (EvalFrame::tags_of).
 //
 // Threads and GIL: an observer belongs to one thread and is called with the GIL held.
@@ -98,6 +98,7 @@ enum class Event : uint8_t {
                  // creation of a generator). RESUME: the frame never was ours (tracing, end of the C stack)
   kAppend,       // a = list or set of a comprehension, b = item; or a = dict, b = key, c = value
   kJoin,         // BUILD_STRING: args/nargs
+  kBuild,        // args/nargs go into a container, slice or function; sent only when one of them has a tag
 };
 
 // The operands of one event. All borrowed from the frame; alive from `before` to `after`.
@@ -135,7 +136,6 @@ class Observer {
   virtual void leave_frame(EvalFrame& frame, PyObject* result) = 0;
   // The tag of `value`, which the frame is about to push: a callee returned it (EvalFrame::tag_returned).
   virtual Tag returned(EvalFrame&, PyObject*) { return 0; }
-  virtual void lost(EvalFrame&, Tag) {}
   // The tag of a tuple made of `count` slots, of which some have a tag.
   virtual Tag built(EvalFrame&, PyObject* /*tuple*/, const Tag* /*tags*/, int /*count*/) { return 0; }
 

@@ -53,6 +53,11 @@ constexpr bool wants_after(Event event) {
   }
 }
 
+// The events that may find an object which cannot be recorded, as long as it is only pushed.
+constexpr bool pushes_what_it_reads(Event event) {
+  return event == Event::kAttr || event == Event::kMethod || event == Event::kGlobal || event == Event::kCell;
+}
+
 SettledRead& settled_slot(PyObject* object, PyObject* name) {
   return settled_reads[(PairHash{}(std::pair{object, name}) >> 8) % kSettledReads];
 }
@@ -80,6 +85,7 @@ Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* ar
     // Guarded by address with the global state; the tree keeps them alive.
     under_function_mode_ = function_mode_count() > 0;
     for (size_t i = 0; i < function_mode_count(); ++i) const_node(function_mode_at(i));
+    takes_opaque_ = true;
     for (size_t i = 0; i < nargs && !ended_; ++i) {
       if (args[i] == nullptr) continue;  // an empty slot of a frame
       const NodeId node = tree_.child(kNoNode, Step::kArg, nullptr, static_cast<int32_t>(i));
@@ -89,9 +95,23 @@ Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* ar
         tree_.check(node, CheckKind::kValue, args[i]);
       } else {
         observe(node, args[i]);
+        if (opaque_.contains(args[i])) shadow_.add_opaque_argument(i, node, args[i]);
       }
     }
+    takes_opaque_ = false;
   });
+}
+
+bool Recorder::is_opaque(PyObject* v) const {
+  if (is_tensor(v)) return !is_plain_tensor(v) || !has_plain_layout(v);
+  if (PyLong_Check(v) || PyFloat_Check(v) || PyUnicode_Check(v) || PyBytes_Check(v) || PyComplex_Check(v))
+    return true;
+  if (PySlice_Check(v)) {
+    auto* s = reinterpret_cast<PySliceObject*>(v);
+    return !is_primitive(s->start) || !is_primitive(s->stop) || !is_primitive(s->step);
+  }
+  if (rules().is_deque(v)) return !rules().is_exact_deque(v);
+  return rules().is_opaque(Py_TYPE(v));
 }
 
 // Nothing of ours may be thrown across the evaluator and CPython: the recording ends, the program goes on.
@@ -182,6 +202,8 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
   if (tree_.size() > kMaxNodes) end(Break::k_too_large, "guards");
   if (const auto [known, inserted] = table_.try_emplace(v, node); !inserted) {
     const NodeId first = *known;
+    if (!opaque_.empty() && !takes_opaque_ && opaque_.contains(v))
+      end(Break::k_unsupported_argument, Py_TYPE(v)->tp_name);
     if (first != node) {
       tree_.check(std::max(first, node), CheckKind::kSameAs, nullptr, std::min(first, node));
     }
@@ -208,25 +230,19 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
     return node;
   }
   tree_.check(node, CheckKind::kTypeIs, reinterpret_cast<PyObject*>(type));
-  if (PyLong_Check(v) || PyFloat_Check(v) || PyUnicode_Check(v) || PyBytes_Check(v) || PyComplex_Check(v)) {
-    end(Break::k_unsupported_argument, std::string("a number or text of class ") + type->tp_name);
+  if (is_opaque(v)) {
+    if (takes_opaque_) {
+      opaque_.insert(v);
+    } else {
+      end(Break::k_unsupported_argument, type->tp_name);
+    }
   } else if (PySlice_Check(v)) {
     auto* s = reinterpret_cast<PySliceObject*>(v);
-    if (!is_primitive(s->start) || !is_primitive(s->stop) || !is_primitive(s->step)) {
-      end(Break::k_unsupported_argument, "a slice of objects");
-      return node;
-    }
     Ref operand = Ref::steal(PyTuple_Pack(3, s->start, s->stop, s->step));
     tree_.check(node, CheckKind::kSliceIs, operand.get());
   } else if (rules().is_deque(v)) {
-    if (!rules().is_exact_deque(v)) {
-      end(Break::k_unsupported_argument, type->tp_name);
-      return node;
-    }
     Ref bound = Ref::steal(PyObject_GetAttrString(v, "maxlen"));
     tree_.check(node, CheckKind::kDequeBound, bound.get());
-  } else if (rules().is_opaque(type)) {
-    end(Break::k_unsupported_argument, type->tp_name);
   } else if (PyCFunction_Check(v)) {
     // A method of an object: which one, and of what.
     Ref method = Ref::steal(PyLong_FromVoidPtr(reinterpret_cast<PyCFunctionObject*>(v)->m_ml));
@@ -260,10 +276,6 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
         kw != nullptr && PyDict_GET_SIZE(kw) > 0 ? Py_True : Py_False, PyFunction_GET_GLOBALS(v)));
     tree_.check(node, CheckKind::kFuncState, state.get());
   } else if (is_tensor(v)) {
-    if (!is_plain_tensor(v)) {
-      end(Break::k_unsupported_argument, std::string("tensor subclass ") + type->tp_name);
-      return node;
-    }
     if (!graph_.register_input(unpack_tensor(v), node)) {
       end(Break::k_graph, graph_break_text(graph_));
       return node;
@@ -344,7 +356,8 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   Pending pending;
   bool followed = false;
   if (fail_at_event == 0 && break_at_event == 0 && break_before == nullptr &&
-      (o.event == Event::kAttr || o.event == Event::kMethod) && shadow_.idle() && already_read(o.a, o.name)) {
+      (o.event == Event::kAttr || o.event == Event::kMethod) && shadow_.idle() && opaque_.empty() &&
+      already_read(o.a, o.name)) {
     expected_ = {};
     return pending;
   }
@@ -360,8 +373,11 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
       end(Break::k_forced);
     } else {
       if (!shadow_.idle()) shadow_.before(frame, o);
+      takes_opaque_ = pushes_what_it_reads(o.event);
       if (!ended_) pending = watch_before(frame, o);
+      takes_opaque_ = false;
       if (!ended_ && !shadow_.idle()) followed = shadow_.settle_uses();
+      followed = followed || !opaque_.empty();
     }
   });
   in_before_ = false;
@@ -520,6 +536,7 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
     case Event::kMatch:
       read_match(o);
       break;
+    case Event::kBuild:
     case Event::kJoin:  // f-strings: the parts are text
     case Event::kYield:
       break;
@@ -537,12 +554,27 @@ Tag Recorder::after(EvalFrame& frame, const Operands& o, Pending pending, PyObje
     end(Break::k_graph, graph_break_text(graph_));
     return 0;
   }
+  if (o.event == Event::kCall && result != nullptr && PyGen_CheckExact(result)) {
+    made_.push_back(
+        {result, {py::frame_code(frame.frame), static_cast<size_t>(py::frame_instruction(frame.frame))}});
+  }
   Tag tag = 0;
   guarded([&] {
     watch_after(o, pending, result);
     if (!shadow_.idle() && !ended_) tag = shadow_.after(result);
+    if (!opaque_.empty() && result != nullptr && opaque_.contains(result))
+      tag = shadow_.opaque_tag(node_of(result), result);
   });
   return tag;
+}
+
+void Recorder::blame(PyObject* generator) {
+  for (size_t i = made_.size(); i-- > 0;) {
+    if (made_[i].first == generator) {
+      blamed_ = static_cast<int>(i);
+      return;
+    }
+  }
 }
 
 void Recorder::watch_after(const Operands& o, Pending pending, PyObject* result) {

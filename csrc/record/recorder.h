@@ -45,7 +45,6 @@ class Recorder final : public Observer {
   PyObject* enter_frame(EvalFrame& frame) override;
   void leave_frame(EvalFrame& frame, PyObject* result) override;
   Tag returned(EvalFrame& frame, PyObject* value) override { return shadow_.returned(frame, value); }
-  void lost(EvalFrame&, Tag tag) override { shadow_.lost(tag); }
   Tag built(EvalFrame&, PyObject* tuple, const Tag* tags, int count) override {
     return shadow_.built(tuple, tags, count);
   }
@@ -84,6 +83,12 @@ class Recorder final : public Observer {
   void reopen() { ended_ = false; }
   // The innermost frame of the last event, or null.
   EvalFrame* innermost() const { return frame_; }
+  // The call that made a generator of this recording, for which there is no recipe; null for none. Should it
+  // turn out that one would be needed, the recording has to end before that call.
+  const std::pair<PyCodeObject*, size_t>* blamed() const {
+    return blamed_ < 0 ? nullptr : &made_[blamed_].second;
+  }
+  void blame(PyObject* generator);
   // All frames are gone. A frame that raises through one that has not run yet is not told of one by one.
   void left() { frame_ = nullptr; }
 
@@ -100,6 +105,7 @@ class Recorder final : public Observer {
   void guarded(Step&& step);
   Pending watch_before(EvalFrame& frame, const Operands& operands);
   void watch_after(const Operands& operands, Pending pending, PyObject* result);
+  bool is_opaque(PyObject* value) const;         // nothing but the type of it can be guarded
   NodeId observe(NodeId node, PyObject* value);  // enters a non-primitive and installs its basic guard
   void watch(PyObject* object, NodeId node);
   NodeId const_node(PyObject* object);
@@ -247,8 +253,11 @@ class Recorder final : public Observer {
   FlatSet<PyObject*> codes_;           // evaluated; kept alive by held_
   FlatSet<PyObject*> fresh_classes_;   // made by class statements; kept alive by held_
   std::vector<PyObject*> identified_;  // told apart by address; kept alive by held_
-  FlatSet<PyObject*> lazy_;            // see watch_lazily; kept alive by held_
-  FlatSet<PyObject*> settled_;         // dicts whose keys at entry are guarded after writes
+  // Generators, not kept alive, and where they were made.
+  std::vector<std::pair<PyObject*, std::pair<PyCodeObject*, size_t>>> made_;
+  int blamed_ = -1;
+  FlatSet<PyObject*> lazy_;     // see watch_lazily; kept alive by held_
+  FlatSet<PyObject*> settled_;  // dicts whose keys at entry are guarded after writes
   std::vector<PyTypeObject*> written_types_;
   // C code looks inside what Python frames hand it: generators' yields (1) or any frame's result (2).
   int reads_results_ = 0;
@@ -259,6 +268,9 @@ class Recorder final : public Observer {
   };
   std::vector<CachedCall> cached_calls_;
   size_t writes_ = 0;  // ever logged
+  // Objects that may be carried about and not used; kept alive by held_. Every slot that holds one is tagged.
+  FlatSet<PyObject*> opaque_;
+  bool takes_opaque_ = false;  // what is read now is pushed, and gets its tag
   std::vector<NodeId> tensor_nodes_;
   BreakReport report_;
   EvalFrame* frame_ = nullptr;  // innermost frame, for locations

@@ -12,6 +12,12 @@ Tag ScalarTable::add_source(NodeId node, PyObject* value) {
   return static_cast<Tag>(rows_.size());
 }
 
+Tag ScalarTable::add_opaque(NodeId node, PyObject* object) {
+  const Tag tag = add_source(node, object);
+  rows_.back().varies = rows_.back().opaque = true;
+  return tag;
+}
+
 Tag ScalarTable::add_computed(ScalarStep step, const std::vector<Tag>& tags,
                               const std::vector<PyObject*>& values, PyObject* result) {
   Row row{.kind = Kind::kComputed, .value = Ref::share(result), .parts = {}};

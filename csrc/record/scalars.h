@@ -46,6 +46,8 @@ class ScalarTable {
 
   bool empty() const { return rows_.empty(); }
   Tag add_source(NodeId node, PyObject* value);
+  // An object of which nothing but the type can be guarded: it may be carried about, and not used.
+  Tag add_opaque(NodeId node, PyObject* object);
   // The step's operands are filled in from the tags; a tag that is 0 or pinned makes a constant of its value.
   Tag add_computed(ScalarStep step, const std::vector<Tag>& tags, const std::vector<PyObject*>& values,
                    PyObject* result);
@@ -80,6 +82,7 @@ class ScalarTable {
     Kind kind;
     bool pinned = false;
     bool varies = false;
+    bool opaque = false;
     NodeId node = kNoNode;  // kSource
     int32_t step = -1;      // kComputed
     Tag of = 0;             // kAlias

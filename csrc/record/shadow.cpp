@@ -43,6 +43,11 @@ void Shadow::add_argument(size_t index, NodeId node, PyObject* value, bool varie
   if (varies) table_.set_varies(arguments_[index]);
 }
 
+void Shadow::add_opaque_argument(size_t index, NodeId node, PyObject* object) {
+  if (arguments_.size() <= index) arguments_.resize(index + 1);
+  arguments_[index] = table_.add_opaque(node, object);
+}
+
 void Shadow::starts_with(PyObject* function, size_t positional, PyObject* kwnames) {
   first_function_ = function;
   first_positional_ = positional;
@@ -61,6 +66,7 @@ void Shadow::attached() {
 void Shadow::guard(Tag tag, bool identity) {
   if (tag == 0) return;
   table_.pin(tag, [&](NodeId node, PyObject* value) {
+    if (!is_scalar(value)) return recorder_.end(Break::k_unsupported_argument, Py_TYPE(value)->tp_name);
     const bool nan = identity && PyFloat_CheckExact(value) && std::isnan(PyFloat_AS_DOUBLE(value));
     recorder_.tree().check(node, nan ? CheckKind::kIs : CheckKind::kValue, value);
   });
@@ -189,8 +195,7 @@ void Shadow::collect(EvalFrame& frame, const Operands& o) {
   call_tags_.clear();
   if (frame.tags_of != recorder_.serial) return;
   for (PyObject* value : {o.a, o.b, o.c}) {
-    if (value != nullptr && (is_scalar(value) || PyTuple_CheckExact(value)))
-      use(frame, value, o.event == Event::kStoreCell);
+    if (value != nullptr) use(frame, value, o.event == Event::kStoreCell);
   }
   const Py_ssize_t total = o.nargs + (o.kwnames == nullptr ? 0 : PyTuple_GET_SIZE(o.kwnames));
   for (Py_ssize_t i = 0; i < total; ++i) {
@@ -304,16 +309,23 @@ void Shadow::before(EvalFrame& frame, const Operands& o) {
   computing_ = false;
   unpacked_ = 0;
   uses_ = false;
+  builds_ = o.event == Event::kBuild;
   collect(frame, o);
   if (used_.empty() || follow(frame, o)) return;
   uses_ = true;
   const bool varies = std::any_of(used_.begin(), used_.end(), [&](Tag t) { return table_.varies(t); });
-  if (varies && o.event != Event::kYield) recorder_.end(Break::k_changing_value);
+  if (!varies || o.event == Event::kYield) return;
+  for (const Tag tag : used_) {
+    PyObject* value = table_.value(table_.resolve(tag));
+    if (!is_scalar(value) && !PyTuple_CheckExact(value))
+      return recorder_.end(Break::k_unsupported_argument, Py_TYPE(value)->tp_name);
+  }
+  recorder_.end(Break::k_changing_value);
 }
 
 bool Shadow::settle_uses() {
   if (uses_) {
-    for (const Tag tag : used_) guard(tag);
+    for (const Tag tag : used_) guard(tag, builds_);
   }
   return computing_ || unpacked_ != 0;
 }

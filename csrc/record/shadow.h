@@ -21,6 +21,8 @@ class Shadow {
 
   // Arguments of the call that are primitives. What is not attached to a slot of a frame is guarded.
   void add_argument(size_t index, NodeId node, PyObject* value, bool varies);
+  void add_opaque_argument(size_t index, NodeId node, PyObject* object);
+  Tag opaque_tag(NodeId node, PyObject* object) { return table_.add_opaque(node, object); }
   // The recording starts with the first frame of this function.
   void starts_with(PyObject* function, size_t positional, PyObject* kwnames);
   // The recording starts in the middle of frames, of which `outermost` is the function's own.
@@ -38,7 +40,6 @@ class Shadow {
   bool settle_uses();
   Tag after(PyObject* result);
   Tag returned(EvalFrame& frame, PyObject* value);
-  void lost(Tag tag) { guard(tag, true); }
   Tag built(PyObject* tuple, const Tag* tags, int count);
 
   const ScalarTable& table() const { return table_; }
@@ -78,6 +79,7 @@ class Shadow {
   std::vector<Tag> used_;
   std::vector<Tag> call_tags_;
   bool uses_ = false;
+  bool builds_ = false;  // the event puts them into a container
   // On the way into a frame that is about to start.
   std::vector<Move> moves_;
   const EvalFrame* moves_caller_ = nullptr;

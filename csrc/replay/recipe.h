@@ -31,6 +31,7 @@ struct MadeObject {
     kTuple,
     kStruct,
     kDict,
+    kDefaultDict,  // items: the factory, then keys and values in turn
     kSet,
     kFrozenSet,
     kSlice,

@@ -10,8 +10,9 @@ namespace {
 
 PyObject* empty_tuple() { return PyTuple_New(0); }
 
-bool set_items(BuildContext& c, PyObject* dict, const std::vector<RecipeValue>& items, bool ordered) {
-  for (size_t i = 0; i + 1 < items.size(); i += 2) {
+bool set_items(BuildContext& c, PyObject* dict, const std::vector<RecipeValue>& items, bool ordered,
+               size_t first = 0) {
+  for (size_t i = first; i + 1 < items.size(); i += 2) {
     Ref key = Ref::steal(build(c, items[i]));
     Ref value = Ref::steal(key ? build(c, items[i + 1]) : nullptr);
     if (!value) return false;
@@ -117,6 +118,13 @@ PyObject* build_made(BuildContext& c, int32_t index) {
       Ref dict = Ref::steal(PyDict_New());
       c.made[index] = dict;
       return dict && set_items(c, dict.get(), m.items, false) ? dict.release() : nullptr;
+    }
+    case MadeObject::Kind::kDefaultDict: {
+      Ref factory = Ref::steal(build(c, m.items[0]));
+      Ref dict =
+          Ref::steal(factory ? PyObject_CallOneArg(rules().defaultdict_type(), factory.get()) : nullptr);
+      c.made[index] = dict;
+      return dict && set_items(c, dict.get(), m.items, false, 1) ? dict.release() : nullptr;
     }
     case MadeObject::Kind::kSet:
     case MadeObject::Kind::kFrozenSet: {

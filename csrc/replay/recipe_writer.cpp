@@ -29,6 +29,14 @@ bool has_c_state(PyObject* o, PyTypeObject* base) {
   return Py_TYPE(o)->tp_basicsize > size;
 }
 
+// A method or slot of a class that cannot change: what LOAD_METHOD leaves on the stack.
+bool is_builtin_descriptor(PyObject* o) {
+  return (Py_IS_TYPE(o, &PyMethodDescr_Type) || Py_IS_TYPE(o, &PyWrapperDescr_Type) ||
+          Py_IS_TYPE(o, &PyClassMethodDescr_Type)) &&
+         (!PyType_HasFeature(PyDescr_TYPE(o), Py_TPFLAGS_HEAPTYPE) ||
+          PyType_HasFeature(PyDescr_TYPE(o), Py_TPFLAGS_IMMUTABLETYPE));
+}
+
 RecipeValue value_of(RecipeValue::Kind kind, int32_t index) { return {kind, index, Ref()}; }
 
 // Iterators whose __reduce__ is exact: it names what is iterated and how far it got. Those over dicts and
@@ -45,6 +53,7 @@ bool is_rebuilt_iterator(PyTypeObject* type) {
 }  // namespace
 
 RecipeValue RecipeWriter::fail(PyObject* object, const char* why) {
+  if (PyGen_CheckExact(object)) recorder_.blame(object);
   if (failure_.empty()) failure_ = std::string(Py_TYPE(object)->tp_name) + ": " + why;
   return {};
 }
@@ -122,6 +131,7 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
       (PyCFunction_GET_SELF(o) == nullptr || PyModule_Check(PyCFunction_GET_SELF(o)))) {
     return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
   }
+  if (is_builtin_descriptor(o)) return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
   if ((PyTuple_CheckExact(o) || PyFrozenSet_CheckExact(o)) && recorder_.is_code_constant(o)) {
     return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
   }
@@ -155,9 +165,14 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
     }
   } else if (PyFrozenSet_CheckExact(o)) {
     result = sequence(MadeObject::Kind::kFrozenSet);
-  } else if (PyDict_CheckExact(o)) {
-    const int32_t index = begin(o, MadeObject::Kind::kDict);
+  } else if (PyDict_CheckExact(o) || rules().is_exact_defaultdict(o)) {
+    const bool plain = PyDict_CheckExact(o);
+    const int32_t index = begin(o, plain ? MadeObject::Kind::kDict : MadeObject::Kind::kDefaultDict);
     std::vector<RecipeValue> items;
+    if (!plain) {
+      Ref factory = Ref::steal(PyObject_GetAttrString(o, "default_factory"));
+      items.push_back(describe(factory.get()));
+    }
     PyObject *key, *value;
     Py_ssize_t pos = 0;
     while (PyDict_Next(o, &pos, &key, &value)) {

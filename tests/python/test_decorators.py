@@ -1,4 +1,4 @@
-"""graph_break(), disable(), allow_in_graph() and the spellings of torch; what fullgraph=True makes of a break."""
+"""graph_break(), disable(), allow_in_graph(), the spellings of torch; what fullgraph makes of a break."""
 
 from __future__ import annotations
 

@@ -131,6 +131,8 @@ class Rules {
   bool is_deque(PyObject* object) const { return PyObject_TypeCheck(object, deque_); }
   PyObject* deque_type() const { return reinterpret_cast<PyObject*>(deque_); }
   bool is_exact_deque(PyObject* object) const { return Py_IS_TYPE(object, deque_); }
+  PyObject* defaultdict_type() const { return reinterpret_cast<PyObject*>(defaultdict_); }
+  bool is_exact_defaultdict(PyObject* object) const { return Py_IS_TYPE(object, defaultdict_); }
   bool is_weakref(PyObject* object) const { return PyWeakref_CheckRefExact(object); }
   // operator.itemgetter and attrgetter.
   bool is_getter(PyObject* object) const {
@@ -221,13 +223,13 @@ class Rules {
   PyTypeObject* size_ = nullptr;
   PyTypeObject* tuplegetter_ = nullptr;
   PyTypeObject* deque_ = nullptr;
+  PyTypeObject* defaultdict_ = nullptr;
   PyTypeObject* pybind_meta_ = nullptr;
   PyObject* pybind_entries_ = nullptr;
   PyTypeObject* script_object_ = nullptr;
   PyTypeObject* function_record_ = nullptr;  // what pybind11 binds its functions to
   PyTypeObject* partial_ = nullptr;
   PyTypeObject* lru_cache_ = nullptr;
-  PyTypeObject* defaultdict_ = nullptr;
   PyObject* enum_meta_ = nullptr;
   PyObject* tensor_hash_ = nullptr;
 };
