@@ -27,6 +27,12 @@ enum class PseudoOp : uint8_t {
 #undef X
 };
 
+inline constexpr size_t kPseudoOps = 0
+#define X(name, schema, text) +1
+#include "ir/pseudo_ops.def"
+#undef X
+    ;
+
 std::optional<PseudoOp> pseudo_op(const Op& op);
 Op op_of(PseudoOp pseudo);
 

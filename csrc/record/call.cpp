@@ -203,7 +203,8 @@ void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n
     }
     return;
   }
-  if (!is_heap(type)) {
+  const Rule own = rules().type(type).rule;
+  if (!is_heap(type) || own == Rule::kLegacyTensor || own == Rule::kLegacyVariable) {
     const RuleRow row = rules().type(type);
     if (row.rule == Rule::kNone) {
       if (PyType_IsSubtype(type, reinterpret_cast<PyTypeObject*>(PyExc_BaseException))) return;

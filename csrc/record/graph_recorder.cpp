@@ -214,21 +214,74 @@ ir::ValueId GraphRecorder::register_constant(const at::Tensor& tensor) {
     break_off(GraphBreak::constant_too_large, std::to_string(tensor.nbytes()) + " bytes");
     return ir::kNoValue;
   }
-  if (constant_op_ < 0) {
-    constant_op_ = log_.add_op(ir::op_of(ir::PseudoOp::constant));
-    infos_.push_back(nullptr);
-  }
   const at::Tensor literal = ir::make_literal(tensor);
-  LoggedCall* call = log_.new_call(1, 1);
-  call->op = constant_op_;
-  call->state = state_;
+  LoggedCall* call = begin_pseudo(ir::PseudoOp::constant, 1, 1);
   log_.note_constant(literal, call->args[0]);
-  if (options_.positions != nullptr) call->position = options_.positions->current();
   const int32_t node = log_.append(call);
   const ir::ValueId id = add_value(literal, node, false);
   call->outputs[0].first = id;
   table_.add(tensor, id);
   return id;
+}
+
+int32_t GraphRecorder::pseudo_op(ir::PseudoOp op) {
+  int32_t& index = pseudo_ops_[static_cast<size_t>(op)];
+  if (index < 0) {
+    index = log_.add_op(ir::op_of(op));
+    infos_.push_back(nullptr);
+  }
+  return index;
+}
+
+LoggedCall* GraphRecorder::begin_pseudo(ir::PseudoOp op, size_t arguments, size_t outputs) {
+  LoggedCall* call = log_.new_call(arguments, outputs);
+  call->op = pseudo_op(op);
+  call->state = state_;
+  if (options_.positions != nullptr) call->position = options_.positions->current();
+  return call;
+}
+
+void GraphRecorder::note_operand(const at::Tensor& tensor, LoggedArg& arg) {
+  arg.kind = LoggedArg::Kind::kValue;
+  arg.integer = value_of(tensor);
+}
+
+bool GraphRecorder::check_operand(const at::Tensor& tensor, const char* what) {
+  if (broken()) return false;
+  const auto index = tensor.defined() ? table_.find(tensor.unsafeGetTensorImpl()) : IdentityTable::kNone;
+  if (index == IdentityTable::kNone) {
+    break_off(GraphBreak::unknown_tensor, what);
+    return false;
+  }
+  return seal_holds(index, what);
+}
+
+void GraphRecorder::note_data(const at::Tensor& tensor, const at::Tensor& data) {
+  if (!check_operand(tensor, ".data") || !is_recordable(data, ".data")) return;
+  LoggedCall* call = begin_pseudo(ir::PseudoOp::data, 1, 1);
+  note_operand(tensor, call->args[0]);
+  const int32_t node = log_.append(call);
+  const ir::ValueId id = add_value(data, node, has_dynamic_shape(value_of(tensor)));
+  call->outputs[0].first = id;
+  table_.add(data, id);
+}
+
+void GraphRecorder::note_set_data(const at::Tensor& tensor, const at::Tensor& data) {
+  if (broken() || !is_recordable(tensor, ".data =")) return;
+  LoggedCall* call = begin_pseudo(ir::PseudoOp::set_data, 2, 1);
+  note_operand(tensor, call->args[0]);
+  note_operand(data, call->args[1]);
+  const int32_t node = log_.append(call);
+  const auto index = table_.find(tensor.unsafeGetTensorImpl());
+  const ir::ValueId id = add_value(tensor, node, has_dynamic_shape(value_of(data)));
+  call->outputs[0].first = id;
+  table_.reseal(index);
+  auto& entry = table_[index];
+  entry.value = id;
+  if (entry.input < 0) return;
+  // What it shared its memory with keeps that.
+  log_.add_write(*call, entry.input);
+  wrote_input_ = true;
 }
 
 ir::ValueId GraphRecorder::value_of(const at::Tensor& tensor) const {
@@ -452,7 +505,7 @@ bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<
   // The data of a fresh `empty` may have been filled by hand: that is how torch.tensor builds its result.
   if (info.lifts && !call.touched.empty()) {
     const int32_t producer = log_.producer(table_[call.touched[0].index].value);
-    if (producer != ir::kNoNode && log_.call(producer).op != constant_op_) {
+    if (producer != ir::kNoNode && log_.call(producer).op != pseudo_ops_[static_cast<size_t>(ir::PseudoOp::constant)]) {
       break_off(GraphBreak::invisible_fill, info.full_name);
       return false;
     }

@@ -19,6 +19,7 @@
 #include <ATen/core/TensorBase.h>
 #include <c10/util/ArrayRef.h>
 
+#include <array>
 #include <memory>
 #include <string>
 #include <thread>
@@ -57,6 +58,12 @@ class GraphRecorder final : public TracerSink {
   // Declares a tensor whose data is a literal: it becomes a `flashpoint.constant` node with a copy of the
   // data, at this point of the graph. Build it under NoTracerDispatchMode. Returns the value, -1 on break.
   ir::ValueId register_constant(const at::Tensor& tensor);
+
+  // What happens to tensors without an operator, in two steps where it changes them: `check_operand` before
+  // (known and as it was left; breaks otherwise), the note once it is done.
+  bool check_operand(const at::Tensor& tensor, const char* what);
+  void note_data(const at::Tensor& tensor, const at::Tensor& data);  // data = tensor.data
+  void note_set_data(const at::Tensor& tensor, const at::Tensor& data);  // tensor.data = data
 
   // While on, `x[i] = 5.0` or `x[[0, 2]]` is being run: the tensors that numbers and lists of numbers become
   // are literals. Only for an instruction whose Python operands are known to be plain numbers, since nothing
@@ -127,11 +134,21 @@ class GraphRecorder final : public TracerSink {
   bool seal_holds(IdentityTable::Index index, const char* what);
   ir::ValueId add_value(const at::TensorBase& tensor, int32_t node, bool dynamic);
 
+  static constexpr std::array<int32_t, ir::kPseudoOps> no_pseudo_ops() {
+    std::array<int32_t, ir::kPseudoOps> none{};
+    none.fill(-1);
+    return none;
+  }
+  int32_t pseudo_op(ir::PseudoOp op);
+  LoggedCall* begin_pseudo(ir::PseudoOp op, size_t arguments, size_t outputs);
+  void note_operand(const at::Tensor& tensor, LoggedArg& arg);
+
   Options options_;
   std::thread::id thread_;
   int graph_task_;
   size_t saved_tensor_hooks_;  // on this thread's stack when the recording began
-  int32_t constant_op_ = -1;   // the log's op index of flashpoint.constant, once there is one
+  // The log's op indices of pseudo-operators, once there are any.
+  std::array<int32_t, ir::kPseudoOps> pseudo_ops_ = no_pseudo_ops();
   OpLog log_;
   IdentityTable table_;
   std::vector<ir::ValueId> outputs_;

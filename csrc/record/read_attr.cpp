@@ -358,6 +358,14 @@ void Recorder::read_tensor_attr(PyObject* tensor, PyObject* name) {
         return;
       case TensorAttribute::kOperation:
         return;
+      case TensorAttribute::kData:  // noted once the attribute has been read
+        if (under_function_mode_ || function_mode_answers())
+          end(Break::k_unsupported_attribute, "Tensor.data under a torch-function mode");
+        return;
+      case TensorAttribute::kGradFn:
+        // A leaf has none, and that it is one follows from its metadata.
+        if (!tensor_is_leaf(tensor)) end(Break::k_unsupported_attribute, "Tensor.grad_fn");
+        return;
       case TensorAttribute::kGrad:
         if (node == kNoNode || under_function_mode_ || function_mode_answers()) {
           end(Break::k_unsupported_attribute, "Tensor.grad of a tensor made in the call");

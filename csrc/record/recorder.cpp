@@ -353,7 +353,7 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
     }
   });
   in_before_ = false;
-  pending.done = !wants_after(o.event);
+  pending.done = !wants_after(o.event) && !sets_data_;
   if (PyErr_Occurred() != nullptr) PyErr_Clear();  // none was set when the instruction began
   if (ended_ && sink != nullptr) sink->on_break(*this, &frame, &o);
   return pending;
@@ -544,7 +544,17 @@ void Recorder::watch_after(const Operands& o, Pending pending, PyObject* result)
     case Event::kImport:
       if (result != nullptr) const_node(result);
       break;
+    case Event::kStoreAttr:
+      if (std::exchange(sets_data_, false) && result != nullptr)
+        graph_.note_set_data(unpack_tensor(o.a), unpack_tensor(o.b));
+      break;
     case Event::kAttr:
+      if (result != nullptr && is_tensor(result) && is_plain_tensor(o.a) &&
+          rules().tensor_attribute(o.name) == TensorAttribute::kData &&
+          !graph_.is_known(unpack_tensor(result))) {
+        graph_.note_data(unpack_tensor(o.a), unpack_tensor(result));
+      }
+      [[fallthrough]];
     case Event::kBinary:
     case Event::kUnary:
     case Event::kCompare:

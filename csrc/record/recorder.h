@@ -256,6 +256,7 @@ class Recorder final : public Observer {
   };
   Expected expected_;
   bool in_before_ = false;
+  bool sets_data_ = false;  // the store under way is one to a tensor's data
   size_t frames_entered_ = 0;
   uint64_t settled_stamp_ = 0;
   bool ended_ = false;

@@ -80,6 +80,9 @@ enum class Rule : uint8_t {
   kTorchTensor,
   kNewTensor,
   kAsTensor,
+  kLegacyTensor,    // torch.FloatTensor(...), torch.Tensor(...): of sizes or of data
+  kLegacyNew,       // Tensor.new: the same
+  kLegacyVariable,  // Variable(tensor): detached
   kTensorQuery,  // metadata of tensors as Python numbers
   kStorageOffset,
   kTensorStore,
@@ -99,7 +102,7 @@ enum class Rule : uint8_t {
   kCountElements,
 };
 
-enum class TensorAttribute : uint8_t { kUnknown, kMetadata, kOperation, kGrad };
+enum class TensorAttribute : uint8_t { kUnknown, kMetadata, kOperation, kGrad, kData, kGradFn };
 
 struct RuleRow {
   Rule rule = Rule::kNone;
@@ -167,6 +170,8 @@ class Rules {
   bool answers_torch_functions(Recorder& r, PyObject* object) const;
   void call_pure_python(Recorder& r, PyObject* function, PyObject* const* args, Py_ssize_t n,
                         PyObject* kwnames, Pending& pending) const;
+  void make_legacy_tensor(Recorder& r, RuleRow row, PyObject* const* argv, Py_ssize_t n,
+                          Pending& pending) const;
   void make_literal(Recorder& r, PyObject* const* argv, Py_ssize_t count, Py_ssize_t first,
                     Pending& pending) const;
   void call_torch_rule(Recorder& r, RuleRow row, PyObject* const* argv, Py_ssize_t n, PyObject* kwnames,

@@ -121,6 +121,20 @@ void Rules::make_literal(Recorder& r, PyObject* const* argv, Py_ssize_t count, P
   pending.word = Recorder::kPendingLiteral;
 }
 
+// The constructors of before torch 0.4: several numbers or a torch.Size are sizes, one list or tuple is data.
+void Rules::make_legacy_tensor(Recorder& r, RuleRow row, PyObject* const* argv, Py_ssize_t n,
+                               Pending& pending) const {
+  if (function_mode_answers()) return r.end(Break::k_denied_function, row.name);
+  bool sizes = true;
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    if (!PyLong_CheckExact(argv[i]) && !(n == 1 && is_size(argv[i]))) sizes = false;
+  }
+  if (sizes) return r.call_torch(row.name, argv, n, nullptr);
+  if (n != 1 || !(PyList_CheckExact(argv[0]) || PyTuple_CheckExact(argv[0])))
+    return r.end(Break::k_denied_function, std::string(row.name) + " of something that is no list");
+  make_literal(r, argv, n, 0, pending);
+}
+
 // An object whose class brings `__torch_function__`: the call is one of that Python code.
 bool Rules::answers_torch_functions(Recorder& r, PyObject* object) const {
   PyTypeObject* type = Py_TYPE(object);
@@ -176,6 +190,21 @@ void Rules::call_torch_rule(Recorder& r, RuleRow row, PyObject* const* argv, Py_
     case Rule::kNewTensor:
       if (n < 1 || !is_plain_tensor(argv[0])) return r.end(Break::k_denied_function, row.name);
       return make_literal(r, argv, count, 1, pending);
+    case Rule::kLegacyTensor:
+      if (kwnames != nullptr) return r.end(Break::k_denied_function, row.name);
+      return make_legacy_tensor(r, row, argv, n, pending);
+    case Rule::kLegacyNew:
+      if (kwnames != nullptr || n < 1 || !is_plain_tensor(argv[0]))
+        return r.end(Break::k_denied_function, row.name);
+      return make_legacy_tensor(r, row, argv + 1, n - 1, pending);
+    case Rule::kLegacyVariable:
+      // With its defaults it detaches, which the dispatcher sees.
+      if (n < 1 || !is_plain_tensor(argv[0])) return r.end(Break::k_denied_function, row.name);
+      for (Py_ssize_t i = 1; i < count; ++i) {
+        if (argv[i] != Py_False && argv[i] != Py_None)
+          return r.end(Break::k_denied_function, "a Variable that requires grad");
+      }
+      return;
     case Rule::kAsTensor:
       // A tensor is handed on, or converted by an operator.
       if (n >= 1 && is_tensor(argv[0])) return r.call_torch(row.name, argv, n, kwnames);
