@@ -49,7 +49,8 @@ PyObject* call_eagerly(PyObject* function, PyObject* const* args, size_t nargs, 
 SessionOptions session_options(PyObject* function) {
   const DriverConfig& config = driver_config();
   SessionOptions options{config.tracing_state_queries, config.verify,        config.poison_empty,
-                         config.resume_breaks,         config.fail_at_event, config.break_at_event};
+                         config.resume_breaks,         config.fail_at_event, config.break_at_event,
+                         config.value_guards};
   if (log_enabled(LogKind::kCapture)) options.name = name_of(function);
   return options;
 }
@@ -119,6 +120,7 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
       log_line("miss in " + name_of(function) + ": " +
                (entry->last_miss().empty() ? entry->guards().explain_failure() : entry->last_miss()));
     }
+    if (start.wears_out(i, *state)) --i;
   }
   if (!start.entries.empty()) ++counters().misses;
   // Inside NoTracerDispatchMode operators cannot be recorded.

@@ -22,6 +22,7 @@ struct DriverConfig {
   bool verify = false;
   bool poison_empty = false;
   bool resume_breaks = false;
+  bool value_guards = true;
   int recompile_limit = 8;
   int64_t fail_at_event = 0;
   int64_t break_at_event = 0;

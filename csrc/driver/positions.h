@@ -17,6 +17,8 @@
 
 namespace flashpoint {
 
+struct CodeState;
+
 struct PositionEntries {
   std::vector<std::shared_ptr<Entry>> entries;  // most recently used first
   std::vector<uint64_t> hits;                   // beside entries
@@ -25,6 +27,9 @@ struct PositionEntries {
   // Counts a hit of entries[i] and moves it to the front.
   void used(size_t i, const Entry* entry);
   void add(std::unique_ptr<Entry> entry);
+  // After a miss of entries[i]: when values it expects differ more often than not, the entry goes, and the next
+  // recording breaks where it met them. True if it went.
+  bool wears_out(size_t i, CodeState& state);
 };
 
 enum class Backend : uint8_t { kEager, kNative };

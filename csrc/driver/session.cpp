@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/counters.h"
 #include "base/log.h"
+#include "driver/host_function.h"
 #include "eval/frame_state.h"
 #include "eval/liveness.h"
 #include "eval/thread_context.h"
@@ -46,7 +47,7 @@ class SavedError {
 bool failure_after_mutation(const ir::Graph& graph) {
   bool mutated = false;
   for (const ir::Node& node : graph.nodes) {
-    if (mutated && ir::traits_of(graph.ops[node.op]).raises_on_values) return true;
+    if (mutated && ir::may_raise_on_values(graph, node)) return true;
     mutated = mutated || !node.mutates.empty();
   }
   return false;
@@ -104,6 +105,20 @@ void PositionEntries::used(size_t i, const Entry* entry) {
   std::rotate(hits.begin(), hits.begin() + i, hits.begin() + i + 1);
 }
 
+bool PositionEntries::wears_out(size_t i, CodeState& state) {
+  constexpr uint64_t kPatience = 4;
+  const Entry& entry = *entries[i];
+  const ExpectationSite* site = entry.unexpected_site();
+  if (site == nullptr || entry.unexpected_count() < kPatience || entry.unexpected_count() <= 2 * hits[i])
+    return false;
+  auto* code = reinterpret_cast<PyCodeObject*>(site->code.get());
+  if (state.break_before.size() < 1000 && state.break_before.try_emplace({code, site->instruction}).second)
+    state.kept.push_back(site->code);
+  entries.erase(entries.begin() + static_cast<ptrdiff_t>(i));
+  hits.erase(hits.begin() + static_cast<ptrdiff_t>(i));
+  return true;
+}
+
 void PositionEntries::add(std::unique_ptr<Entry> entry) {
   drops = 0;
   entries.insert(entries.begin(), std::shared_ptr<Entry>(std::move(entry)));
@@ -151,6 +166,7 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   ++counters().captures_started;
   GraphRecorder::Options graph_options;
   graph_options.observing = &thread_context().armed;
+  graph_options.expect_values = options_.value_guards;
   recording_ = std::make_unique<Recording>(graph_options);
   Recording& r = *recording_;
   r.before = GlobalState::now();
@@ -457,13 +473,16 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
       recorder.end(Break::k_audit, recorder.tree().explain_failure());
       return nullptr;
     }
+    const auto functions = make_host_functions(recorder.take_hosted_calls());
     std::unique_ptr<GraphProgram> program;
     if (state_->backend == Backend::kNative) {
       native::ScheduleOptions program_options;
+      program_options.functions = functions;
       program_options.poison_empty = options_.poison_empty;
       program = native::compile(*graph, program_options);
     } else {
       eager::Options program_options;
+      program_options.functions = functions;
       program_options.poison_empty = options_.poison_empty;
       program = std::make_unique<eager::Program>(eager::compile(*graph, program_options));
     }
@@ -474,6 +493,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     entry->mutated_nodes = std::move(mutated);
     entry->grad_mode_after = grad_after;
     entry->suspension = std::move(suspension);
+    entry->add_sites(r.graph.sites());
     entry->positional = r.positional;
     entry->kwnames = r.kwnames;
     if (recorder.reads_abc_registry) entry->abc_token = abc_token();
@@ -507,7 +527,10 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     std::vector<BuiltFrame> frames;
     const Outcome outcome = entry->call(args.data(), args.size(), nullptr, now, &result, &frames);
     if (outcome == Outcome::kRestart) return hand_over();
-    if (outcome == Outcome::kMiss) continue;
+    if (outcome == Outcome::kMiss) {
+      if (position.wears_out(i, *state_)) --i;
+      continue;
+    }
     ++counters().resume_hits;
     position.used(i, entry.get());
     if (entry->suspension) {

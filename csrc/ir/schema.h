@@ -53,6 +53,9 @@ struct OpTraits {
 OpTraits traits_of(const c10::OperatorHandle& op);
 OpTraits traits_of(const Op& op);  // pseudo-operators included; an unknown operator is impure
 
+// Whether this call may raise because of what is in its tensors.
+bool may_raise_on_values(const Graph& graph, const Node& node);
+
 // Which of the arguments a particular call writes, hidden writes included.
 template <typename IsTrue>
 uint64_t writes_of_call(const OpTraits& traits, IsTrue&& argument_is_true) {

@@ -73,7 +73,7 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
   }
   if (PyCFunction_Check(f)) {
     auto* c = reinterpret_cast<PyCFunctionObject*>(f);
-    if (answers_tracing_queries) {
+    if (answers_tracing_queries && !hosted_call_runs_) {
       if (PyObject* answer = rules().tracing_query_c(c->m_ml)) {
         pending.answer = Py_NewRef(answer);
         return;
@@ -87,6 +87,7 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
       }
       return end(Break::k_unknown_c_function, c_name(f));
     }
+    if (row.rule == Rule::kFunctionApply) return apply_function(frame, f, args, n, kwnames, pending);
     PyObject* self = PyCFunction_GET_SELF(f);
     const NodeId node = node_of(f);
     const bool receiver = self != nullptr && !PyModule_Check(self) && !(c->m_ml->ml_flags & METH_STATIC) &&
@@ -285,6 +286,7 @@ void Recorder::call_torch(const char* name, PyObject* const* args, Py_ssize_t n,
 void Recorder::after_call(const Operands& o, Pending pending, PyObject* result) {
   if (pending.word == kPendingCached || pending.word == kPendingTyping)
     return after_cached(o, pending, result);
+  if (pending.word == kPendingFunction) return after_function(o, result);
   rules().after_call(*this, o, pending, result);
 }
 

@@ -351,7 +351,7 @@ void Recorder::read_tensor_attr(PyObject* tensor, PyObject* name) {
         if ((PyUnicode_CompareWithASCIIString(name, "shape") == 0 ||
              PyUnicode_CompareWithASCIIString(name, "ndim") == 0 ||
              PyUnicode_CompareWithASCIIString(name, "nbytes") == 0) &&
-            shape_depends_on_data(tensor)) {
+            !settle_shape(tensor, PyUnicode_CompareWithASCIIString(name, "ndim") == 0)) {
           end(Break::k_tensor_data_as_python,
               std::string("shape of a tensor whose size depends on data: .") + PyUnicode_AsUTF8(name));
         }

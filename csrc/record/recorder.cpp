@@ -68,8 +68,21 @@ const char* break_name(Break b) { return kBreaks[static_cast<int>(b)].name; }
 const char* break_message(Break b) { return kBreaks[static_cast<int>(b)].message; }
 const char* break_hint(Break b) { return kBreaks[static_cast<int>(b)].hint; }
 
+// Called while operators run, without the GIL: it only looks at the frame of its own thread.
+struct Recorder::FrameSites final : PositionSource {
+  explicit FrameSites(Recorder& recorder) : recorder(recorder) {}
+  ProgramPosition current() noexcept override {
+    if (recorder.frame_ == nullptr) return {};
+    return {py::frame_code(recorder.frame_->frame),
+            static_cast<int32_t>(py::frame_instruction(recorder.frame_->frame))};
+  }
+  std::string describe(const ProgramPosition&) override { return {}; }
+  Recorder& recorder;
+};
+
 Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* args, size_t nargs)
-    : graph_(graph) {
+    : graph_(graph), frame_sites_(std::make_unique<FrameSites>(*this)) {
+  graph_.set_site_source(frame_sites_.get());
   forget_reads();
   guarded([&] {
     if (function != nullptr) {
@@ -103,7 +116,7 @@ void Recorder::guarded(Step&& step) {
   }
 }
 
-Recorder::~Recorder() = default;
+Recorder::~Recorder() { graph_.set_site_source(nullptr); }
 
 void Recorder::end(Break reason, std::string detail) {
   if (ended_) return;
@@ -280,7 +293,7 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
   }
   expected_ = {};
   PyCodeObject* code = py::frame_code(frame.frame);
-  if (answers_tracing_queries) {
+  if (answers_tracing_queries && !hosted_call_runs_) {
     PyObject* answer = rules().tracing_query(reinterpret_cast<PyObject*>(code));
     if (answer != nullptr) {
       Py_INCREF(answer);

@@ -519,6 +519,7 @@ def test_config_values() -> None:
         "recompile_limit": 8,
         "tracing_state_queries": True,
         "resume_breaks": False,
+        "value_guards": True,
         "verify": False,
         "poison_empty": False,
     }

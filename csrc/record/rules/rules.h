@@ -80,6 +80,9 @@ enum class Rule : uint8_t {
   kTorchTensor,
   kNewTensor,
   kAsTensor,
+  kTensorValue,     // a value of a tensor as a Python number
+  kTensorValues,    // all of them
+  kFunctionApply,   // autograd.Function
   kLegacyTensor,    // torch.FloatTensor(...), torch.Tensor(...): of sizes or of data
   kLegacyNew,       // Tensor.new: the same
   kLegacyVariable,  // Variable(tensor): detached
@@ -166,6 +169,7 @@ class Rules {
   void read_tensor_index(Recorder& r, PyObject* tensor, PyObject* key) const;
   void read_stored_value(Recorder& r, PyObject* tensor, PyObject* key, PyObject* value) const;
   void query_tensor(Recorder& r, const char* name, PyObject* const* argv, Py_ssize_t count) const;
+  void read_values(Recorder& r, const char* name, PyObject* tensor, bool all) const;
   void read_storage_offset(Recorder& r, PyObject* tensor) const;
   bool answers_torch_functions(Recorder& r, PyObject* object) const;
   void call_pure_python(Recorder& r, PyObject* function, PyObject* const* args, Py_ssize_t n,
