@@ -30,6 +30,9 @@ _FIELDS: dict[str, _Field] = {
     "resume_breaks": _Field(
         True, None, "what was recorded before and after a graph break is replayed; off: it is dropped"
     ),
+    "value_guards": _Field(
+        False, None, "a tensor's value that the program reads is checked by the replay instead of a graph break"
+    ),
     "verify": _Field(False, None, "check every recorded graph for consistency (always done in strict mode)"),
     "poison_empty": _Field(
         False,
@@ -49,6 +52,9 @@ class Config:
     resume_breaks: bool, default True. At a graph break the recording so far is kept, the frames are rebuilt
         when it is replayed, and recording goes on behind the break. When off, a recording that meets a break
         is dropped, and the call goes on eagerly.
+    value_guards: bool, default False. A value of a tensor that becomes a Python number, a branch or a size is
+        a constant of the recording, and a replay that meets another one goes on to the next recording. When
+        off, and where inputs have been written to before, it is a graph break.
     verify: bool, default False. Check every recorded graph for consistency (always done in strict mode).
     poison_empty: bool, default False. For tests: replays of what is recorded meanwhile fill memory that eager
         leaves uninitialized, so that a write that was not recorded shows.
@@ -59,6 +65,7 @@ class Config:
     recompile_limit: int
     tracing_state_queries: bool
     resume_breaks: bool
+    value_guards: bool
     verify: bool
     poison_empty: bool
 

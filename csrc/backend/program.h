@@ -8,6 +8,7 @@
 #include <c10/util/ArrayRef.h>
 
 #include <cstdint>
+#include <stdexcept>
 #include <vector>
 
 namespace at {
@@ -23,6 +24,13 @@ struct RunStatus {
   uint32_t kernels = 0;           // generated kernels that ran
 };
 
+// A run met another value than was recorded, before anything it did could be seen from outside.
+struct UnexpectedValue : std::runtime_error {
+  explicit UnexpectedValue(int32_t where)
+      : std::runtime_error("[flashpoint] a value differs from the recorded one"), site(where) {}
+  int32_t site;  // of the `flashpoint.expect_*` node
+};
+
 class GraphProgram {
  public:
   virtual ~GraphProgram() = default;
@@ -33,6 +41,13 @@ class GraphProgram {
                                       RunStatus* status = nullptr) const = 0;
 
   virtual size_t node_count() const = 0;
+};
+
+// Code of the program that stands for a `flashpoint.host_call` node. Takes the GIL if it needs it; may throw.
+class HostFunction {
+ public:
+  virtual ~HostFunction() = default;
+  virtual std::vector<at::Tensor> call(c10::ArrayRef<at::Tensor> inputs) const = 0;
 };
 
 // Code that stands for a `flashpoint.kernel` node.

@@ -49,8 +49,14 @@ PyObject* call_eagerly(PyObject* function, PyObject* const* args, size_t nargs, 
 
 SessionOptions session_options(PyObject* function) {
   const DriverConfig& config = driver_config();
-  SessionOptions options{config.tracing_state_queries, config.verify,        config.poison_empty,
-                         config.resume_breaks,         config.fail_at_event, config.break_at_event};
+  SessionOptions options;
+  options.tracing_state_queries = config.tracing_state_queries;
+  options.verify = config.verify;
+  options.poison_empty = config.poison_empty;
+  options.resume = config.resume_breaks;
+  options.value_guards = config.value_guards;
+  options.fail_at_event = config.fail_at_event;
+  options.break_at_event = config.break_at_event;
   if (log_enabled(LogKind::kCapture)) options.name = name_of(function);
   return options;
 }
@@ -116,6 +122,7 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
       log_line("miss in " + name_of(function) + ": " +
                (entry->last_miss().empty() ? entry->guards().explain_failure() : entry->last_miss()));
     }
+    if (start.wears_out(i, *state)) --i;
   }
   if (!start.entries.empty()) ++counters().misses;
   // Inside NoTracerDispatchMode operators cannot be recorded.

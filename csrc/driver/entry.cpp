@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "base/counters.h"
 #include "ir/schema.h"
 #include "py/layout.h"
@@ -57,6 +58,27 @@ void Entry::finish() {
   kept_nodes_.erase(std::unique(kept_nodes_.begin(), kept_nodes_.end()), kept_nodes_.end());
 }
 
+void Entry::add_sites(const std::vector<ProgramPosition>& sites) {
+  for (const ProgramPosition& site : sites) {
+    auto* code = static_cast<PyObject*>(const_cast<void*>(site.code));
+    sites_.push_back({Ref::share(code), static_cast<size_t>(site.instruction)});
+  }
+}
+
+const ExpectationSite* Entry::unexpected_site() const {
+  const auto i = static_cast<size_t>(unexpected_);
+  return unexpected_ < 0 || i >= sites_.size() || !sites_[i].code ? nullptr : &sites_[i];
+}
+
+std::string Entry::describe_site() const {
+  const ExpectationSite* site = unexpected_site();
+  if (site == nullptr) return "a tensor's value";
+  auto* code = reinterpret_cast<PyCodeObject*>(site->code.get());
+  const char* file = PyUnicode_AsUTF8(code->co_filename);
+  return std::string("a tensor's value, read at ") + (file == nullptr ? "?" : file) + ":" +
+         std::to_string(PyCode_Addr2Line(code, static_cast<int>(site->instruction)));
+}
+
 bool Entry::overlaps() const {
   const auto& values = tree_.values();
   for (NodeId mutated : mutated_nodes) {
@@ -87,6 +109,7 @@ bool Entry::build_frames(BuildContext& context, std::vector<BuiltFrame>& frames)
 Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const GlobalState& now,
                     PyObject** result, std::vector<BuiltFrame>* frames) {
   *result = nullptr;
+  unexpected_ = -1;
   const size_t total = nargs + (names == nullptr ? 0 : PyTuple_GET_SIZE(names));
   auto miss = [&](const char* why) {
     last_miss_ = why;
@@ -139,6 +162,14 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
       throw;
     }
     PyEval_RestoreThread(saved);
+  } catch (const UnexpectedValue& e) {
+    FP_CHECK(!status.visible_mutation, "an expectation behind a visible write");
+    if (draws_random_) at::Generator(at::detail::getDefaultCPUGenerator()).set_state(random_state);
+    ++counters().unexpected_values;
+    ++unexpected_count_;
+    unexpected_ = e.site;
+    last_miss_ = describe_site();
+    return Outcome::kMiss;
   } catch (...) {
     if (!status.visible_mutation) {
       if (draws_random_) at::Generator(at::detail::getDefaultCPUGenerator()).set_state(random_state);

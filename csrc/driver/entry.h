@@ -16,6 +16,7 @@
 #include "guard/global_state.h"
 #include "guard/guard_tree.h"
 #include "ir/graph.h"
+#include "record/op_log.h"
 #include "replay/recipe.h"
 
 namespace flashpoint {
@@ -24,6 +25,12 @@ enum class Outcome : uint8_t {
   kMiss,     // the guards do not hold
   kDone,     // result is the call's result, or null with the Python error set
   kRestart,  // the program failed before anything was visible: run eagerly
+};
+
+// The instruction that made a recording expect a value.
+struct ExpectationSite {
+  Ref code;
+  size_t instruction;
 };
 
 class Entry {
@@ -55,11 +62,16 @@ class Entry {
   size_t effect_count() const { return effects_.size(); }
   const std::string& last_miss() const { return last_miss_; }
   int traverse(visitproc visit, void* arg) const;
+  void add_sites(const std::vector<ProgramPosition>& sites);
+  // The last call missed because of a value met here; else null. And how often that has happened.
+  const ExpectationSite* unexpected_site() const;
+  uint64_t unexpected_count() const { return unexpected_count_; }
   // Once, when everything is in place.
   void finish();
 
  private:
   bool overlaps() const;
+  std::string describe_site() const;
   bool build_frames(BuildContext& context, std::vector<BuiltFrame>& frames) const;
 
   GuardTree tree_;
@@ -70,6 +82,9 @@ class Entry {
   std::vector<PlannedEffect> effects_;
   RecipeValue result_;
   std::vector<NodeId> kept_nodes_;  // nodes that recipes and effects refer to
+  std::vector<ExpectationSite> sites_;
+  int32_t unexpected_ = -1;
+  uint64_t unexpected_count_ = 0;
   bool draws_random_ = false;
   std::string last_miss_;
 };

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/counters.h"
 #include "base/log.h"
+#include "driver/host_function.h"
 #include "eval/frame_state.h"
 #include "eval/liveness.h"
 #include "eval/thread_context.h"
@@ -57,7 +58,7 @@ class SavedError {
 bool failure_after_mutation(const ir::Graph& graph) {
   bool mutated = false;
   for (const ir::Node& node : graph.nodes) {
-    if (mutated && ir::traits_of(graph.ops[node.op]).raises_on_values) return true;
+    if (mutated && ir::may_raise_on_values(graph, node)) return true;
     mutated = mutated || !node.mutates.empty();
   }
   return false;
@@ -134,6 +135,20 @@ size_t PositionEntries::find(const std::shared_ptr<Entry>& entry) const {
   return found == entries.end() ? 0 : static_cast<size_t>(found - entries.begin());
 }
 
+bool PositionEntries::wears_out(size_t i, CodeState& state) {
+  constexpr uint64_t kPatience = 4;
+  const Entry& entry = *entries[i];
+  const ExpectationSite* site = entry.unexpected_site();
+  if (site == nullptr || entry.unexpected_count() < kPatience || entry.unexpected_count() <= 2 * hits[i])
+    return false;
+  auto* code = reinterpret_cast<PyCodeObject*>(site->code.get());
+  if (state.break_before.size() < 1000 && state.break_before.try_emplace({code, site->instruction}).second)
+    state.kept.push_back(site->code);
+  entries.erase(entries.begin() + static_cast<ptrdiff_t>(i));
+  hits.erase(hits.begin() + static_cast<ptrdiff_t>(i));
+  return true;
+}
+
 void PositionEntries::add(std::unique_ptr<Entry> entry, uint64_t call) {
   drops = 0;
   if (std::exchange(last_call, call) != call) ++recording_calls;
@@ -184,6 +199,7 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   ++counters().captures_started;
   GraphRecorder::Options graph_options;
   graph_options.observing = &thread_context().armed;
+  graph_options.expect_values = options_.value_guards;
   recording_ = std::make_unique<Recording>(graph_options);
   Recording& r = *recording_;
   r.before = GlobalState::now();
@@ -535,13 +551,16 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
       recorder.end(Break::k_audit, recorder.tree().explain_failure());
       return nullptr;
     }
+    const auto functions = make_host_functions(recorder.take_hosted_calls());
     std::unique_ptr<GraphProgram> program;
     if (state_->backend == Backend::kNative) {
       native::ScheduleOptions program_options;
+      program_options.functions = functions;
       program_options.poison_empty = options_.poison_empty;
       program = native::compile(*graph, program_options);
     } else {
       eager::Options program_options;
+      program_options.functions = functions;
       program_options.poison_empty = options_.poison_empty;
       program = std::make_unique<eager::Program>(eager::compile(*graph, program_options));
     }
@@ -556,6 +575,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
       if (pinned) entry->pinned.emplace_back(entry->guards().node(node).index, Ref::share(value));
     });
     entry->suspension = std::move(suspension);
+    entry->add_sites(r.graph.sites());
     entry->positional = r.positional;
     entry->kwnames = r.kwnames;
     if (recorder.reads_abc_registry) entry->abc_token = abc_token();
@@ -615,6 +635,7 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     PyErr_SetNone(unwinding_error());
     return Action::kLeave;
   }
+  for (size_t i = position.entries.size(); i-- > 0;) position.wears_out(i, *state_);
   if (position.entries.size() >= kEntriesAtPosition || position.recording_calls >= kRecordingCalls ||
       position.drops >= kMaxDrops || is_dispatch_hidden() || dies_visibly(args)) {
     return hand_over();

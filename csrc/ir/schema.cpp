@@ -67,7 +67,12 @@ const std::unordered_map<std::string_view, HiddenWrite>& hidden_writes() {
   return rows;
 }
 
-bool raises_on_values(const std::string& name) {
+bool raises_on_values(const std::string& plain, const std::string& name) {
+  static const NameSet never{
+#define FP_NEVER_RAISES(name) name,
+#include "ir/op_traits.def"
+  };
+  if (never.count(plain) != 0) return false;
   static constexpr std::string_view prefixes[] = {
 #define FP_RAISES(prefix) prefix,
 #include "ir/op_traits.def"
@@ -103,7 +108,7 @@ OpTraits traits_from(const std::string& name, const std::string& full_name,
   }
   traits.dynamic_shape = dynamic_shape_names().count(name) != 0;
   traits.fills_nothing = empty_names().count(name) != 0;
-  traits.raises_on_values = raises_on_values(full_name);
+  traits.raises_on_values = raises_on_values(name, full_name);
   traits.pure = traits.writes == 0 && traits.hidden_writes == 0 && !traits.rng && !traits.raises_on_values &&
                 !schema.returns().empty() && in_torch_namespace(name);
   return traits;
@@ -152,6 +157,18 @@ OpTraits traits_of(const Op& op) {
   }
   const auto handle = find_operator(op);
   return handle ? traits_of(*handle) : OpTraits{};
+}
+
+bool may_raise_on_values(const Graph& graph, const Node& node) {
+  static const NameSet integers{
+#define FP_RAISES_ON_INTEGERS(name) name,
+#include "ir/op_traits.def"
+  };
+  const Op& op = graph.ops[node.op];
+  if (!traits_of(op).raises_on_values) return false;
+  if (integers.count(op.name) == 0 || node.outputs.size() != 1 || node.outputs[0].is_list) return true;
+  const auto dtype = graph.values[static_cast<size_t>(node.outputs[0].first)].meta.dtype;
+  return !c10::isFloatingType(dtype) && !c10::isComplexType(dtype);
 }
 
 }  // namespace flashpoint::ir

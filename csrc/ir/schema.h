@@ -27,6 +27,12 @@ enum class PseudoOp : uint8_t {
 #undef X
 };
 
+inline constexpr size_t kPseudoOps = 0
+#define X(name, schema, text) +1
+#include "ir/pseudo_ops.def"
+#undef X
+    ;
+
 std::optional<PseudoOp> pseudo_op(const Op& op);
 Op op_of(PseudoOp pseudo);
 
@@ -46,6 +52,9 @@ struct OpTraits {
 };
 OpTraits traits_of(const c10::OperatorHandle& op);
 OpTraits traits_of(const Op& op);  // pseudo-operators included; an unknown operator is impure
+
+// Whether this call may raise because of what is in its tensors.
+bool may_raise_on_values(const Graph& graph, const Node& node);
 
 // Which of the arguments a particular call writes, hidden writes included.
 template <typename IsTrue>

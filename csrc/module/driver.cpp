@@ -54,6 +54,8 @@ PyObject* set_config(PyObject*, PyObject* args) {
     config.tracing_state_queries = number != 0;
   } else if (std::strcmp(name, "resume_breaks") == 0) {
     config.resume_breaks = number != 0;
+  } else if (std::strcmp(name, "value_guards") == 0) {
+    config.value_guards = number != 0;
   } else if (std::strcmp(name, "verify") == 0) {
     config.verify = number != 0;
   } else if (std::strcmp(name, "fail_at_event") == 0) {

@@ -82,7 +82,7 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
   }
   if (PyCFunction_Check(f)) {
     auto* c = reinterpret_cast<PyCFunctionObject*>(f);
-    if (answers_tracing_queries) {
+    if (answers_tracing_queries && !hosted_call_runs_) {
       if (PyObject* answer = rules().tracing_query_c(c->m_ml)) {
         pending.answer = Py_NewRef(answer);
         return;
@@ -96,6 +96,7 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
       }
       return end(Break::k_unknown_c_function, c_name(f));
     }
+    if (row.rule == Rule::kFunctionApply) return apply_function(frame, f, args, n, kwnames, pending);
     PyObject* self = PyCFunction_GET_SELF(f);
     const NodeId node = node_of(f);
     const bool receiver = self != nullptr && !PyModule_Check(self) && !(c->m_ml->ml_flags & METH_STATIC) &&
@@ -212,7 +213,8 @@ void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n
     }
     return;
   }
-  if (!is_heap(type)) {
+  const Rule own = rules().type(type).rule;
+  if (!is_heap(type) || own == Rule::kLegacyTensor || own == Rule::kLegacyVariable) {
     const RuleRow row = rules().type(type);
     if (row.rule == Rule::kNone) {
       if (PyType_IsSubtype(type, reinterpret_cast<PyTypeObject*>(PyExc_BaseException))) return;
@@ -293,6 +295,7 @@ void Recorder::call_torch(const char* name, PyObject* const* args, Py_ssize_t n,
 void Recorder::after_call(const Operands& o, Pending pending, PyObject* result) {
   if (pending.word == kPendingCached || pending.word == kPendingTyping)
     return after_cached(o, pending, result);
+  if (pending.word == kPendingFunction) return after_function(o, result);
   rules().after_call(*this, o, pending, result);
 }
 

@@ -23,7 +23,7 @@ TORCH_API const Generator& getDefaultCPUGenerator();
 namespace flashpoint {
 namespace {
 
-enum class Rule : uint8_t { node, transparent, query, breaks };
+enum class Rule : uint8_t { node, transparent, query, value_read, breaks };
 
 struct RuleRow {
   Rule rule = Rule::node;
@@ -39,7 +39,11 @@ struct query_t {
   operator RuleRow() const { return {Rule::query, GraphBreak::none}; }
 };
 inline constexpr transparent_t transparent;
+struct value_read_t {
+  operator RuleRow() const { return {Rule::value_read, GraphBreak::tensor_data_read}; }
+};
 inline constexpr query_t query;
+inline constexpr value_read_t value_read;
 #define X(name, text, hint) inline constexpr RuleRow name{Rule::breaks, GraphBreak::name};
 #include "record/graph_breaks.def"
 #undef X
@@ -109,12 +113,15 @@ bool indexes_with_mask(const c10::IValue* arguments) {
   return false;
 }
 
+bool counts_classes(const c10::IValue* arguments) { return arguments[1].toInt() < 0; }
+
 bool never(const c10::IValue*) { return false; }
 
 using Condition = bool (*)(const c10::IValue* arguments);
 
 Condition dynamic_condition(std::string_view name, std::string_view overload) {
   if (name == "aten::index") return indexes_with_mask;
+  if (name == "aten::one_hot") return counts_classes;
   if (name == "aten::repeat_interleave" && overload == "self_int") return never;  // the count is a number
   if (name == "aten::where" && !overload.empty()) return never;  // of a condition alone it is nonzero
   return nullptr;
@@ -147,6 +154,7 @@ struct GraphRecorder::Call {
   c10::SmallVector<Touched, 8> touched;
   uint64_t writes = 0;
   bool dynamic = false;
+  at::Tensor read;  // whose value the operator hands out
   bool returned_own_argument = true;  // all outputs so far are unwritten arguments
 };
 
@@ -214,21 +222,23 @@ ir::ValueId GraphRecorder::register_constant(const at::Tensor& tensor) {
     break_off(GraphBreak::constant_too_large, std::to_string(tensor.nbytes()) + " bytes");
     return ir::kNoValue;
   }
-  if (constant_op_ < 0) {
-    constant_op_ = log_.add_op(ir::op_of(ir::PseudoOp::constant));
-    infos_.push_back(nullptr);
-  }
   const at::Tensor literal = ir::make_literal(tensor);
-  LoggedCall* call = log_.new_call(1, 1);
-  call->op = constant_op_;
-  call->state = state_;
+  LoggedCall* call = begin_pseudo(ir::PseudoOp::constant, 1, 1);
   log_.note_constant(literal, call->args[0]);
-  if (options_.positions != nullptr) call->position = options_.positions->current();
   const int32_t node = log_.append(call);
   const ir::ValueId id = add_value(literal, node, false);
   call->outputs[0].first = id;
   table_.add(tensor, id);
   return id;
+}
+
+int32_t GraphRecorder::pseudo_op(ir::PseudoOp op) {
+  int32_t& index = pseudo_ops_[static_cast<size_t>(op)];
+  if (index < 0) {
+    index = log_.add_op(ir::op_of(op));
+    infos_.push_back(nullptr);
+  }
+  return index;
 }
 
 ir::ValueId GraphRecorder::value_of(const at::Tensor& tensor) const {
@@ -431,6 +441,15 @@ bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<
     case Rule::query:
     case Rule::transparent:
       return false;
+    case Rule::value_read: {
+      const c10::IValue& tensor = stack[stack.size() - info.arguments];
+      if (!may_expect() || !tensor.isTensor()) {
+        break_off(info.rule.reason, info.full_name);
+      } else if (ambient_is_plain(info) && check_operand(tensor.toTensor(), info.full_name.c_str())) {
+        call.read = tensor.toTensor();
+      }
+      return false;
+    }
     case Rule::breaks:
       break_off(info.rule.reason, info.full_name);
       return false;
@@ -452,7 +471,7 @@ bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<
   // The data of a fresh `empty` may have been filled by hand: that is how torch.tensor builds its result.
   if (info.lifts && !call.touched.empty()) {
     const int32_t producer = log_.producer(table_[call.touched[0].index].value);
-    if (producer != ir::kNoNode && log_.call(producer).op != constant_op_) {
+    if (producer != ir::kNoNode && log_.call(producer).op != pseudo_ops_[static_cast<size_t>(ir::PseudoOp::constant)]) {
       break_off(GraphBreak::invisible_fill, info.full_name);
       return false;
     }
@@ -468,8 +487,18 @@ bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<
     may_misfit_ |= sized > 1;
   }
   if (call.dynamic && info.counts_results) {
-    break_off(GraphBreak::dynamic_count, info.full_name);
-    return false;
+    // As many results as the sizes say: those are expected, and then they are no question of data any more.
+    bool expected = may_expect();
+    for (size_t i = 0; i < call.touched.size() && expected; ++i) {
+      const auto& entry = table_[call.touched[i].index];
+      if (dynamic_[static_cast<size_t>(entry.value)])
+        expected = expect_shape(at::Tensor(entry.impl.lock()), false);
+    }
+    if (!expected) {
+      break_off(GraphBreak::dynamic_count, info.full_name);
+      return false;
+    }
+    call.dynamic = false;
   }
   call.dynamic |= info.traits.dynamic_shape && (info.dynamic_if == nullptr || info.dynamic_if(arguments));
   return true;
@@ -487,6 +516,8 @@ void GraphRecorder::settle_mutations(Call& call) {
     auto& entry = table_[touched.index];
     // A version that moved tells of a write the schema does not declare.
     if (!touched.written && version_of(entry.get()) == entry.seal.version) continue;
+    if (hosted_from_ >= 0 && log_.producer(entry.value) < hosted_from_)
+      break_off(GraphBreak::unsupported_argument, "an autograd.Function that writes to its arguments");
     call.returned_own_argument = false;
     const void* storage = entry.storage;
     if (entry.alive()) table_.reseal(touched.index);
@@ -579,14 +610,14 @@ void GraphRecorder::record(const c10::OperatorHandle& op, c10::DispatchKeySet ke
     bool* flag;
     bool saved;
   } unobserved(options_.observing);
-  if (!recording) return run_untraced(op, keys, stack);
+  if (!recording && !call.read.defined()) return run_untraced(op, keys, stack);
   try {
     run_untraced(op, keys, stack);
   } catch (...) {
     break_off(GraphBreak::op_raised, call.info->full_name);
     throw;
   }
-  guarded([&] { end_call(*stack, call); });
+  guarded([&] { recording ? end_call(*stack, call) : expect_number(call.read, stack->back()); });
 }
 
 std::unique_ptr<ir::Graph> GraphRecorder::finish(c10::ArrayRef<at::Tensor> outputs) {

@@ -19,6 +19,7 @@
 #include <ATen/core/TensorBase.h>
 #include <c10/util/ArrayRef.h>
 
+#include <array>
 #include <memory>
 #include <string>
 #include <thread>
@@ -43,6 +44,7 @@ class GraphRecorder final : public TracerSink {
     int32_t max_nodes = 200'000;
     int64_t max_constant_bytes = int64_t{1} << 20;
     bool* observing = nullptr;  // cleared while an operator runs: Python code of kernels is not recorded
+    bool expect_values = true;
     PositionSource* positions = nullptr;  // outlives the recorder
   };
 
@@ -57,6 +59,28 @@ class GraphRecorder final : public TracerSink {
   // Declares a tensor whose data is a literal: it becomes a `flashpoint.constant` node with a copy of the
   // data, at this point of the graph. Build it under NoTracerDispatchMode. Returns the value, -1 on break.
   ir::ValueId register_constant(const at::Tensor& tensor);
+
+  // What happens to tensors without an operator, in two steps where it changes them: `check_operand` before
+  // (known and as it was left; breaks otherwise), the note once it is done.
+  bool check_operand(const at::Tensor& tensor, const char* what);
+  void note_data(const at::Tensor& tensor, const at::Tensor& data);  // data = tensor.data
+  void note_set_data(const at::Tensor& tensor, const at::Tensor& data);  // tensor.data = data
+
+  // Values that the program reads (a truth, a number, sizes that depend on data) are constants of the graph
+  // behind a node that ends a run where they differ: allowed while no input has been written to. Reads that
+  // show at the dispatcher need only the question; the others are told. False: the recording must break.
+  bool may_expect() const;
+  bool expect_values(const at::Tensor& tensor);                // of all its elements
+  bool expect_shape(const at::Tensor& tensor, bool only_dims);  // afterwards it depends on data no more
+  // Where each expectation was met, by the site its node names.
+  const std::vector<ProgramPosition>& sites() const { return sites_; }
+  void set_site_source(PositionSource* source) { site_source_ = source; }
+
+  // Between the two a call runs that stays a call: the nodes in between are dropped, and the results are those
+  // of a `flashpoint.host_call`.
+  void begin_hosted();
+  void end_hosted(int64_t function, c10::ArrayRef<at::Tensor> inputs, c10::ArrayRef<at::Tensor> outputs);
+  bool wrote_input() const { return wrote_input_; }
 
   // While on, `x[i] = 5.0` or `x[[0, 2]]` is being run: the tensors that numbers and lists of numbers become
   // are literals. Only for an instruction whose Python operands are known to be plain numbers, since nothing
@@ -127,11 +151,23 @@ class GraphRecorder final : public TracerSink {
   bool seal_holds(IdentityTable::Index index, const char* what);
   ir::ValueId add_value(const at::TensorBase& tensor, int32_t node, bool dynamic);
 
+  static constexpr std::array<int32_t, ir::kPseudoOps> no_pseudo_ops() {
+    std::array<int32_t, ir::kPseudoOps> none{};
+    none.fill(-1);
+    return none;
+  }
+  int32_t pseudo_op(ir::PseudoOp op);
+  LoggedCall* begin_pseudo(ir::PseudoOp op, size_t arguments, size_t outputs);
+  void note_operand(const at::Tensor& tensor, LoggedArg& arg);
+  LoggedCall* begin_expectation(ir::PseudoOp op, const at::Tensor& tensor);
+  void expect_number(const at::Tensor& tensor, const c10::IValue& number);
+
   Options options_;
   std::thread::id thread_;
   int graph_task_;
   size_t saved_tensor_hooks_;  // on this thread's stack when the recording began
-  int32_t constant_op_ = -1;   // the log's op index of flashpoint.constant, once there is one
+  // The log's op indices of pseudo-operators, once there are any.
+  std::array<int32_t, ir::kPseudoOps> pseudo_ops_ = no_pseudo_ops();
   OpLog log_;
   IdentityTable table_;
   std::vector<ir::ValueId> outputs_;
@@ -146,6 +182,9 @@ class GraphRecorder final : public TracerSink {
   GraphBreak break_ = GraphBreak::none;
   std::string break_detail_;
   ProgramPosition break_position_;
+  std::vector<ProgramPosition> sites_;
+  PositionSource* site_source_ = nullptr;
+  int32_t hosted_from_ = -1;  // first node of a call that stays one
   bool finished_ = false;
   bool number_store_ = false;
   bool wrote_input_ = false;

@@ -351,12 +351,20 @@ void Recorder::read_tensor_attr(PyObject* tensor, PyObject* name) {
         if ((PyUnicode_CompareWithASCIIString(name, "shape") == 0 ||
              PyUnicode_CompareWithASCIIString(name, "ndim") == 0 ||
              PyUnicode_CompareWithASCIIString(name, "nbytes") == 0) &&
-            shape_depends_on_data(tensor)) {
+            !settle_shape(tensor, PyUnicode_CompareWithASCIIString(name, "ndim") == 0)) {
           end(Break::k_tensor_data_as_python,
               std::string("shape of a tensor whose size depends on data: .") + PyUnicode_AsUTF8(name));
         }
         return;
       case TensorAttribute::kOperation:
+        return;
+      case TensorAttribute::kData:  // noted once the attribute has been read
+        if (under_function_mode_ || function_mode_answers())
+          end(Break::k_unsupported_attribute, "Tensor.data under a torch-function mode");
+        return;
+      case TensorAttribute::kGradFn:
+        // A leaf has none, and that it is one follows from its metadata.
+        if (!tensor_is_leaf(tensor)) end(Break::k_unsupported_attribute, "Tensor.grad_fn");
         return;
       case TensorAttribute::kGrad:
         if (node == kNoNode || under_function_mode_ || function_mode_answers()) {

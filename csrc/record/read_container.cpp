@@ -220,7 +220,10 @@ bool Recorder::read_deep(PyObject* o, int depth) {
 
 void Recorder::read_truth(PyObject* o) {
   if (is_primitive(o)) return;
-  if (is_tensor(o)) return end(Break::k_tensor_data_as_python, "truth of a tensor");
+  if (is_tensor(o)) {
+    if (!may_read_value(o)) end(Break::k_tensor_data_as_python, "truth of a tensor");
+    return;
+  }
   PyTypeObject* type = Py_TYPE(o);
   const bool number = type->tp_as_number != nullptr && type->tp_as_number->nb_bool != nullptr;
   const bool mapping = type->tp_as_mapping != nullptr && type->tp_as_mapping->mp_length != nullptr;

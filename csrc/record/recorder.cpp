@@ -73,9 +73,22 @@ const char* break_name(Break b) { return kBreaks[static_cast<int>(b)].name; }
 const char* break_message(Break b) { return kBreaks[static_cast<int>(b)].message; }
 const char* break_hint(Break b) { return kBreaks[static_cast<int>(b)].hint; }
 
+// Called while operators run, without the GIL: it only looks at the frame of its own thread.
+struct Recorder::FrameSites final : PositionSource {
+  explicit FrameSites(Recorder& recorder) : recorder(recorder) {}
+  ProgramPosition current() noexcept override {
+    if (recorder.frame_ == nullptr) return {};
+    return {py::frame_code(recorder.frame_->frame),
+            static_cast<int32_t>(py::frame_instruction(recorder.frame_->frame))};
+  }
+  std::string describe(const ProgramPosition&) override { return {}; }
+  Recorder& recorder;
+};
+
 Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* args, size_t nargs,
                    const std::vector<bool>& varies)
-    : graph_(graph) {
+    : graph_(graph), frame_sites_(std::make_unique<FrameSites>(*this)) {
+  graph_.set_site_source(frame_sites_.get());
   forget_reads();
   guarded([&] {
     if (function != nullptr) {
@@ -126,7 +139,7 @@ void Recorder::guarded(Step&& step) {
   }
 }
 
-Recorder::~Recorder() = default;
+Recorder::~Recorder() { graph_.set_site_source(nullptr); }
 
 void Recorder::end(Break reason, std::string detail) {
   if (ended_) return;
@@ -299,7 +312,7 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
   }
   expected_ = {};
   PyCodeObject* code = py::frame_code(frame.frame);
-  if (answers_tracing_queries) {
+  if (answers_tracing_queries && !hosted_call_runs_) {
     PyObject* answer = rules().tracing_query(reinterpret_cast<PyObject*>(code));
     if (answer != nullptr) {
       Py_INCREF(answer);
@@ -381,7 +394,7 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
     }
   });
   in_before_ = false;
-  pending.done = !wants_after(o.event) && !followed;
+  pending.done = !wants_after(o.event) && !followed && !sets_data_;
   if (PyErr_Occurred() != nullptr) PyErr_Clear();  // none was set when the instruction began
   if (ended_ && sink != nullptr) pending.raise = sink->on_break(*this, &frame, &o);
   return pending;
@@ -593,7 +606,17 @@ void Recorder::watch_after(const Operands& o, Pending pending, PyObject* result)
     case Event::kImport:
       if (result != nullptr) const_node(result);
       break;
+    case Event::kStoreAttr:
+      if (std::exchange(sets_data_, false) && result != nullptr)
+        graph_.note_set_data(unpack_tensor(o.a), unpack_tensor(o.b));
+      break;
     case Event::kAttr:
+      if (result != nullptr && is_tensor(result) && is_plain_tensor(o.a) &&
+          rules().tensor_attribute(o.name) == TensorAttribute::kData &&
+          !graph_.is_known(unpack_tensor(result))) {
+        graph_.note_data(unpack_tensor(o.a), unpack_tensor(result));
+      }
+      [[fallthrough]];
     case Event::kBinary:
     case Event::kUnary:
     case Event::kCompare:

@@ -32,6 +32,15 @@ namespace flashpoint {
 
 class GraphRecorder;
 
+// A call that replay makes again: the callable, its arguments (null where a tensor goes), and which parts of
+// the result are tensors (none: the result is one tensor itself).
+struct HostedCall {
+  Ref callable;
+  std::vector<Ref> arguments;
+  bool returns_tuple = false;
+  std::vector<Ref> results;  // of a tuple: null where a tensor stands
+};
+
 class Recorder final : public Observer {
  public:
   // args: the values of the call in vectorcall order (positional, then keyword values).
@@ -72,6 +81,8 @@ class Recorder final : public Observer {
   const std::vector<NodeId>& tensor_nodes() const { return tensor_nodes_; }
   std::string location() const;
   bool makes_classes() const { return !fresh_classes_.empty(); }  // by class statements
+  // Calls that stay calls, by the index their nodes name.
+  std::vector<HostedCall> take_hosted_calls() { return std::move(hosted_calls_); }
   bool answers_tracing_queries = true;
   int64_t fail_at_event = 0;        // tests: the event at which an internal check fails
   int64_t break_at_event = 0;       // tests: the event at which the recording ends
@@ -210,6 +221,13 @@ class Recorder final : public Observer {
   void expect_attribute_code(EvalFrame& caller, PyObject* object, PyObject* name);
   bool is_fresh_class(PyObject* type) const { return fresh_classes_.contains(type); }
   bool shape_depends_on_data(PyObject* tensor) const;  // of a plain tensor
+  // False where it does and cannot be expected to stay. The value of a tensor of one element likewise.
+  bool settle_shape(PyObject* tensor, bool only_dims);
+  bool may_read_value(PyObject* tensor) const;
+  // call_function.cpp: autograd.Function
+  void apply_function(EvalFrame& frame, PyObject* apply, PyObject* const* args, Py_ssize_t n,
+                      PyObject* kwnames, Pending& pending);
+  void after_function(const Operands& operands, PyObject* result);
   void call_torch(const char* name, PyObject* const* args, Py_ssize_t n, PyObject* kwnames);
   // call_cached.cpp: functools.lru_cache
   void call_cached(PyObject* wrapper, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
@@ -282,6 +300,7 @@ class Recorder final : public Observer {
   };
   Expected expected_;
   bool in_before_ = false;
+  bool sets_data_ = false;  // the store under way is one to a tensor's data
   size_t frames_entered_ = 0;
   uint64_t settled_stamp_ = 0;
   bool ended_ = false;
@@ -292,6 +311,12 @@ class Recorder final : public Observer {
   static constexpr uint32_t kPendingLiteral = 2;
   static constexpr uint32_t kPendingTyping = 3;
   static constexpr uint32_t kPendingClass = 4;
+  static constexpr uint32_t kPendingFunction = 5;
+  std::vector<HostedCall> hosted_calls_;
+  struct FrameSites;  // where in the program the graph's expectations were met
+  std::unique_ptr<FrameSites> frame_sites_;
+  size_t writes_before_call_ = 0;
+  bool hosted_call_runs_ = false;
 };
 
 }  // namespace flashpoint

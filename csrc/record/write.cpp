@@ -296,6 +296,14 @@ void Recorder::write_tensor_attr(PyObject* tensor, PyObject* name, PyObject* val
   };
   if (!is_plain_tensor(tensor) || !PyUnicode_CheckExact(name)) return unsupported();
   PyObject* d = type_lookup(type, name);
+  if (d != nullptr && PyUnicode_CompareWithASCIIString(name, "data") == 0) {
+    if (value == nullptr || !is_plain_tensor(value) || under_function_mode_ || function_mode_answers())
+      return unsupported();
+    if (graph_.check_operand(unpack_tensor(tensor), ".data =") &&
+        graph_.check_operand(unpack_tensor(value), ".data ="))
+      sets_data_ = true;
+    return;
+  }
   if (d != nullptr) return unsupported();
   const NodeId node = node_of(tensor);
   if (node == kNoNode) return;

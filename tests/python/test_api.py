@@ -519,6 +519,7 @@ def test_config_values() -> None:
         "recompile_limit": 8,
         "tracing_state_queries": True,
         "resume_breaks": True,
+        "value_guards": False,
         "verify": False,
         "poison_empty": False,
     }

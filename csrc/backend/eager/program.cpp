@@ -112,6 +112,7 @@ struct Program::Code {
   std::vector<c10::IValue> constants;
   std::vector<c10::IValue> converted_constants;  // the same, numbers converted where that is exact
   std::vector<c10::TypePtr> types;
+  std::vector<std::shared_ptr<const HostFunction>> functions;
   std::vector<std::shared_ptr<const KernelCode>> kernels;
   std::vector<ir::NodeState> states;
   std::vector<c10::ScalarType> input_dtypes;
@@ -173,6 +174,15 @@ struct Program::Code {
       const int32_t target = out_registers[out.first + k];
       if (target != kDropped) frame[static_cast<size_t>(target)] = std::move(results[k]);
     }
+  }
+
+  void call_host(Stack& stack) const {
+    const std::vector<at::Tensor> inputs = std::move(stack[1]).toTensorVector();
+    const auto index = static_cast<size_t>(stack[0].toInt());
+    stack.clear();
+    c10::List<at::Tensor> results;
+    for (at::Tensor& result : functions.at(index)->call(inputs)) results.push_back(std::move(result));
+    stack.emplace_back(std::move(results));
   }
 
   void store(const Instruction& instruction, Stack& stack, std::vector<c10::IValue>& frame) const {
@@ -307,6 +317,7 @@ class Builder {
 
   void build(auto& code) {
     code.states = graph_.states;
+    code.functions = options_.functions;
     code.kernels = options_.kernels;
     for (const auto& input : graph_.inputs) {
       code.input_dtypes.push_back(graph_.values[static_cast<size_t>(input.value)].meta.dtype);
@@ -441,6 +452,8 @@ std::vector<at::Tensor> Program::run(c10::ArrayRef<at::Tensor> inputs, RunStatus
     if (instruction.mutates_input) progress.visible_mutation = true;
     if (instruction.op != nullptr) [[likely]] {
       instruction.op->callBoxed(stack);
+    } else if (instruction.pseudo == ir::PseudoOp::host_call) {
+      code.call_host(stack);
     } else {
       run_pseudo_op(instruction.pseudo, stack);
     }

@@ -33,6 +33,7 @@ std::optional<Schedule> schedule_of(ir::Graph graph, const ScheduleOptions& opti
 eager::Options executor_options(const ScheduleOptions& options) {
   eager::Options result;
   result.poison_empty = options.poison_empty;
+  result.functions = options.functions;
   return result;
 }
 

@@ -12,9 +12,11 @@
 // Threads: pure functions; no GIL needed.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "backend/native/lower.h"
+#include "backend/program.h"
 
 namespace flashpoint::native {
 
@@ -23,6 +25,7 @@ struct ScheduleOptions {
   bool single_operators = false;
   size_t max_exprs = 96;      // per kernel
   bool poison_empty = false;  // tests: as eager::Options
+  std::vector<std::shared_ptr<const HostFunction>> functions;  // as eager::Options
 };
 
 struct KernelSpec {

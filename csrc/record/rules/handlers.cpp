@@ -1,5 +1,6 @@
 // What each Rule means for a call of a C function: one case per rule.
 #include <string>
+#include <string_view>
 
 #include "py/frame.h"
 #include "py/layout.h"
@@ -14,6 +15,10 @@ namespace {
 
 Py_ssize_t total(Py_ssize_t n, PyObject* kwnames) {
   return n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
+}
+
+bool makes_number(std::string_view name) {
+  return name == "int" || name == "float" || name == "complex" || name == "bool" || name == "index";
 }
 
 bool is_heap(PyTypeObject* type) { return PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE); }
@@ -75,6 +80,10 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       return;
     case Rule::kPure:
       for (Py_ssize_t i = 0; i < count; ++i) {
+        // int(), float() and their like; an operator function is a tensor operation.
+        if (is_tensor(argv[i]) && count == 1 && makes_number(row.name) && !r.may_read_value(argv[i])) {
+          return r.end(Break::k_tensor_data_as_python, row.name);
+        }
         if (is_heap(Py_TYPE(argv[i])) && !is_tensor(argv[i])) {
           // int(), float(), operator functions: Python code of the argument's class runs, if it has any.
           read_operator_slots(r, argv[i]);

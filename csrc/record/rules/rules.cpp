@@ -132,10 +132,14 @@ Rules::Rules() {
   }
 #define TENSOR_META(name)
 #define TENSOR_OP(name)
+#define TENSOR_DATA(name)
+#define TENSOR_GRAD_FN(name)
 #include "record/rules/attributes.def"
 #undef CONST_ATTR
 #undef TENSOR_META
 #undef TENSOR_OP
+#undef TENSOR_DATA
+#undef TENSOR_GRAD_FN
   auto type_of = [](const char* module, const char* path) {
     Ref t = resolve(module, path);
     return t && PyType_Check(t.get()) ? reinterpret_cast<PyTypeObject*>(t.release()) : nullptr;
@@ -314,10 +318,14 @@ TensorAttribute Rules::tensor_attribute(PyObject* name) const {
 #define CONST_ATTR(module, type, name)
 #define TENSOR_META(name) (*t)[name] = TensorAttribute::kMetadata;
 #define TENSOR_OP(name) (*t)[name] = TensorAttribute::kOperation;
+#define TENSOR_DATA(name) (*t)[name] = TensorAttribute::kData;
+#define TENSOR_GRAD_FN(name) (*t)[name] = TensorAttribute::kGradFn;
 #include "record/rules/attributes.def"
 #undef CONST_ATTR
 #undef TENSOR_META
 #undef TENSOR_OP
+#undef TENSOR_DATA
+#undef TENSOR_GRAD_FN
     (*t)["grad"] = TensorAttribute::kGrad;
     return t;
   }();

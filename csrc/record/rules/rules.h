@@ -80,6 +80,12 @@ enum class Rule : uint8_t {
   kTorchTensor,
   kNewTensor,
   kAsTensor,
+  kTensorValue,     // a value of a tensor as a Python number
+  kTensorValues,    // all of them
+  kFunctionApply,   // autograd.Function
+  kLegacyTensor,    // torch.FloatTensor(...), torch.Tensor(...): of sizes or of data
+  kLegacyNew,       // Tensor.new: the same
+  kLegacyVariable,  // Variable(tensor): detached
   kTensorQuery,  // metadata of tensors as Python numbers
   kStorageOffset,
   kTensorStore,
@@ -99,7 +105,7 @@ enum class Rule : uint8_t {
   kCountElements,
 };
 
-enum class TensorAttribute : uint8_t { kUnknown, kMetadata, kOperation, kGrad };
+enum class TensorAttribute : uint8_t { kUnknown, kMetadata, kOperation, kGrad, kData, kGradFn };
 
 struct RuleRow {
   Rule rule = Rule::kNone;
@@ -169,10 +175,13 @@ class Rules {
   void read_tensor_index(Recorder& r, PyObject* tensor, PyObject* key) const;
   void read_stored_value(Recorder& r, PyObject* tensor, PyObject* key, PyObject* value) const;
   void query_tensor(Recorder& r, const char* name, PyObject* const* argv, Py_ssize_t count) const;
+  void read_values(Recorder& r, const char* name, PyObject* tensor, bool all) const;
   void read_storage_offset(Recorder& r, PyObject* tensor) const;
   bool answers_torch_functions(Recorder& r, PyObject* object) const;
   void call_pure_python(Recorder& r, PyObject* function, PyObject* const* args, Py_ssize_t n,
                         PyObject* kwnames, Pending& pending) const;
+  void make_legacy_tensor(Recorder& r, RuleRow row, PyObject* const* argv, Py_ssize_t n,
+                          Pending& pending) const;
   void make_literal(Recorder& r, PyObject* const* argv, Py_ssize_t count, Py_ssize_t first,
                     Pending& pending) const;
   void call_torch_rule(Recorder& r, RuleRow row, PyObject* const* argv, Py_ssize_t n, PyObject* kwnames,

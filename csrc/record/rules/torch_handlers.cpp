@@ -44,6 +44,15 @@ bool Recorder::shape_depends_on_data(PyObject* tensor) const {
   return graph_.has_dynamic_shape(graph_.value_of(unpack_tensor(tensor)));
 }
 
+bool Recorder::settle_shape(PyObject* tensor, bool only_dims) {
+  return !shape_depends_on_data(tensor) || graph_.expect_shape(unpack_tensor(tensor), only_dims);
+}
+
+bool Recorder::may_read_value(PyObject* tensor) const {
+  return is_plain_tensor(tensor) && !function_mode_answers() && graph_.may_expect() &&
+         unpack_tensor(tensor).numel() == 1 && graph_.is_known(unpack_tensor(tensor));
+}
+
 void Rules::read_tensor_index(Recorder& r, PyObject* tensor, PyObject* key) const {
   if (!r.read_deep(key)) return r.end(Break::k_unsupported_container, "tensor index");
   if (contains_list(key)) {
@@ -61,7 +70,7 @@ void Rules::read_tensor_index(Recorder& r, PyObject* tensor, PyObject* key) cons
     const Py_ssize_t parts = PyTuple_Check(key) ? PyTuple_GET_SIZE(key) : 1;
     for (Py_ssize_t i = 0; i < parts; ++i) {
       PyObject* part = PyTuple_Check(key) ? PyTuple_GET_ITEM(key, i) : key;
-      if (PySlice_Check(part) && slice_may_vanish(part, sizes))
+      if (PySlice_Check(part) && slice_may_vanish(part, sizes) && !r.settle_shape(tensor, false))
         return r.end(Break::k_tensor_data_as_python, "a slice of a tensor whose size depends on data");
     }
   }
@@ -74,11 +83,24 @@ void Rules::read_stored_value(Recorder& r, PyObject* tensor, PyObject* key, PyOb
   if (!is_plain_tensor(value) || !is_plain_tensor(tensor)) return;
   // Leading dimensions of size one are dropped from the value before it is written, by a view of its size.
   const bool masked = is_tensor(key);
+  if (r.graph_.may_expect()) return;
   if ((r.shape_depends_on_data(value) &&
        (!masked || unpack_tensor(value).dim() == 0 || unpack_tensor(value).size(0) == 1)) ||
       (!masked && r.shape_depends_on_data(tensor))) {
     r.end(Break::k_tensor_data_as_python, "a store of a tensor whose size depends on data");
   }
+}
+
+// Values as Python numbers: the graph recorder sees single ones at the dispatcher, all of them it is told.
+void Rules::read_values(Recorder& r, const char* name, PyObject* tensor, bool all) const {
+  constexpr int64_t kMostValues = 256;
+  if (!all && r.may_read_value(tensor)) return;
+  if (all && is_plain_tensor(tensor) && !function_mode_answers() &&
+      unpack_tensor(tensor).numel() <= kMostValues && r.graph_.may_expect() && r.settle_shape(tensor, false) &&
+      r.graph_.expect_values(unpack_tensor(tensor))) {
+    return;
+  }
+  r.end(Break::k_denied_function, name);
 }
 
 // Functions of metadata that give Python numbers.
@@ -91,7 +113,13 @@ void Rules::query_tensor(Recorder& r, const char* name, PyObject* const* argv, P
     }
     if (!is_plain_tensor(a))
       return r.end(Break::k_unsupported_argument, std::string("tensor subclass ") + Py_TYPE(a)->tp_name);
-    if (r.shape_depends_on_data(a))
+    const std::string_view what = name;
+    // These follow from the operator.
+    if (what.ends_with("is_complex") || what.ends_with("is_floating_point") || what.ends_with("is_signed") ||
+        what.ends_with("is_conj") || what.ends_with("is_neg") || what.ends_with("is_inference") ||
+        what.ends_with("get_device") || what.ends_with("element_size"))
+      continue;
+    if (!r.settle_shape(a, what.ends_with(".dim") || what.ends_with("ndimension")))
       return r.end(Break::k_tensor_data_as_python,
                    std::string("size of a tensor whose shape depends on data: ") + name);
   }
@@ -119,6 +147,20 @@ void Rules::make_literal(Recorder& r, PyObject* const* argv, Py_ssize_t count, P
     }
   }
   pending.word = Recorder::kPendingLiteral;
+}
+
+// The constructors of before torch 0.4: several numbers or a torch.Size are sizes, one list or tuple is data.
+void Rules::make_legacy_tensor(Recorder& r, RuleRow row, PyObject* const* argv, Py_ssize_t n,
+                               Pending& pending) const {
+  if (function_mode_answers()) return r.end(Break::k_denied_function, row.name);
+  bool sizes = true;
+  for (Py_ssize_t i = 0; i < n; ++i) {
+    if (!PyLong_CheckExact(argv[i]) && !(n == 1 && is_size(argv[i]))) sizes = false;
+  }
+  if (sizes) return r.call_torch(row.name, argv, n, nullptr);
+  if (n != 1 || !(PyList_CheckExact(argv[0]) || PyTuple_CheckExact(argv[0])))
+    return r.end(Break::k_denied_function, std::string(row.name) + " of something that is no list");
+  make_literal(r, argv, n, 0, pending);
 }
 
 // An object whose class brings `__torch_function__`: the call is one of that Python code.
@@ -176,6 +218,25 @@ void Rules::call_torch_rule(Recorder& r, RuleRow row, PyObject* const* argv, Py_
     case Rule::kNewTensor:
       if (n < 1 || !is_plain_tensor(argv[0])) return r.end(Break::k_denied_function, row.name);
       return make_literal(r, argv, count, 1, pending);
+    case Rule::kTensorValue:
+    case Rule::kTensorValues:
+      if (n < 1 || !is_tensor(argv[0])) return r.end(Break::k_denied_function, row.name);
+      return read_values(r, row.name, argv[0], row.rule == Rule::kTensorValues);
+    case Rule::kLegacyTensor:
+      if (kwnames != nullptr) return r.end(Break::k_denied_function, row.name);
+      return make_legacy_tensor(r, row, argv, n, pending);
+    case Rule::kLegacyNew:
+      if (kwnames != nullptr || n < 1 || !is_plain_tensor(argv[0]))
+        return r.end(Break::k_denied_function, row.name);
+      return make_legacy_tensor(r, row, argv + 1, n - 1, pending);
+    case Rule::kLegacyVariable:
+      // With its defaults it detaches, which the dispatcher sees.
+      if (n < 1 || !is_plain_tensor(argv[0])) return r.end(Break::k_denied_function, row.name);
+      for (Py_ssize_t i = 1; i < count; ++i) {
+        if (argv[i] != Py_False && argv[i] != Py_None)
+          return r.end(Break::k_denied_function, "a Variable that requires grad");
+      }
+      return;
     case Rule::kAsTensor:
       // A tensor is handed on, or converted by an operator.
       if (n >= 1 && is_tensor(argv[0])) return r.call_torch(row.name, argv, n, kwnames);
