@@ -4,11 +4,13 @@ the run. To be used with `python -m pytest`, which puts the tree on the path.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import select
 import signal
-import time
+import tempfile
+from typing import BinaryIO
 
 import pytest
 from _pytest.reports import TestReport
@@ -21,38 +23,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--isolate-limit", type=float, default=120.0, help="seconds a child may take")
 
 
-def _in_child(item: pytest.Item, write: int) -> None:
+def _in_child(item: pytest.Item, results: BinaryIO) -> None:
     code = 1
     try:
+        os.setpgid(0, 0)  # what the test starts ends with it
         reports = runtestprotocol(item, log=False)
-        data = pickle.dumps(
-            [item.config.hook.pytest_report_to_serializable(config=item.config, report=r) for r in reports]
+        pickle.dump(
+            [item.config.hook.pytest_report_to_serializable(config=item.config, report=r) for r in reports],
+            results,
         )
-        with os.fdopen(write, "wb") as stream:
-            stream.write(data)
+        results.flush()
         code = 0
     finally:
         os._exit(code)
 
 
-def _collect(pid: int, read: int, limit: float) -> tuple[bytes, str | None]:
-    chunks, end = [], time.monotonic() + limit
-    while True:
-        ready, _, _ = select.select([read], [], [], max(0.0, end - time.monotonic()))
-        if not ready:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            return b"", f"took more than {limit:g} s"
-        chunk = os.read(read, 1 << 16)
-        if not chunk:
-            break
-        chunks.append(chunk)
-    _, status = os.waitpid(pid, 0)
+def _wait(pid: int, limit: float) -> str | None:
+    """Waits for the child itself, whatever it left running; what went wrong, if something did."""
+    with contextlib.suppress(ProcessLookupError):
+        os.setpgid(pid, pid)  # in both, so that it is done whoever comes first
+    process, ready = os.pidfd_open(pid), []
+    try:
+        ready, _, _ = select.select([process], [], [], limit)
+    finally:
+        os.close(process)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+    if not ready:
+        return f"took more than {limit:g} s"
     if os.WIFSIGNALED(status):
-        return b"", f"died of {signal.Signals(os.WTERMSIG(status)).name}"
+        return f"died of {signal.Signals(os.WTERMSIG(status)).name}"
     if status != 0:
-        return b"", f"ended with status {os.waitstatus_to_exitcode(status)}"
-    return b"".join(chunks), None
+        return f"ended with status {os.waitstatus_to_exitcode(status)}"
+    return None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -63,19 +67,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool:
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(read)
-        _in_child(item, write)
-    os.close(write)
-    data, problem = _collect(pid, read, item.config.getoption("--isolate-limit"))
-    os.close(read)
-    if problem is None:
-        for raw in pickle.loads(data):
-            report = item.config.hook.pytest_report_from_serializable(config=item.config, data=raw)
-            item.ihook.pytest_runtest_logreport(report=report)
-    else:
+    with tempfile.TemporaryFile() as results:
+        pid = os.fork()
+        if pid == 0:
+            _in_child(item, results)
+        problem = _wait(pid, item.config.getoption("--isolate-limit"))
+        results.seek(0)
+        reports = pickle.load(results) if problem is None else []
+    for raw in reports:
+        report = item.config.hook.pytest_report_from_serializable(config=item.config, data=raw)
+        item.ihook.pytest_runtest_logreport(report=report)
+    if problem is not None:
         item.ihook.pytest_runtest_logreport(
             report=TestReport(
                 nodeid=item.nodeid,

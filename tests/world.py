@@ -113,6 +113,9 @@ def _fresh_process_state(seed: int) -> Iterator[None]:
         sys.getrecursionlimit(),
         dict(os.environ),
         list(sys.path),
+        torch.get_float32_matmul_precision(),
+        torch._C._len_torch_function_stack(),
+        torch._C._len_torch_dispatch_stack(),
     )
     torch.manual_seed(seed)
     random.seed(seed)
@@ -130,6 +133,12 @@ def _fresh_process_state(seed: int) -> Iterator[None]:
         os.environ.clear()
         os.environ.update(saved[6])
         sys.path[:] = saved[7]
+        torch.set_float32_matmul_precision(saved[8])
+        # A call that raised where eager does not never came to the `post` that leaves its mode.
+        while torch._C._len_torch_function_stack() > saved[9]:
+            torch._C._pop_torch_function_stack()
+        while torch._C._len_torch_dispatch_stack() > saved[10]:
+            torch._C._pop_torch_dispatch_stack(None)
 
 
 def _pack(*args: Any, **kwargs: Any) -> tuple[tuple, dict]:

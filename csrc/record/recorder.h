@@ -25,6 +25,7 @@
 #include "record/breaks.h"
 #include "record/effects.h"
 #include "record/observer.h"
+#include "record/questions.h"
 #include "record/rules/rules.h"
 #include "record/shadow.h"
 
@@ -234,30 +235,6 @@ class Recorder final : public Observer {
                    Pending& pending);
   void after_cached(const Operands& operands, Pending pending, PyObject* result);
 
-  // What was asked of a pair of objects: the kind of question is in the low bits of the second address.
-  struct Question {
-    PyObject* object;
-    size_t about;
-    bool operator==(const Question&) const = default;
-  };
-  struct QuestionHash {
-    size_t operator()(const Question& q) const {
-      return mix_bits(reinterpret_cast<size_t>(q.object) * 31 + q.about);
-    }
-  };
-
-  struct SuperKey {
-    PyObject* type;
-    PyObject* after;
-    PyObject* name;
-    bool operator==(const SuperKey&) const = default;
-  };
-  struct SuperHash {
-    size_t operator()(const SuperKey& k) const {
-      return PairHash{}(std::pair{k.type, k.after}) * 31 + mix_bits(reinterpret_cast<size_t>(k.name));
-    }
-  };
-
   FlatMap<SuperKey, Nothing, SuperHash> super_keys_;  // kept alive by held_
   GraphRecorder& graph_;
   GuardTree tree_;
@@ -279,11 +256,6 @@ class Recorder final : public Observer {
   std::vector<PyTypeObject*> written_types_;
   // C code looks inside what Python frames hand it: generators' yields (1) or any frame's result (2).
   int reads_results_ = 0;
-  struct CachedCall {
-    size_t frames;
-    size_t writes;
-    int32_t nodes;
-  };
   std::vector<CachedCall> cached_calls_;
   size_t writes_ = 0;  // ever logged
   // Objects that may be carried about and not used; kept alive by held_. Every slot that holds one is tagged.
@@ -292,13 +264,7 @@ class Recorder final : public Observer {
   std::vector<NodeId> tensor_nodes_;
   BreakReport report_;
   EvalFrame* frame_ = nullptr;  // innermost frame, for locations
-  // The Python function that the instruction being performed calls with nothing in between.
-  struct Expected {
-    EvalFrame* caller = nullptr;
-    PyObject* function = nullptr;
-    FrameLink link = FrameLink::kOpaque;
-  };
-  Expected expected_;
+  ExpectedFrame expected_;
   bool in_before_ = false;
   bool sets_data_ = false;  // the store under way is one to a tensor's data
   size_t frames_entered_ = 0;

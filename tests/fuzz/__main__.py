@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000, help="how many programs")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes")
     parser.add_argument(
-        "--shrink", type=float, default=60.0, help="seconds to make a failing program smaller; 0: do not"
+        "--shrink", type=int, default=500, help="smaller programs to try for a failing one; 0: none"
     )
     parser.add_argument(
         "--show", type=int, default=5, help="how many failing programs to make smaller and print"
@@ -40,7 +40,7 @@ def main() -> int:
     for verdict in failed[: options.show]:
         program = generate(verdict.seed)
         if options.shrink:
-            program, smallest = shrink(program, flashpoint, seconds=options.shrink)
+            program, smallest = shrink(program, flashpoint, candidates=options.shrink)
             verdict = smallest if smallest.failed else verdict
         print(f"=== seed {verdict.seed} {verdict.kind} (watch={program.watch!r})\n{verdict.message}")
         if verdict.kind in ("died", "hangs"):

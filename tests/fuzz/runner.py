@@ -7,6 +7,7 @@ program.
 from __future__ import annotations
 
 import faulthandler
+import functools
 import json
 import os
 import select
@@ -21,7 +22,7 @@ from typing import Any
 from tests.fuzz.generator import generate
 from tests.fuzz.program import Program, smaller
 from tests.support import Mismatch, compare
-from tests.world import run
+from tests.world import Call, run
 
 LIMIT = 60.0  # seconds one program may take
 
@@ -58,6 +59,12 @@ def judge(program: Program, package: Any) -> Verdict:
             totals[name] = totals.get(name, 0) + count
     raised = sum(outcome.raised for outcome in outcomes)
     return Verdict(program.seed, "same", counters=totals, calls=len(calls), raised=raised)
+
+
+@functools.cache
+def _warm_up() -> None:
+    """What every worker would import and initialize is done once, before the first fork."""
+    run("def fn(x):\n  with torch.no_grad(): return torch.rand(2) + x[0, :2]", [Call("x")])
 
 
 class _Worker:
@@ -106,6 +113,7 @@ def judge_all(
     limit: float = LIMIT,
 ) -> list[Verdict]:
     """Judges programs, given as (seed, maker), in `jobs` forked workers; in the order of the seeds."""
+    _warm_up()
     queue = list(programs)
     batches = [queue[i : i + chunk] for i in range(0, len(queue), chunk)][::-1]
     running: dict[_Worker, list[tuple[int, Callable[[], Program]]]] = {}
@@ -149,8 +157,10 @@ def fuzz(seeds: Iterable[int], package: Any, *, jobs: int = 2) -> list[Verdict]:
     return judge_all([(seed, lambda seed=seed: generate(seed)) for seed in seeds], package, jobs=jobs)
 
 
-def shrink(program: Program, package: Any, *, seconds: float = 60.0) -> tuple[Program, Verdict]:
-    """The smallest program found, by deletion, that still fails in the same way; and its verdict."""
+def shrink(program: Program, package: Any, *, candidates: int = 500) -> tuple[Program, Verdict]:
+    """The smallest program found, by deletion, that still fails in the same way; and its verdict. At most
+    `candidates` smaller programs are tried.
+    """
 
     def verdict_of(candidate: Program) -> Verdict:
         return judge_all([(candidate.seed, lambda: candidate)], package, jobs=1, limit=10.0)[0]
@@ -158,13 +168,13 @@ def shrink(program: Program, package: Any, *, seconds: float = 60.0) -> tuple[Pr
     best, verdict = program, verdict_of(program)
     if not verdict.failed:
         return best, verdict
-    end = time.monotonic() + seconds
     progress = True
-    while progress and time.monotonic() < end:
+    while progress and candidates > 0:
         progress = False
         for candidate in smaller(best):
-            if time.monotonic() > end:
+            if candidates <= 0:
                 break
+            candidates -= 1
             found = verdict_of(candidate)
             if found.kind == verdict.kind:
                 best, verdict, progress = candidate, found, True

@@ -67,7 +67,7 @@ def test_a_failing_program_is_made_smaller() -> None:
     package = fake.DropsMutations()
     seed = next(v.seed for v in fuzz(range(120), package) if v.kind == "differs")
     program = generate(seed)
-    smallest, verdict = shrink(program, package, seconds=20)
+    smallest, verdict = shrink(program, package)
     assert verdict.kind == "differs"
     assert len(smallest.source()) < len(program.source()) / 2
     assert len(smallest.calls) <= len(program.calls)

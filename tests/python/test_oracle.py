@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from tests import fake
 from tests.support import Call, Mismatch, check_calls
+from tests.world import run
 
 FAITHFUL = fake.Identity()
 
@@ -66,3 +68,19 @@ def test_descriptions_tell_things_apart(left: str, right: str) -> None:
 
     with pytest.raises(Mismatch):
         check_calls(source, ["True"], package=Swaps())
+
+
+def test_a_world_leaves_no_mode_behind() -> None:
+    """A call that raises does not come to its `post`, so what `pre` entered is put back by the world."""
+    source = """
+from torch.utils._python_dispatch import TorchDispatchMode
+class D(TorchDispatchMode):
+  def __torch_dispatch__(self, f, t, a=(), k=None): return f(*a, **(k or {}))
+class M(torch.overrides.TorchFunctionMode):
+  def __torch_function__(self, f, t, a=(), k=None): return f(*a, **(k or {}))
+def fn(x): raise ValueError
+"""
+    enter = "D().__enter__(); M().__enter__(); torch.set_float32_matmul_precision('high')"
+    assert run(source, [Call("x", pre=enter)])[0].raised
+    assert torch._C._len_torch_dispatch_stack() == torch._C._len_torch_function_stack() == 0
+    assert torch.get_float32_matmul_precision() == "highest"
