@@ -31,7 +31,9 @@ _FIELDS: dict[str, _Field] = {
         True, None, "what was recorded before and after a graph break is replayed; off: it is dropped"
     ),
     "value_guards": _Field(
-        False, None, "a tensor's value that the program reads is checked by the replay instead of a graph break"
+        False,
+        None,
+        "a tensor's value that the program reads is checked by the replay instead of a graph break",
     ),
     "verify": _Field(False, None, "check every recorded graph for consistency (always done in strict mode)"),
     "poison_empty": _Field(

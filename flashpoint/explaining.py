@@ -69,8 +69,8 @@ class Explanation:
 
     @property
     def graphs(self) -> tuple[str, ...]:
-        """The text of each recorded graph."""
-        return tuple(entry.graph for entry in self.entries if entry.graph)
+        """The text of each recorded graph that has operators."""
+        return tuple(entry.graph for entry in self.entries if entry.nodes)
 
     @property
     def guards(self) -> tuple[str, ...]:

@@ -157,3 +157,12 @@ def test_log_and_dump(run_python, variable: str, value: str, shown: list[str]) -
 def test_silent_without_variables(run_python) -> None:
     done = run_python("-c", PROGRAM)
     assert done.returncode == 0 and done.stdout == "" and done.stderr == ""
+
+
+def test_break_reasons_page_is_current() -> None:
+    """To write it anew: python tools/break_reasons.py"""
+    from tools import break_reasons
+
+    rows = sum((ROOT / path).read_text().count("\nX(") for path, *_ in break_reasons.TABLES)
+    assert break_reasons.page().count("\n| `") == rows
+    assert break_reasons.PAGE.read_text() == break_reasons.page()

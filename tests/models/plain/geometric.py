@@ -20,7 +20,7 @@ def graph(nodes, features):
 
 class GraphConvolution(nn.Module):
     def __init__(self, in_features, out_features, bias=True):
-        super(GraphConvolution, self).__init__()
+        super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self.weight = nn.Parameter(torch.FloatTensor(in_features, out_features))
         if bias:

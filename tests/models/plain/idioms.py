@@ -454,7 +454,7 @@ class Checked(nn.Module):
 
     def forward(self, x):
         self.check(x, 2)
-        assert x.size(-1) == self.fc.in_features, "Expected {} features, got {}".format(4, x.size(-1))
+        assert x.size(-1) == self.fc.in_features, f"Expected {4} features, got {x.size(-1)}"
         assert x.dtype == torch.float32, f"{x.dtype=} {self.fc!s}"
         try:
             self.check(x, 3)
@@ -671,7 +671,7 @@ class Inherited(Mixin, Base):
 
     def forward(self, x):
         assert isinstance(self, Base) and issubclass(type(self), Mixin)
-        return super().forward(x) + super(Inherited, self).forward(x)
+        return super().forward(x) + super().forward(x)
 
 
 class FlexibleInputs(nn.Module):

@@ -1,4 +1,4 @@
-"""Code from before torch 1.0 that still runs, and values that leave the graph: .data, Variable, numpy, item."""
+"""Code from before torch 1.0 that still runs, and values that leave the graph: .data, numpy, item."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FloatTensor = torch.cuda.FloatTensor if USE_CUDA else torch.FloatTensor
 
 class OldRNN(nn.Module):
     def __init__(self, input_size=4, hidden_size=5, n_layers=2):
-        super(OldRNN, self).__init__()
+        super().__init__()
         self.n_layers, self.hidden_size = n_layers, hidden_size
         self.gru = nn.GRU(input_size, hidden_size, n_layers)
 
@@ -37,15 +37,15 @@ class WeightDrop(nn.Module):
     """Raw weights kept aside, dropped ones set on the module in each call."""
 
     def __init__(self):
-        super(WeightDrop, self).__init__()
+        super().__init__()
         self.module = nn.Linear(4, 4)
         w = self.module.weight
         del self.module._parameters["weight"]
         self.module.register_parameter("weight_raw", Parameter(w.data))
 
     def forward(self, *args):
-        raw_w = getattr(self.module, "weight_raw")
-        setattr(self.module, "weight", F.dropout(raw_w, p=0.3, training=self.training))
+        raw_w = self.module.weight_raw
+        self.module.weight = F.dropout(raw_w, p=0.3, training=self.training)
         return self.module.forward(*args)
 
 
@@ -53,7 +53,7 @@ class DataShapes(nn.Module):
     """Shapes and values read through .data."""
 
     def __init__(self):
-        super(DataShapes, self).__init__()
+        super().__init__()
         self.fc = nn.Linear(4, 4)
 
     def forward(self, x):
@@ -68,7 +68,7 @@ class DataWrites(nn.Module):
     """Weights clipped and normalized in place through .data at each call."""
 
     def __init__(self):
-        super(DataWrites, self).__init__()
+        super().__init__()
         self.fc = nn.Linear(4, 4)
 
     def forward(self, x):
@@ -82,7 +82,7 @@ class TypedTensors(nn.Module):
     """Tensors by legacy constructors: sizes, lists, other types."""
 
     def __init__(self):
-        super(TypedTensors, self).__init__()
+        super().__init__()
         self.fc = nn.Linear(4, 4)
 
     def forward(self, x):
@@ -97,7 +97,7 @@ class TypedTensors(nn.Module):
 
 class Upsampled(nn.Module):
     def __init__(self):
-        super(Upsampled, self).__init__()
+        super().__init__()
         self.conv = nn.Conv2d(3, 4, 1)
 
     def forward(self, x):
@@ -114,7 +114,7 @@ class NumpyMath(nn.Module):
     """numpy on Python numbers and constants only."""
 
     def __init__(self):
-        super(NumpyMath, self).__init__()
+        super().__init__()
         self.fc, self.sizes = nn.Linear(4, 4), np.array([2, 4])
         self.scale = np.sqrt(4.0)
 
@@ -131,7 +131,7 @@ class NumpyTensors(nn.Module):
     """Data through numpy arrays and back."""
 
     def __init__(self):
-        super(NumpyTensors, self).__init__()
+        super().__init__()
         self.fc = nn.Linear(4, 4)
         self.table = np.linspace(0, 1, 4, dtype=np.float32)
 
@@ -146,7 +146,7 @@ class NumpyConstants(nn.Module):
     """Constant arrays made in forward and turned into tensors."""
 
     def __init__(self):
-        super(NumpyConstants, self).__init__()
+        super().__init__()
         self.fc = nn.Linear(4, 4)
         self.grid = np.linspace(-1, 1, 4)
 
@@ -163,7 +163,7 @@ class Items(nn.Module):
     """Python numbers out of tensors, used in arithmetic and as sizes."""
 
     def __init__(self):
-        super(Items, self).__init__()
+        super().__init__()
         self.fc = nn.Linear(4, 4)
 
     def forward(self, x, lengths):
@@ -177,7 +177,7 @@ class Branches(nn.Module):
     """Branches on values of tensors."""
 
     def __init__(self):
-        super(Branches, self).__init__()
+        super().__init__()
         self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
 
     def forward(self, x):
@@ -196,7 +196,7 @@ class Validated(nn.Module):
     """Checks of values that always pass."""
 
     def __init__(self):
-        super(Validated, self).__init__()
+        super().__init__()
         self.emb = nn.Embedding(12, 4)
 
     def forward(self, ids):
@@ -212,7 +212,7 @@ class StochasticDepth(nn.Module):
     """Layers skipped by random numbers, of Python, numpy and torch."""
 
     def __init__(self):
-        super(StochasticDepth, self).__init__()
+        super().__init__()
         self.layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(3)])
 
     def forward(self, x):
@@ -228,7 +228,7 @@ class CutMix(nn.Module):
     """Boxes and a permutation from numpy's random numbers."""
 
     def __init__(self, alpha=1.0):
-        super(CutMix, self).__init__()
+        super().__init__()
         self.conv, self.alpha = nn.Conv2d(3, 2, 1), alpha
 
     def forward(self, x):
@@ -244,7 +244,7 @@ class MultiBoxLoss(nn.Module):
     """Hard negatives by sorting, masks that change shapes."""
 
     def __init__(self):
-        super(MultiBoxLoss, self).__init__()
+        super().__init__()
         self.fc = nn.Linear(4, 3)
 
     def forward(self, x, labels):
@@ -262,7 +262,7 @@ class MultiBoxLoss(nn.Module):
 
 class CenterLoss(nn.Module):
     def __init__(self, classes=3, dim=4):
-        super(CenterLoss, self).__init__()
+        super().__init__()
         self.num_classes = classes
         self.centers = nn.Parameter(torch.randn(classes, dim))
 
@@ -284,7 +284,7 @@ class CenterLoss(nn.Module):
 
 class FocalLoss(nn.Module):
     def __init__(self, gamma=2, alpha=0.25, size_average=True):
-        super(FocalLoss, self).__init__()
+        super().__init__()
         self.gamma, self.alpha, self.size_average = gamma, alpha, size_average
         if isinstance(alpha, (float, int)):
             self.alpha = torch.Tensor([alpha, 1 - alpha])
@@ -305,7 +305,7 @@ class TripletLoss(nn.Module):
     """Hardest pairs per row, found in a Python loop with masks."""
 
     def __init__(self, margin=0.3):
-        super(TripletLoss, self).__init__()
+        super().__init__()
         self.ranking_loss = nn.MarginRankingLoss(margin=margin)
 
     def forward(self, inputs, targets):
@@ -326,7 +326,7 @@ class TripletLoss(nn.Module):
 
 class ArcMargin(nn.Module):
     def __init__(self, i=4, o=5, s=30.0, m=0.5, easy_margin=False):
-        super(ArcMargin, self).__init__()
+        super().__init__()
         self.weight = Parameter(torch.FloatTensor(o, i))
         nn.init.xavier_uniform_(self.weight)
         self.s, self.easy_margin = s, easy_margin
@@ -353,7 +353,7 @@ class ArcMargin(nn.Module):
 
 class DiceLoss(nn.Module):
     def __init__(self):
-        super(DiceLoss, self).__init__()
+        super().__init__()
 
     def forward(self, input, target, weights=None):
         num, total = input.size(1), 0.0
@@ -370,7 +370,7 @@ class SSIM(nn.Module):
     """A window made at the first call and kept while size and type stay."""
 
     def __init__(self, window_size=3, size_average=True):
-        super(SSIM, self).__init__()
+        super().__init__()
         self.window_size, self.size_average, self.channel = window_size, size_average, 1
         self.window = self.create_window(window_size, 1)
 

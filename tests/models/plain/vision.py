@@ -79,7 +79,7 @@ class BasicBlock(nn.Module):
     expansion = 1
 
     def __init__(self, inplanes, planes, stride=1, downsample=None, norm_layer=None):
-        super(BasicBlock, self).__init__()
+        super().__init__()
         norm_layer = norm_layer or nn.BatchNorm2d
         self.conv1 = nn.Conv2d(inplanes, planes, 3, stride, 1, bias=False)
         self.bn1 = norm_layer(planes)
@@ -102,7 +102,7 @@ class ResNet(nn.Module):
     """Stages reached by name, norms made by functools.partial."""
 
     def __init__(self, block, layers, num_classes=5, norm_layer=None):
-        super(ResNet, self).__init__()
+        super().__init__()
         self._norm = norm_layer or partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
         self.inplanes = 8
         self.stem = nn.Sequential(
@@ -133,8 +133,8 @@ class ResNet(nn.Module):
         x = self.stem(x)
         features = OrderedDict()
         for i in range(self.num_stages):
-            x = getattr(self, "layer%d" % (i + 1))(x)
-            features["res%d" % (i + 2)] = x
+            x = getattr(self, "layer%d" % (i + 1))(x)  # noqa: UP031
+            features["res%d" % (i + 2)] = x  # noqa: UP031
         out = self.fc(torch.flatten(self.avgpool(x), 1))
         return (out, features) if return_features else out
 
