@@ -44,7 +44,7 @@ class GraphRecorder final : public TracerSink {
     int32_t max_nodes = 200'000;
     int64_t max_constant_bytes = int64_t{1} << 20;
     bool* observing = nullptr;  // cleared while an operator runs: Python code of kernels is not recorded
-    bool expect_values = true;
+    bool expect_values = false;
     PositionSource* positions = nullptr;  // outlives the recorder
   };
 

@@ -104,6 +104,7 @@ class Generator(Expressions):
     def __init__(self, seed: int) -> None:
         rng = random.Random(seed)
         super().__init__(rng, risky=rng.random() < 0.15)
+        self.breaking = rng.random() < 0.3  # statements that end a graph, and what comes behind them
         self.seed = seed
         self.counter = 0
         self.loops = 0
@@ -341,6 +342,23 @@ class Generator(Expressions):
     def output(self) -> Stmt:
         return Stmt(f"print({self.expr(self.rng.choice('itLD'), 1)})")
 
+    def pause(self) -> Stmt:
+        return Stmt(self.rng.choice(["print(end='')", "print('x')", "torch._dynamo.graph_break()", f"assert ({self.expr('m', 1)}).sum() > -1e9",
+                                     f"print('%.2f %s' % ({self.number(1)}, {self.expr('t', 1)}))"]))
+
+    def read_tensor(self) -> Stmt:
+        kind, text = self.rng.choice([
+            ("f", "({m}).sum().item()"), ("i", "int(({m}).abs().sum() * 4) % 5"), ("b", "bool(({m}).sum() > {f})"), ("s", "({m})[({m}) > 0].sum()"),
+            ("L", "(({m}) > 0).sum(0).tolist()"), ("m", "torch.from_numpy(({m}).detach().numpy() * 2)"), ("t", "str(({m}).mean().item())[:4]"),
+            ("i", "({m}).nonzero().shape[0]"), ("f", "float(({m}).max())"), ("i", "len([1 for v in ({m}).flatten().tolist() if v > 0])")])
+        value = text.replace("{m}", self.expr("m", 1)).replace("{f}", self.expr("f", 0))
+        return Stmt(f"{self.scope.add(kind, self.fresh())} = {value}")
+
+    def tensor_loop(self) -> Stmt:
+        i, value = self.fresh(), self.fresh()
+        body = [Stmt(f"{value} += ({self.expr('m', 1)}).sum().item() * {i}"), *self.block(2, {i: "i", value: "f"})]
+        return Stmt(clauses=[(f"for {i}, {value} in enumerate([0.5, {self.expr('f', 0)}]):", body)])
+
     def tensor_branch(self) -> Stmt:
         return Stmt(clauses=[(f"if ({self.expr('m', 1)}).sum() > {self.number(0)}:", self.block(2)), ("else:", self.block(1))])
 
@@ -375,6 +393,9 @@ class Generator(Expressions):
                 self.nested_function, self.call_with_extras, self.make_object, self.early_return, self.deliberate_raise, self.text_building, self.matching]
         if self.risky:
             some += [self.backward, self.output, self.tensor_branch]
+        if self.breaking:
+            often += [self.pause, self.read_tensor] * 2
+            some += [self.tensor_branch, self.tensor_loop]
         chosen = self.rng.sample(some, self.rng.randint(2, min(12, len(some))))
         self.kinds = often + chosen + chosen
 

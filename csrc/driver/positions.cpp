@@ -1,0 +1,57 @@
+#include "driver/positions.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace flashpoint {
+
+void PositionEntries::used(size_t i, const Entry* entry) {
+  // The entry may have moved or gone while it ran.
+  if (i >= entries.size() || entries[i].get() != entry) return;
+  ++hits[i];
+  if (i == 0) return;
+  std::rotate(entries.begin(), entries.begin() + i, entries.begin() + i + 1);
+  std::rotate(hits.begin(), hits.begin() + i, hits.begin() + i + 1);
+}
+
+// An argument that was guarded by two other values before will be another one the next time as well.
+std::vector<bool> PositionEntries::varying(const std::vector<Ref>& args) const {
+  std::vector<int> others(args.size());
+  for (const auto& entry : entries) {
+    for (const auto& [argument, value] : entry->pinned) {
+      PyObject* now = args[static_cast<size_t>(argument)].get();
+      if (now != nullptr && is_primitive(now) && !primitives_equal(now, value.get())) ++others[argument];
+    }
+  }
+  std::vector<bool> result(args.size());
+  for (size_t i = 0; i < others.size(); ++i) result[i] = others[i] >= 2;
+  return result;
+}
+
+size_t PositionEntries::find(const std::shared_ptr<Entry>& entry) const {
+  const auto found = std::find(entries.begin(), entries.end(), entry);
+  return found == entries.end() ? 0 : static_cast<size_t>(found - entries.begin());
+}
+
+bool PositionEntries::wears_out(size_t i, CodeState& state) {
+  constexpr uint64_t kPatience = 4;
+  const Entry& entry = *entries[i];
+  const ExpectationSite* site = entry.unexpected_site();
+  if (site == nullptr || entry.unexpected_count() < kPatience || entry.unexpected_count() <= 2 * hits[i])
+    return false;
+  auto* code = reinterpret_cast<PyCodeObject*>(site->code.get());
+  if (state.break_before.size() < 1000 && state.break_before.try_emplace({code, site->instruction}).second)
+    state.kept.push_back(site->code);
+  entries.erase(entries.begin() + static_cast<ptrdiff_t>(i));
+  hits.erase(hits.begin() + static_cast<ptrdiff_t>(i));
+  return true;
+}
+
+void PositionEntries::add(std::unique_ptr<Entry> entry, uint64_t call) {
+  drops = 0;
+  if (std::exchange(last_call, call) != call) ++recording_calls;
+  entries.insert(entries.begin(), std::shared_ptr<Entry>(std::move(entry)));
+  hits.insert(hits.begin(), 0);
+}
+
+}  // namespace flashpoint
