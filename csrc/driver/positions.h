@@ -34,8 +34,8 @@ struct PositionEntries {
   size_t find(const std::shared_ptr<Entry>& entry) const;
   // Which of these arguments are known to change from call to call.
   std::vector<bool> varying(const std::vector<Ref>& args) const;
-  // After a miss of entries[i]: when values it expects differ more often than not, the entry goes, and the next
-  // recording breaks where it met them. True if it went.
+  // After a miss of entries[i]: when values it expects differ more often than not, the entry goes, and the
+  // next recording breaks where it met them. True if it went.
   bool wears_out(size_t i, CodeState& state);
 };
 

@@ -377,7 +377,10 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
   const Chain chain = chain_to(frame);
   if (chain.empty()) return false;
   for (size_t i = 1; i < chain.size(); ++i) {
-    if (chain[i].frame->link == FrameLink::kOpaque) {
+    // Addresses in the locals of what uses them as keys would be those of other objects.
+    const bool by_address =
+        rules().uses_identity_as_memo(reinterpret_cast<PyObject*>(py::frame_code(chain[i].frame->frame)));
+    if (chain[i].frame->link == FrameLink::kOpaque || by_address) {
       remember(chain[i - 1].frame);
       return false;
     }

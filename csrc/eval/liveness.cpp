@@ -85,6 +85,12 @@ Live compute(PyCodeObject* code) {
   const char* kinds = PyBytes_AS_STRING(code->co_localspluskinds);
   const bool all = find_seer(code);
   for (size_t i = 0; i < slots; ++i) always[i] = all || (kinds[i] & (CO_FAST_CELL | CO_FAST_FREE)) != 0;
+  for (size_t i = 0; i < slots; ++i) {
+    // super() without arguments takes the first one out of the frame.
+    PyObject* name = PyTuple_GET_ITEM(code->co_localsplusnames, static_cast<Py_ssize_t>(i));
+    if ((kinds[i] & CO_FAST_FREE) != 0 && PyUnicode_CompareWithASCIIString(name, "__class__") == 0)
+      always[0] = true;
+  }
   const std::vector<Instruction> instructions = instructions_of(code);
   std::vector<int> index(static_cast<size_t>(Py_SIZE(code)) + 1, -1);  // unit -> instruction
   for (size_t i = 0; i < instructions.size(); ++i) {

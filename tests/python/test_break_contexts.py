@@ -7,7 +7,7 @@ import pytest
 from tests.support import check_calls
 
 PRELUDE = """
-import collections, contextlib, functools, logging, random, time, warnings
+import collections, contextlib, copy, functools, logging, random, time, warnings
 def brk(): print(end='')
 @contextlib.contextmanager
 def cm(v):
@@ -28,6 +28,11 @@ class P:
     def __iter__(s): brk(); yield 1; brk(); yield 2
     def __eq__(s,o): brk(); return True
     def __bool__(s): brk(); return True
+class D(dict):
+    def get(s, k): return super().get(brk() or k)
+class Q:
+    def __init__(s, v): s.v = v
+    def __deepcopy__(s, memo): brk(); return Q(s.v + 1)
 def gen(y):
     for i in range(3):
         brk(); yield y*i
@@ -102,6 +107,8 @@ PROGRAMS = {
     "defaultdict": "d=collections.defaultdict(list); d['a'].append(x*2); brk(); d['b'].append(x)\nreturn d",
     "deque": "d=collections.deque(maxlen=2); d.append(x*2); brk(); d.append(x)\nreturn list(d)",
     "set": "s={1,2}; brk(); s.add(3)\nreturn x*len(s)",
+    "super after the break": "return x * D({1: 2}).get(1)",
+    "inside deepcopy": "return x * copy.deepcopy([{'a': [Q(2)]}])[0]['a'][0].v",
     "module fn": "return torch.nn.functional.dropout(x,0.5,True)*(brk() or 1)",
 }
 
