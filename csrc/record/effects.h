@@ -22,7 +22,6 @@ enum class EffectKind : uint8_t {
   kTypeAttr,       // owner = type node, key = name; the final value
   kTensorAttr,     // owner = tensor node, key = name, object = the tensor's dict; the final value, or deleted
   kContextVar,     // owner = context variable node, key = the value at entry or null
-  kGradMode,       // number = the mode at the end
   kIteratorSteps,  // owner = iterator node: as many elements taken as there are items
 };
 struct Effect {

@@ -257,7 +257,7 @@ int set_attribute(PyObject* owner, PyObject* name, PyObject* value) {
 
 bool commit(BuildContext& c, const std::vector<PlannedEffect>& effects) {
   for (const PlannedEffect& e : effects) {
-    PyObject* owner = e.owner == kNoNode ? nullptr : c.nodes[e.owner];
+    PyObject* owner = c.nodes[e.owner];
     switch (e.kind) {
       case EffectKind::kDictItem: {
         if (e.items[0].kind == RecipeValue::Kind::kNull) {
@@ -345,8 +345,6 @@ bool commit(BuildContext& c, const std::vector<PlannedEffect>& effects) {
             return false;
           PyErr_Clear();
         }
-        break;
-      case EffectKind::kGradMode:
         break;
     }
   }

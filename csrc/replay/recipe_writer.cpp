@@ -1,3 +1,4 @@
+#include "base/check.h"
 #include "py/iterators.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
@@ -320,6 +321,7 @@ RecipeValue RecipeWriter::describe_instance(PyObject* o) {
 
 bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
   for (const Effect& e : recorder_.effects()) {
+    FP_CHECK(e.owner != kNoNode, "an effect changes an object that guards reach");
     PlannedEffect p{e.kind, e.owner, e.key, {}};
     PyObject* storage = e.object.get();
     if (e.superseded) continue;
@@ -417,8 +419,6 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
       }
       case EffectKind::kIteratorSteps:
         p.items.resize(e.items.size());
-        break;
-      case EffectKind::kGradMode:
         break;
     }
     if (!failure_.empty()) return false;

@@ -87,7 +87,8 @@ at::Tensor make_wrapped(const c10::IValue& number, std::optional<c10::ScalarType
 void poison(const at::Tensor& tensor) {
   if (!tensor.defined() || !tensor.device().is_cpu() || !tensor.has_storage()) return;
   const int byte = tensor.scalar_type() == c10::ScalarType::Bool ? 0x01 : 0xff;
-  std::memset(tensor.unsafeGetTensorImpl()->unsafe_storage().mutable_data(), byte, tensor.storage().nbytes());
+  const size_t size = tensor.storage().nbytes();
+  if (size != 0) std::memset(tensor.unsafeGetTensorImpl()->unsafe_storage().mutable_data(), byte, size);
 }
 
 bool shares_storage(const c10::IValue& value, const c10::IValue& wrapped) {

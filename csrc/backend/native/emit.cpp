@@ -146,8 +146,10 @@ class KernelEmitter {
       const KernelOp& op = kernel_.ops[i];
       if (!plan_.is_row(i) || plan_.when(i) != available || is_reduction(op.prim)) continue;
       if (op.prim == Prim::constant || !plan_.is_used(i)) continue;
+      // Arithmetic has no access.
+      Value* base = op.prim == Prim::load || op.prim == Prim::index ? row_base(op.access) : nullptr;
       row_values_[i] = compute(
-          i, 1, [&](int32_t k) { return row_value(k); }, row_base(op.access));
+          i, 1, [&](int32_t k) { return row_value(k); }, base);
     }
   }
 

@@ -276,8 +276,8 @@ ENGINE = [
     Row("dispatch mode entered inside", "from torch.utils._python_dispatch import TorchDispatchMode\nclass Mode(TorchDispatchMode):\n  def __torch_dispatch__(self, f, types, args=(), kwargs=None):\n    log.append(str(f))\n    return f(*args, **(kwargs or {}))\n"
         "log = []\ndef fn(x):\n  with Mode(): return torch.sin(x) * 2"),
     Row("fake tensors inside", "from torch._subclasses.fake_tensor import FakeTensorMode\ndef fn(x):\n  with FakeTensorMode() as m: s = (m.from_tensor(x) @ m.from_tensor(x).t()).shape\n  return x * s[0]", "x", "x", "torch.ones(4, 3)"),
-    Row("custom operator", "if not hasattr(torch.ops.fp_test, 'twice'):\n  L = torch.library.Library('fp_test', 'FRAGMENT')\n  L.define('twice(Tensor t, int k) -> Tensor')\n  L.impl('twice', lambda t, k: t * 2 * k, 'CompositeExplicitAutograd')\n  torch.fp_keep = L\n"
-        "L = None\ndef fn(x, k): return torch.ops.fp_test.twice(x, k) + 1", "x, 1", "x, 1", "x, 2", "y, 1"),
+    Row("custom operator", "if not hasattr(torch.ops.fp_rows, 'twice'):\n  L = torch.library.Library('fp_rows', 'FRAGMENT')\n  L.define('twice(Tensor t, int k) -> Tensor')\n  L.impl('twice', lambda t, k: t * 2 * k, 'CompositeExplicitAutograd')\n  torch.fp_keep = L\n"
+        "L = None\ndef fn(x, k): return torch.ops.fp_rows.twice(x, k) + 1", "x, 1", "x, 1", "x, 2", "y, 1"),
     Row("meta tensors", "def fn(x): return x.to('meta') * 2", "x", "x", "x[:1]"),
     Row("deepcopy of a module inside", "m = nn.Linear(3, 3)\ndef fn(x):\n  c = copy.deepcopy(m)\n  with torch.no_grad(): c.weight.add_(1)\n  return c(x), m(x)"),
 ]

@@ -580,7 +580,9 @@ def test_every_outcome_has_a_text() -> None:
 
 def test_symbols_of_sqlite_are_hidden() -> None:
     shown = subprocess.run(["nm", "-D", "--defined-only", _C.__file__], capture_output=True, text=True)
-    assert "PyInit__C" in shown.stdout and "sqlite3_" not in shown.stdout
+    names = {line.split()[-1] for line in shown.stdout.splitlines()}
+    # Instances of the standard library's templates may have SQLite's types in their names.
+    assert "PyInit__C" in names and not [name for name in names if name.startswith("sqlite3_")]
 
 
 def test_public_names() -> None:

@@ -73,11 +73,13 @@ def kill_in_a_loop(place: Path, count: int) -> None:
 
         pid = fork(work)
         os.close(write)
-        time.sleep(rng.uniform(0, 0.06))
+        # After so many flushes, and a moment of what comes next.
+        told = b"".join(os.read(read, 2) for _ in range(rng.randrange(8)))
+        time.sleep(rng.uniform(0, 0.02))
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         with os.fdopen(read, "rb") as stream:
-            told = stream.read()
+            told += stream.read()
         flushed |= {told[i] * 256 + told[i + 1] for i in range(0, len(told) - 1, 2)}
         store = _C.Store(place)
         found = {number for number in range(300) if check(store.get(key(number)), number)}
