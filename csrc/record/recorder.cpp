@@ -95,7 +95,9 @@ Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* ar
     for (size_t i = 0; i < nargs && !ended_; ++i) {
       if (args[i] == nullptr) continue;  // an empty slot of a frame
       const NodeId node = tree_.child(kNoNode, Step::kArg, nullptr, static_cast<int32_t>(i));
-      if (is_primitive(args[i])) {
+      if (is_primitive(args[i]) && std::string_view(Py_TYPE(args[i])->tp_name).starts_with("numpy.")) {
+        end(Break::k_unsupported_argument, Py_TYPE(args[i])->tp_name);  // it may be handed back
+      } else if (is_primitive(args[i])) {
         tree_.check(node, CheckKind::kValue, args[i]);
       } else {
         observe(node, args[i]);
