@@ -108,9 +108,17 @@ struct Session::Recording {
 bool capturing() { return active != nullptr; }
 
 Session::Session(std::shared_ptr<CodeState> state, const SessionOptions& options)
-    : state_(std::move(state)), options_(options), handled_(handled_exception()) {}
+    : state_(std::move(state)),
+      options_(options),
+      traced_before_(is_dispatch_enabled()),
+      handled_(handled_exception()) {}
 
-Session::~Session() = default;
+Session::~Session() {
+  recording_.reset();
+  // A guard of the thread's dispatch keys (inference mode) that the program took while recording puts back
+  // what it found, our key included.
+  if (!traced_before_ && current_sink() == nullptr && is_dispatch_enabled()) set_dispatch_enabled(false);
+}
 
 PyObject* Session::record(PyObject* function, PyObject* const* args, size_t nargs, PyObject* kwnames) {
   const size_t total = nargs + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));

@@ -95,6 +95,7 @@ class Session final : public FrameControl, public BreakSink {
   SessionOptions options_;
   std::unique_ptr<Recording> recording_;
   uint64_t outermost_ = 0;  // serial of the function's own frame, 0 before it has started
+  bool traced_before_;
   bool restoring_ = false;
   bool unwinding_ = false;
   bool off_ = false;

@@ -1,6 +1,7 @@
 #include "guard/guard_tree.h"
 
 #include <cstring>
+#include <string_view>
 
 #include "base/check.h"
 #include "base/counters.h"
@@ -25,10 +26,33 @@ PyObject* dict_get(PyObject* dict, PyObject* key) {
 
 }  // namespace
 
+namespace {
+
+// How many bytes a numpy scalar holds behind its head; 0 for anything else. Its types are static, so a class
+// of the program cannot have such a name.
+size_t numpy_scalar_size(PyObject* o) {
+  const PyTypeObject* type = Py_TYPE(o);
+  if (PyType_HasFeature(const_cast<PyTypeObject*>(type), Py_TPFLAGS_HEAPTYPE) ||
+      std::strncmp(type->tp_name, "numpy.", 6) != 0)
+    return 0;
+  constexpr struct {
+    std::string_view name;
+    size_t size;
+  } kScalars[] = {{"float64", 8}, {"float32", 4}, {"float16", 2}, {"int64", 8}, {"int32", 4},
+                  {"int16", 2},   {"int8", 1},    {"uint8", 1},   {"bool", 1},  {"bool_", 1}};
+  const std::string_view name = type->tp_name + 6;
+  for (const auto& row : kScalars) {
+    if (row.name == name) return row.size;
+  }
+  return 0;
+}
+
+}  // namespace
+
 bool is_primitive(PyObject* o) {
   return o == Py_None || PyBool_Check(o) || PyLong_CheckExact(o) || PyFloat_CheckExact(o) ||
          PyUnicode_CheckExact(o) || PyBytes_CheckExact(o) || PyComplex_CheckExact(o) || o == Py_Ellipsis ||
-         o == Py_NotImplemented;
+         o == Py_NotImplemented || numpy_scalar_size(o) != 0;
 }
 
 bool primitives_equal(PyObject* a, PyObject* b) {
@@ -42,6 +66,9 @@ bool primitives_equal(PyObject* a, PyObject* b) {
     const Py_complex x = PyComplex_AsCComplex(a), y = PyComplex_AsCComplex(b);
     return std::memcmp(&x, &y, sizeof x) == 0;
   }
+  if (const size_t size = numpy_scalar_size(a))
+    return std::memcmp(reinterpret_cast<char*>(a) + sizeof(PyObject),
+                       reinterpret_cast<char*>(b) + sizeof(PyObject), size) == 0;
   if (!PyLong_CheckExact(a) && !PyUnicode_CheckExact(a) && !PyBytes_CheckExact(a)) return false;
   const int equal = PyObject_RichCompareBool(a, b, Py_EQ);
   if (equal < 0) PyErr_Clear();

@@ -317,6 +317,7 @@ bool collect_tensors(PyObject* object, std::vector<at::Tensor>& tensors) {
 
 PyObject* graph_record(PyObject*, PyObject* const* args, Py_ssize_t count, PyObject* kwnames) {
   GraphRecorder::Options options;
+  options.expect_values = false;
   if (kwnames != nullptr && PyTuple_GET_SIZE(kwnames) == 1) options.max_nodes = PyLong_AsLong(args[count]);
   if (PyErr_Occurred()) return nullptr;
   if (count < 1) {

@@ -1,5 +1,8 @@
 // Calls: which kind of callable it is, and so whether its frame will come through the hook or a rule decides.
 #include <string>
+#include <string_view>
+#include <unordered_set>
+#include <utility>
 
 #include "py/frame.h"
 #include "py/layout.h"
@@ -22,6 +25,24 @@ std::string c_name(PyObject* f) {
   std::string text =
       module && PyUnicode_Check(module.get()) ? std::string(PyUnicode_AsUTF8(module.get())) + "." : "";
   return text + (name && PyUnicode_Check(name.get()) ? PyUnicode_AsUTF8(name.get()) : Py_TYPE(f)->tp_name);
+}
+
+// numpy's functions of numbers: what they give depends on nothing else.
+bool is_numpy_function(PyObject* f) {
+  const std::string_view type = Py_TYPE(f)->tp_name;
+  if (PyType_HasFeature(Py_TYPE(f), Py_TPFLAGS_HEAPTYPE) ||
+      (type != "numpy.ufunc" && type != "numpy._ArrayFunctionDispatcher"))
+    return false;
+  static const std::unordered_set<std::string_view> kNames{
+      "sqrt",     "log",      "log2",   "log10",       "log1p",        "exp",       "expm1",   "sin",
+      "cos",      "tan",      "tanh",   "arctan",      "power",        "floor",     "ceil",    "trunc",
+      "rint",     "round",    "around", "abs",         "absolute",     "sign",      "square",  "add",
+      "subtract", "multiply", "divide", "true_divide", "floor_divide", "remainder", "maximum", "minimum",
+      "prod",     "sum",      "mean",   "max",         "min",          "amax",      "amin",    "clip",
+      "deg2rad",  "rad2deg",  "hypot",  "isnan",       "isinf",        "isfinite",  "gcd",     "lcm"};
+  Ref name = Ref::steal(PyObject_GetAttrString(f, "__name__"));
+  PyErr_Clear();
+  return name && PyUnicode_Check(name.get()) && kNames.contains(PyUnicode_AsUTF8(name.get()));
 }
 
 }  // namespace
@@ -181,6 +202,22 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     } else {
       observe(child, target);
     }
+    return;
+  }
+  if (is_numpy_function(f)) {
+    for (Py_ssize_t i = 0; i < total; ++i) {
+      if (PyType_Check(args[i])) continue;
+      if (!read_deep(args[i]) || rules().holds_tensor(args[i]) || is_tensor(args[i]))
+        return end(Break::k_unknown_c_function, c_name(f) + " of something that is no number");
+    }
+    bool* observing = graph_.observing();
+    const bool saved = observing != nullptr && std::exchange(*observing, false);
+    Ref answer = Ref::steal(PyObject_Vectorcall(f, args, static_cast<size_t>(n), kwnames));
+    if (observing != nullptr) *observing = saved;
+    if (!answer) PyErr_Clear();
+    if (!answer || !is_primitive(answer.get()))
+      return end(Break::k_unknown_c_function, c_name(f) + ": an array");
+    pending.answer = answer.release();
     return;
   }
   if (rules().is_getter(f)) return rules().call_getter(*this, f, args, total);

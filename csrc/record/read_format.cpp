@@ -8,6 +8,8 @@
 #include "record/recorder.h"
 #include "record/rules/rules.h"
 
+#include <ATen/core/Tensor.h>
+
 namespace flashpoint {
 
 namespace {
@@ -24,7 +26,13 @@ bool is_objects_own(PyObject* slot) {
 void Recorder::read_text(PyObject* value, Text how, int depth) {
   if (is_primitive(value) || ended_) return;
   PyTypeObject* type = Py_TYPE(value);
-  if (is_tensor(value)) return end(Break::k_tensor_data_as_python, "a tensor formatted as text");
+  if (is_tensor(value)) {
+    // Of a tensor without dimensions Tensor.__format__, which is Python code, formats the number.
+    if (how == Text::kFormat && may_read_value(value) && unpack_tensor(value).dim() == 0 &&
+        !is_parameter(value))
+      return;
+    return end(Break::k_tensor_data_as_python, "a tensor formatted as text");
+  }
   if (depth > 32) return end(Break::k_format_object, "nested too deeply");
   if (PyType_Check(value)) {
     if (type == &PyType_Type) return;

@@ -104,6 +104,8 @@ Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* ar
       const NodeId node = tree_.child(kNoNode, Step::kArg, nullptr, static_cast<int32_t>(i));
       if (is_scalar(args[i])) {
         shadow_.add_argument(i, node, args[i], i < varies.size() && varies[i]);
+      } else if (is_primitive(args[i]) && std::string_view(Py_TYPE(args[i])->tp_name).starts_with("numpy.")) {
+        shadow_.add_opaque_argument(i, node, args[i]);  // it may be handed back
       } else if (is_primitive(args[i])) {
         tree_.check(node, CheckKind::kValue, args[i]);
       } else {

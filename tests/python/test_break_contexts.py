@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from flashpoint import _C
 from tests.support import check_calls
 
 PRELUDE = """
@@ -120,6 +121,8 @@ EAGER = frozenset(("inference", "except", "defaultdict"))
 def test_break(name: str) -> None:
     body = PROGRAMS[name].replace("\n", "\n  ")
     calls = [f"x + {i}" for i in range(6)]
+    assert not _C._graph_enabled()
     last = check_calls(f"{PRELUDE}\ndef fn(x):\n  {body}", calls)[-1].counters
     resumed = last["captures_started"] == 0 and last["hits"] == 1 and last["frames_handed_over"] == 0
     assert resumed == (name not in EAGER), last
+    assert not _C._graph_enabled()

@@ -49,7 +49,10 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kDictView:
       if (row.rule == Rule::kDictView && self != nullptr && Py_IS_TYPE(self, &PyDictProxy_Type) &&
           r.node_of(self) != kNoNode) {
-        unsupported("a mappingproxy that existed before");
+        // The view is one of the dict behind it, which has a source of its own.
+        PyObject* mapping = py::proxied_mapping(self);
+        if (!(PyDict_CheckExact(mapping) || PyODict_CheckExact(mapping)) || r.node_of(mapping) == kNoNode)
+          unsupported("a mappingproxy that existed before");
       }
       if (row.rule == Rule::kObjectNew && count > 1 && PyType_Check(self)) {
         auto* type = reinterpret_cast<PyTypeObject*>(self);

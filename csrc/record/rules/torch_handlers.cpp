@@ -34,6 +34,18 @@ bool slice_may_vanish(PyObject* slice, c10::IntArrayRef sizes) {
   return false;
 }
 
+// Tensors of one element among the data are read as numbers.
+bool expect_elements(GraphRecorder& graph, PyObject* data) {
+  if (is_tensor(data))
+    return is_plain_tensor(data) && unpack_tensor(data).numel() == 1 && graph.expect_values(unpack_tensor(data));
+  if (!PyList_CheckExact(data) && !PyTuple_CheckExact(data)) return true;
+  for (Py_ssize_t i = 0; i < Py_SIZE(data); ++i) {
+    if (!expect_elements(graph, PyList_Check(data) ? PyList_GET_ITEM(data, i) : PyTuple_GET_ITEM(data, i)))
+      return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 bool function_mode_answers() {
@@ -142,7 +154,8 @@ void Rules::make_literal(Recorder& r, PyObject* const* argv, Py_ssize_t count, P
                          Pending& pending) const {
   if (function_mode_answers()) return;
   for (Py_ssize_t i = first; i < count; ++i) {
-    if (is_tensor(argv[i]) || !r.read_deep(argv[i]) || holds_tensor(argv[i])) {
+    if (is_tensor(argv[i]) || !r.read_deep(argv[i]) ||
+        (holds_tensor(argv[i]) && !expect_elements(r.graph_, argv[i]))) {
       return r.end(Break::k_denied_function, "a tensor made of something that is not literal data");
     }
   }

@@ -18,14 +18,16 @@ class Case:
     """One model.
 
     make: the model; it is put in eval mode unless `training`. inputs: from a generator to the positional
-    arguments of forward; shapes do not depend on the generator. dropped: the break that ends its recording
-    today, empty where it gives one graph. grad: whether it can be run with gradients on. atol: how far a
-    result may be from eager's, not 0 only where forward asks whether it is being compiled.
+    arguments of forward; shapes do not depend on the generator. kept: its recording meets no break; taking
+    that off is a regression. changes: state or values that it reads differ from call to call, so that the
+    last call may record again. grad: whether it can be run with gradients on. atol: how far a result may be
+    from eager's, not 0 only where forward asks whether it is being compiled.
     """
 
     make: Callable[[], nn.Module]
     inputs: Callable[[torch.Generator], tuple[Any, ...]]
-    dropped: str = ""
+    kept: bool = True
+    changes: bool = False
     grad: bool = True
     training: bool = False
     atol: float = 0.0

@@ -628,6 +628,7 @@ CASES = {
     "seq2seq_teacher": Case(
         Seq2Seq,
         lambda g: (torch.randint(1, 12, (5, 2), generator=g), torch.randint(1, 12, (4, 2), generator=g)),
+        kept=False,
     ),
     "packed_classifier": Case(
         PackedClassifier, lambda g: (torch.randint(1, 12, (3, 5), generator=g), torch.tensor([5, 2, 3]))
@@ -635,7 +636,9 @@ CASES = {
     "text_cnn": Case(TextCNN, tokens(12, 2, 7)),
     "text_cnn_static": Case(lambda: TextCNN(static=True), tokens(12, 2, 7), grad=False),
     "annotated_transformer": Case(AnnotatedTransformer, tokens(13, 2, 6)),
-    "annotated_transformer_numpy": Case(lambda: AnnotatedTransformer(mask=subsequent_mask), tokens(13, 2, 6)),
+    "annotated_transformer_numpy": Case(
+        lambda: AnnotatedTransformer(mask=subsequent_mask), tokens(13, 2, 6), kept=False
+    ),
     "annotated_transformer_training": Case(AnnotatedTransformer, tokens(13, 2, 6), training=True),
     "gpt": Case(lambda: GPT(GPTConfig(flash=False)), tokens(13, 2, 6)),
     "gpt_loss": Case(
@@ -653,6 +656,6 @@ CASES = {
     "ntm": Case(NTM, normal(2, 3, 3)),
     "pointer_net": Case(PointerNet, normal(2, 4, 2)),
     "bilstm_crf": Case(BiLSTMCRF, tokens(9, 4)),
-    "viterbi_crf": Case(ViterbiCRF, tokens(9, 4)),
+    "viterbi_crf": Case(ViterbiCRF, tokens(9, 4), changes=True),
     "tuple_outputs": Case(TupleOutputs, normal(2, 3, 4)),
 }
