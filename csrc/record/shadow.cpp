@@ -315,8 +315,10 @@ void Shadow::before(EvalFrame& frame, const Operands& o) {
   uses_ = true;
   const bool varies = std::any_of(used_.begin(), used_.end(), [&](Tag t) { return table_.varies(t); });
   if (!varies || o.event == Event::kYield) return;
-  for (const Tag tag : used_) {
-    PyObject* value = table_.value(table_.resolve(tag));
+  for (const Tag used : used_) {
+    const Tag tag = table_.resolve(used);
+    if (tag == 0) continue;  // an element of a tuple that nothing is known of
+    PyObject* value = table_.value(tag);
     if (!is_scalar(value) && !PyTuple_CheckExact(value))
       return recorder_.end(Break::k_unsupported_argument, Py_TYPE(value)->tp_name);
   }

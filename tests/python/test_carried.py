@@ -70,6 +70,11 @@ PROGRAMS = {
         ("x, io.StringIO('a')", "x, io.StringIO('b')", "x, io.StringIO('c')"),
         False,
     ),
+    "beside a number in a tuple": (
+        "def fn(x, a):\n  t = (a, 3, x)\n  b, n, y = t\n  return y * n, [b, n], y + 1",
+        ("x, np.ones(3)", "x, np.zeros(3)", "x, np.ones(2)"),
+        True,
+    ),
     "told from None": (
         "def fn(x, s=None):\n  if s is not None: return x * 2, s\n  return x",
         ("x, np.ones(1)", "x", "x, np.zeros(1)"),
