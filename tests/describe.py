@@ -87,6 +87,8 @@ def _is_value(value: object) -> bool:
     """Whether an object is immutable through and through, so that its identity is an accident."""
     if type(value) is tuple:
         return all(map(_is_value, value))
+    if isinstance(value, np.number | np.bool_):  # as immutable as Python's own
+        return True
     return value is None or type(value) in (bool, int, float, str, bytes, complex)
 
 

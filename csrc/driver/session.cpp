@@ -117,7 +117,8 @@ Session::~Session() {
   recording_.reset();
   // A guard of the thread's dispatch keys (inference mode) that the program took while recording puts back
   // what it found, our key included.
-  if (!traced_before_ && current_sink() == nullptr && is_dispatch_enabled()) set_dispatch_enabled(false);
+  if (keys_were_saved_ && !traced_before_ && current_sink() == nullptr && is_dispatch_enabled())
+    set_dispatch_enabled(false);
 }
 
 PyObject* Session::record(PyObject* function, PyObject* const* args, size_t nargs, PyObject* kwnames) {
@@ -194,6 +195,7 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
 void Session::stop_recording() {
   thread_context().observer = nullptr;
   active = nullptr;
+  if (GlobalState::now().inference_mode != recording_->before.inference_mode) keys_were_saved_ = true;
   recording_->tracer.reset();
 }
 

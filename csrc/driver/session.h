@@ -96,6 +96,7 @@ class Session final : public FrameControl, public BreakSink {
   std::unique_ptr<Recording> recording_;
   uint64_t outermost_ = 0;  // serial of the function's own frame, 0 before it has started
   bool traced_before_;
+  bool keys_were_saved_ = false;  // a guard that was taken while recording will put our dispatch key back
   bool restoring_ = false;
   bool unwinding_ = false;
   bool off_ = false;
