@@ -113,6 +113,8 @@ class _Walker:
             self.emit(path, f"str {scrub(value)!r}")
         elif kind in _VALUES or isinstance(value, _OPAQUE):
             self.emit(path, f"{kind.__name__} {value!r}")
+        elif isinstance(value, np.number | np.bool_):  # as immutable as Python's own
+            self.emit(path, f"{kind.__name__} {value.dtype} {value.tobytes().hex()}")
         elif kind is tuple and _is_value(value):
             self.emit(path, f"builtins.tuple of {len(value)}")
             self.items(path, value)
