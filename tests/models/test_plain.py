@@ -30,13 +30,8 @@ CASES: dict[str, Case] = {
 SAMPLE = frozenset(
     """
     actor_critic branches checked critic_training data_writes diffusion_unet domain_adversarial
-<<<<<<< HEAD
     flexible_inputs gpt hooked lstm_tagger numpy_constants sage seq2seq tree_lstm unet
     vq_ema_training yolo_head
-=======
-    flexible_inputs gpt hooked lstm_tagger numpy_constants sage seq2seq tree_lstm unet vq_ema_training
-    yolo_head
->>>>>>> corpus
     """.split()
 )
 RUNS = [
