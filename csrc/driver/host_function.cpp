@@ -39,8 +39,8 @@ class PythonCall final : public HostFunction {
       if (!argument) owned.push_back(Ref::steal(wrap_tensor(inputs[next++])));
       arguments.push_back(argument ? argument.get() : owned.back().get());
     }
-    Ref result = Ref::steal(
-        PyObject_Vectorcall(call_.callable.get(), arguments.data(), arguments.size(), nullptr));
+    Ref result =
+        Ref::steal(PyObject_Vectorcall(call_.callable.get(), arguments.data(), arguments.size(), nullptr));
     if (!result) {
       PyErr_Clear();
       throw std::runtime_error("[flashpoint] a call of the program raised");

@@ -27,8 +27,8 @@ struct PositionEntries {
   // Counts a hit of entries[i] and moves it to the front.
   void used(size_t i, const Entry* entry);
   void add(std::unique_ptr<Entry> entry);
-  // After a miss of entries[i]: when values it expects differ more often than not, the entry goes, and the next
-  // recording breaks where it met them. True if it went.
+  // After a miss of entries[i]: when values it expects differ more often than not, the entry goes, and the
+  // next recording breaks where it met them. True if it went.
   bool wears_out(size_t i, CodeState& state);
 };
 

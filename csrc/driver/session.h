@@ -29,7 +29,7 @@ struct SessionOptions {
   int64_t fail_at_event = 0;   // tests: inject a failed check at this event
   int64_t break_at_event = 0;  // tests: end each recording at this event
   bool value_guards = true;
-  std::string name = {};       // of the function, for the log
+  std::string name = {};  // of the function, for the log
 };
 
 // True while this thread is recording (a compiled function called inside is then inlined).

@@ -1,10 +1,10 @@
 // autograd.Function.
 //
-// Where no gradient can flow the call is nothing but its forward, whose frame comes through the hook. Where one
-// can, the history of the results is the program's own code, so replay makes the call again, with the tensors
-// of that run: a `flashpoint.host_call`. Its frames are watched all the same, so that what they read is guarded;
-// they must not write to anything older, nor read what this recording has written, since replay commits
-// effects last.
+// Where no gradient can flow the call is nothing but its forward, whose frame comes through the hook. Where
+// one can, the history of the results is the program's own code, so replay makes the call again, with the
+// tensors of that run: a `flashpoint.host_call`. Its frames are watched all the same, so that what they read
+// is guarded; they must not write to anything older, nor read what this recording has written, since replay
+// commits effects last.
 #include <c10/core/GradMode.h>
 
 #include "py/layout.h"
@@ -56,7 +56,8 @@ void Recorder::apply_function(EvalFrame&, PyObject* apply, PyObject* const* args
   if (hosted_call_runs_) return unsupported("one in another");
   if (!touched_.empty() || graph_.wrote_input()) return unsupported("after a write");
   for (Py_ssize_t i = 0; i < n; ++i) {
-    if (is_tensor(args[i]) ? !graph_.check_operand(unpack_tensor(args[i]), "an argument") : !is_constant(args[i]))
+    if (is_tensor(args[i]) ? !graph_.check_operand(unpack_tensor(args[i]), "an argument")
+                           : !is_constant(args[i]))
       return unsupported("an argument that is neither tensor nor constant");
     if (!is_tensor(args[i])) read_deep(args[i]);
   }
@@ -69,8 +70,7 @@ void Recorder::apply_function(EvalFrame&, PyObject* apply, PyObject* const* args
 void Recorder::after_function(const Operands& o, PyObject* result) {
   hosted_call_runs_ = false;
   if (result == nullptr) return end(Break::k_exception, "in an autograd.Function");
-  if (writes_ != writes_before_call_)
-    return end(Break::k_unsupported_mutation, "by an autograd.Function");
+  if (writes_ != writes_before_call_) return end(Break::k_unsupported_mutation, "by an autograd.Function");
   HostedCall call;
   call.callable = Ref::share(o.a);
   std::vector<at::Tensor> inputs, outputs;

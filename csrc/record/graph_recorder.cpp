@@ -154,7 +154,7 @@ struct GraphRecorder::Call {
   c10::SmallVector<Touched, 8> touched;
   uint64_t writes = 0;
   bool dynamic = false;
-  at::Tensor read;  // whose value the operator hands out
+  at::Tensor read;                    // whose value the operator hands out
   bool returned_own_argument = true;  // all outputs so far are unwritten arguments
 };
 
@@ -471,7 +471,8 @@ bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<
   // The data of a fresh `empty` may have been filled by hand: that is how torch.tensor builds its result.
   if (info.lifts && !call.touched.empty()) {
     const int32_t producer = log_.producer(table_[call.touched[0].index].value);
-    if (producer != ir::kNoNode && log_.call(producer).op != pseudo_ops_[static_cast<size_t>(ir::PseudoOp::constant)]) {
+    if (producer != ir::kNoNode &&
+        log_.call(producer).op != pseudo_ops_[static_cast<size_t>(ir::PseudoOp::constant)]) {
       break_off(GraphBreak::invisible_fill, info.full_name);
       return false;
     }

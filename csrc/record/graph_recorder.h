@@ -63,21 +63,21 @@ class GraphRecorder final : public TracerSink {
   // What happens to tensors without an operator, in two steps where it changes them: `check_operand` before
   // (known and as it was left; breaks otherwise), the note once it is done.
   bool check_operand(const at::Tensor& tensor, const char* what);
-  void note_data(const at::Tensor& tensor, const at::Tensor& data);  // data = tensor.data
+  void note_data(const at::Tensor& tensor, const at::Tensor& data);      // data = tensor.data
   void note_set_data(const at::Tensor& tensor, const at::Tensor& data);  // tensor.data = data
 
   // Values that the program reads (a truth, a number, sizes that depend on data) are constants of the graph
   // behind a node that ends a run where they differ: allowed while no input has been written to. Reads that
   // show at the dispatcher need only the question; the others are told. False: the recording must break.
   bool may_expect() const;
-  bool expect_values(const at::Tensor& tensor);                // of all its elements
+  bool expect_values(const at::Tensor& tensor);                 // of all its elements
   bool expect_shape(const at::Tensor& tensor, bool only_dims);  // afterwards it depends on data no more
   // Where each expectation was met, by the site its node names.
   const std::vector<ProgramPosition>& sites() const { return sites_; }
   void set_site_source(PositionSource* source) { site_source_ = source; }
 
-  // Between the two a call runs that stays a call: the nodes in between are dropped, and the results are those
-  // of a `flashpoint.host_call`.
+  // Between the two a call runs that stays a call: the nodes in between are dropped, and the results are
+  // those of a `flashpoint.host_call`.
   void begin_hosted();
   void end_hosted(int64_t function, c10::ArrayRef<at::Tensor> inputs, c10::ArrayRef<at::Tensor> outputs);
   bool wrote_input() const { return wrote_input_; }
