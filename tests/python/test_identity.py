@@ -61,7 +61,7 @@ def test_two_arguments_that_become_one(fn):
 
 
 def test_modules_made_in_a_call_after_dynamo_has_run() -> None:
-    """TorchDynamo notes every module by its address from its first compilation on; nobody else looks there."""
+    """From its first compilation on TorchDynamo notes every module by its address."""
 
     class Sliced(torch.nn.Module):
         def __init__(self) -> None:
