@@ -6,6 +6,7 @@
 #include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
+#include "record/rules/late_modules.h"
 #include "record/rules/rules.h"
 
 namespace flashpoint {
@@ -90,6 +91,7 @@ Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* ar
     : graph_(graph), frame_sites_(std::make_unique<FrameSites>(*this)) {
   graph_.set_site_source(frame_sites_.get());
   forget_reads();
+  look_for_late_modules();
   guarded([&] {
     if (function != nullptr) {
       hold(function);

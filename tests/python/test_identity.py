@@ -58,3 +58,26 @@ def test_two_arguments_that_become_one(fn):
         x = torch.ones(2)
         assert torch.equal(compiled(x, torch.zeros(2)), fn(x, torch.zeros(2)))
         assert torch.equal(compiled(x, x), fn(x, x))
+
+
+def test_modules_made_in_a_call_after_dynamo_has_run() -> None:
+    """From its first compilation on TorchDynamo notes every module by its address."""
+
+    class Sliced(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.ModuleList([torch.nn.Linear(3, 3) for _ in range(3)])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for layer in self.layers[:2]:
+                x = layer(x)
+            return x
+
+    torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2))
+    model = Sliced()
+    compiled = flashpoint.compile(model)
+    for _ in range(2):
+        flashpoint.reset_counters()
+        x = torch.randn(2, 3)
+        assert torch.equal(compiled(x), model(x))
+    assert flashpoint.counters()["hits"] == 1

@@ -28,8 +28,7 @@ bool same_elements(const at::Tensor& a, const at::Tensor& b) {
   if (a.sizes() != b.sizes() || a.scalar_type() != b.scalar_type()) return false;
   const at::Tensor left = a.detach().resolve_conj().resolve_neg().cpu().contiguous();
   const at::Tensor right = b.contiguous();
-  return left.nbytes() == 0 ||
-         std::memcmp(left.const_data_ptr(), right.const_data_ptr(), left.nbytes()) == 0;
+  return left.nbytes() == 0 || std::memcmp(left.const_data_ptr(), right.const_data_ptr(), left.nbytes()) == 0;
 }
 
 // The site is the last argument.

@@ -3,11 +3,13 @@
 #include <cstring>
 #include <string>
 #include <unordered_map>
+#include <utility>
 
 #include "py/layout.h"
 #include "py/ref.h"
 #include "py/torch_bridge.h"
 #include "record/recorder.h"
+#include "record/rules/late_modules.h"
 
 namespace flashpoint {
 
@@ -52,8 +54,25 @@ size_t slot_key(PyWrapperDescrObject* d) {
 
 }  // namespace
 
+namespace {
+bool looks_for_late_modules = false;
+bool found_late_modules = false;
+}  // namespace
+
+void look_for_late_modules() { looks_for_late_modules = !found_late_modules; }
+
 const Rules& rules() {
-  static const Rules* instance = new Rules();
+  static Rules* instance = new Rules();
+  if (std::exchange(looks_for_late_modules, false)) [[unlikely]] {
+    // Once TorchDynamo has run, every new module is noted by its address, for its own guards.
+    Ref tag = resolve("torch._dynamo.mutation_guard", "GenerationTracker.tag");
+    PyObject* function =
+        tag && Py_IS_TYPE(tag.get(), &PyClassMethod_Type) ? py::held_callable(tag.get()) : tag.get();
+    if (function != nullptr && PyFunction_Check(function)) {
+      instance->unwatched_.insert(Py_NewRef(PyFunction_GET_CODE(function)));
+      found_late_modules = true;
+    }
+  }
   return *instance;
 }
 
