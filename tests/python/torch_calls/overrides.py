@@ -128,7 +128,7 @@ CLASSES = [
     Row("metaclass", "class M(type):\n  def __new__(m, n, b, d): return super().__new__(m, n, b, {**d, 'k': 3})\nclass B(metaclass=M): pass\ndef fn(x):\n  class A(B): pass\n  return x * A.k"),
     Row("subclass of a class made inside", "def fn(x):\n  class A: pass\n  class B(A): pass\n  return x + 1"),
     Row("named tuple and dataclass", "def fn(x):\n  class P(typing.NamedTuple):\n    a: int\n  @dataclasses.dataclass\n  class D:\n    b: int\n  return x + P(1).a + D(2).b"),
-    Row("__subclasses__", "class B: pass\ndef fn(x):\n  class A(B): pass\n  return len(B.__subclasses__()), x + 1"),
+    Row("__subclasses__", "class B: pass\nkept = []\ndef fn(x):\n  class A(B): pass\n  kept.append(A)  # garbage would be counted until it is collected\n  return len(B.__subclasses__()), x + 1"),
     Row("__set_name__", "seen = []\nclass D:\n  def __set_name__(self, owner, name): seen.append(name)\ndef fn(x):\n  class A:\n    d = D()\n  return x + 1", *[Call(v, post="seen") for v in ("x", "x", "y")]),
     Row("isinstance of a class made inside", "def fn(x):\n  class A: pass\n  return isinstance(x, A), issubclass(A, object), x + 1"),
     Row("exec", "def fn(x):\n  d = {'x': x}\n  exec('y = x + 1', {}, d)\n  return d['y']"),
