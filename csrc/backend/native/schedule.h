@@ -23,8 +23,8 @@ namespace flashpoint::native {
 struct ScheduleOptions {
   // A kernel that only does what one plain operator does is not generated: the operator is called.
   bool single_operators = false;
-  size_t max_exprs = 96;      // per kernel
-  bool poison_empty = false;  // tests: as eager::Options
+  size_t max_exprs = 96;                                       // per kernel
+  bool poison_empty = false;                                   // tests: as eager::Options
   std::vector<std::shared_ptr<const HostFunction>> functions;  // as eager::Options
 };
 

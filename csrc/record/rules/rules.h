@@ -86,7 +86,7 @@ enum class Rule : uint8_t {
   kLegacyTensor,    // torch.FloatTensor(...), torch.Tensor(...): of sizes or of data
   kLegacyNew,       // Tensor.new: the same
   kLegacyVariable,  // Variable(tensor): detached
-  kTensorQuery,  // metadata of tensors as Python numbers
+  kTensorQuery,     // metadata of tensors as Python numbers
   kStorageOffset,
   kTensorStore,
   kDescriptorGet,

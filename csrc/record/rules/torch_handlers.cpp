@@ -37,7 +37,8 @@ bool slice_may_vanish(PyObject* slice, c10::IntArrayRef sizes) {
 // Tensors of one element among the data are read as numbers.
 bool expect_elements(GraphRecorder& graph, PyObject* data) {
   if (is_tensor(data))
-    return is_plain_tensor(data) && unpack_tensor(data).numel() == 1 && graph.expect_values(unpack_tensor(data));
+    return is_plain_tensor(data) && unpack_tensor(data).numel() == 1 &&
+           graph.expect_values(unpack_tensor(data));
   if (!PyList_CheckExact(data) && !PyTuple_CheckExact(data)) return true;
   for (Py_ssize_t i = 0; i < Py_SIZE(data); ++i) {
     if (!expect_elements(graph, PyList_Check(data) ? PyList_GET_ITEM(data, i) : PyTuple_GET_ITEM(data, i)))
@@ -108,8 +109,8 @@ void Rules::read_values(Recorder& r, const char* name, PyObject* tensor, bool al
   constexpr int64_t kMostValues = 256;
   if (!all && r.may_read_value(tensor)) return;
   if (all && is_plain_tensor(tensor) && !function_mode_answers() &&
-      unpack_tensor(tensor).numel() <= kMostValues && r.graph_.may_expect() && r.settle_shape(tensor, false) &&
-      r.graph_.expect_values(unpack_tensor(tensor))) {
+      unpack_tensor(tensor).numel() <= kMostValues && r.graph_.may_expect() &&
+      r.settle_shape(tensor, false) && r.graph_.expect_values(unpack_tensor(tensor))) {
     return;
   }
   r.end(Break::k_denied_function, name);

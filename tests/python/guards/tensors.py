@@ -15,7 +15,6 @@ METADATA = [
     Case("list of values", "def fn(x): return x, x.tolist()", "x", "y", hit="h"),
     Case("size from values", "def fn(x):\n  z = x[x > 1]\n  return z * z.shape[0]", "x", "y", hit="h"),
     Case("rank from values", "def fn(x):\n  z = (x > 4).nonzero().squeeze()\n  return z + z.dim()", "x", "-x", hit="h"),
-    Case("results from values", "def fn(x): return [r + 1 for r in (x > 3).nonzero()]", "x", "y", hit="h"),
     Case("shape", _ADD, "x", "x[:1]", hit="h"),
     Case("shape read", "def fn(x): return x * x.shape[0]", "x", "x[:1]", hit="h"),
     Case("size argument", "def fn(x): return x * x.size(1)", "x", "x[:, :2]"),
