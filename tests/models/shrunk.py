@@ -152,8 +152,8 @@ ARCHITECTURES: dict[str, str] = {
     "image": """
         aimv2_vision_model beit chinese_clip_vision_model clip_vision_model convnext convnextv2 cvt
         data2vec-vision deit dinov2 dinov2_with_registers dinov3_convnext dinov3_vit dpt focalnet glpn
-        granite_docling_vision hgnet_v2 hiera idefics3_vision ijepa internvl_vision maskformer-swin mgp-
-        str mlcd mlcd_vision_model mobilenet_v1 mobilenet_v2 pixio pixtral poolformer
+        granite_docling_vision hgnet_v2 hiera idefics3_vision ijepa internvl_vision maskformer-swin
+        mgp-str mlcd mlcd_vision_model mobilenet_v1 mobilenet_v2 pixio pixtral poolformer
         pp_ocrv5_server_rec pp_ocrv6_small_rec pp_ocrv6_tiny_rec pvt_v2 qianfan_ocr_vision
     """,
     "waves": """
