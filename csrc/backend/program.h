@@ -35,8 +35,9 @@ class GraphProgram {
  public:
   virtual ~GraphProgram() = default;
 
-  // Inputs in the order of Graph::inputs; outputs in the order of Graph::outputs. Throws what an operator
-  // throws, std::invalid_argument on a wrong number of inputs; then `status` (optional) says how far it came.
+  // Inputs in the order of Graph::inputs, a number as a 0-dim tensor (double or int64); outputs in the order
+  // of Graph::outputs. Throws what an operator throws, std::invalid_argument on a wrong number of inputs;
+  // then `status` (optional) says how far it came.
   virtual std::vector<at::Tensor> run(c10::ArrayRef<at::Tensor> inputs,
                                       RunStatus* status = nullptr) const = 0;
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "backend/eager/program.h"
 #include "base/check.h"
 #include "base/counters.h"
 #include "ir/schema.h"
@@ -53,7 +54,9 @@ void Entry::finish() {
     for (const auto& [name, v] : m.attributes) visit_recipe(v, kept_nodes_);
     for (const auto& [slot, v] : m.slots) visit_recipe(v, kept_nodes_);
   }
-  for (const ir::Input& input : graph_->inputs) kept_nodes_.push_back(input.source);
+  for (const ir::Input& input : graph_->inputs) {
+    if (!is_number(input)) kept_nodes_.push_back(input.source);
+  }
   std::sort(kept_nodes_.begin(), kept_nodes_.end());
   kept_nodes_.erase(std::unique(kept_nodes_.begin(), kept_nodes_.end()), kept_nodes_.end());
 }
@@ -91,6 +94,24 @@ bool Entry::overlaps() const {
     }
   }
   return false;
+}
+
+at::Tensor Entry::number(const NumberInput& input, const std::vector<Ref>& scalars) const {
+  const ScalarOperand& from = input.from;
+  PyObject* value = from.kind == ScalarOperand::Kind::kConstant ? from.constant.get()
+                    : from.kind == ScalarOperand::Kind::kNode   ? tree_.values()[from.index]
+                                                                : scalars[from.index].get();
+  c10::IValue number;
+  if (input.is_float) {
+    number = PyFloat_AsDouble(value);
+  } else {
+    number = static_cast<int64_t>(PyLong_AsLongLong(value));
+  }
+  if (PyErr_Occurred() != nullptr) {
+    PyErr_Clear();
+    return {};
+  }
+  return eager::make_wrapped(number);
 }
 
 bool Entry::build_frames(BuildContext& context, std::vector<BuiltFrame>& frames) const {
@@ -132,9 +153,13 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
   if (!mutated_nodes.empty() && overlaps()) return miss("overlapping memory of mutated tensors");
 
   std::vector<Ref> scalars;
-  if (!scalar_steps.empty() && !run_scalars(scalar_steps, tree_.values(), scalars)) {
-    ++counters().restarts;
-    return Outcome::kRestart;
+  if (!scalar_steps.empty()) {
+    const ScalarOutcome outcome = run_scalars(scalar_steps, tree_.values(), scalars);
+    if (outcome == ScalarOutcome::kDiffers) return miss("a decision by a number");
+    if (outcome == ScalarOutcome::kFailed) {
+      ++counters().restarts;
+      return Outcome::kRestart;
+    }
   }
 
   // Nothing of what replay refers to may die while effects are committed.
@@ -147,7 +172,17 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
   if (needs_nodes) nodes = tree_.values();
   std::vector<at::Tensor> inputs;
   inputs.reserve(graph_->inputs.size());
-  for (const ir::Input& input : graph_->inputs) inputs.push_back(unpack_tensor(tree_.values()[input.source]));
+  for (const ir::Input& input : graph_->inputs) {
+    if (!is_number(input)) {
+      inputs.push_back(unpack_tensor(tree_.values()[input.source]));
+      continue;
+    }
+    inputs.push_back(number(numbers[static_cast<size_t>(input.source)], scalars));
+    if (!inputs.back().defined()) {
+      ++counters().restarts;
+      return Outcome::kRestart;
+    }
+  }
 
   at::Tensor random_state;
   if (draws_random_) random_state = at::detail::getDefaultCPUGenerator().get_state();

@@ -54,9 +54,13 @@ class Entry {
   // The entry that ran behind this one's break the last time.
   std::weak_ptr<Entry> successor;
   std::vector<ScalarStep> scalar_steps;
+  std::vector<NumberInput> numbers;             // by the source of the graph's number inputs
   std::vector<std::pair<int32_t, Ref>> pinned;  // arguments guarded by value, and that value
 
   const GuardTree& guards() const { return tree_; }
+  void changed_numbers(PyObject* const* args, size_t nargs, std::unordered_set<std::string>& places) {
+    tree_.changed_numbers(args, nargs, places);
+  }
   const ir::Graph& graph() const { return *graph_; }
   const GlobalState& state() const { return state_; }
   size_t effect_count() const { return effects_.size(); }
@@ -71,6 +75,11 @@ class Entry {
 
  private:
   bool overlaps() const;
+  bool is_number(const ir::Input& input) const {
+    return graph_->values[static_cast<size_t>(input.value)].kind != ir::ValueKind::kTensor;
+  }
+  // Null where it does not fit the operator's type.
+  at::Tensor number(const NumberInput& input, const std::vector<Ref>& scalars) const;
   std::string describe_site() const;
   bool build_frames(BuildContext& context, std::vector<BuiltFrame>& frames) const;
 

@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "base/flat_map.h"
@@ -25,6 +26,7 @@ struct PositionEntries {
   int recording_calls = 0;                      // calls that added entries
   uint64_t last_call = 0;                       // the last of them
   int drops = 0;                                // recordings dropped in a row, exceptions not counted
+  std::unordered_set<std::string> open_places;  // whose numbers have changed; see GuardTree::place
 
   // Counts a hit of entries[i] and moves it to the front.
   void used(size_t i, const Entry* entry);

@@ -174,6 +174,10 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   r.recorder = std::make_unique<Recorder>(r.graph, function, r.arg_pointers.data(), r.arg_pointers.size(),
                                           r.key.empty() ? std::vector<bool>{} : position.varying(r.args));
   r.recorder->shadow().set_outermost(outermost_);
+  for (const auto& entry : position.entries) {
+    entry->changed_numbers(r.arg_pointers.data(), r.arg_pointers.size(), position.open_places);
+  }
+  r.recorder->shadow().open_places = &position.open_places;
   if (r.key.empty()) r.recorder->shadow().starts_with(function, nargs, kwnames);
   r.recorder->answers_tracing_queries = options_.tracing_state_queries;
   r.recorder->fail_at_event = options_.fail_at_event;
@@ -534,6 +538,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     entry->tensor_nodes = recorder.tensor_nodes();
     entry->mutated_nodes = std::move(mutated);
     if (!(after == r.before)) entry->state_after = after;
+    entry->numbers = recorder.shadow().numbers();
     entry->scalar_steps = recorder.shadow().table().take_steps();
     recorder.shadow().table().for_each_source([&](NodeId node, PyObject* value, bool pinned) {
       if (pinned) entry->pinned.emplace_back(entry->guards().node(node).index, Ref::share(value));

@@ -80,6 +80,10 @@ std::string GuardTree::path(NodeId id) const {
   return text;
 }
 
+std::string GuardTree::place(NodeId id, CheckKind kind, PyObject* key) const {
+  return path(id) + ' ' + kChecks[static_cast<int>(kind)].name + ' ' + show(key);
+}
+
 std::string GuardTree::text() const {
   std::string out;
   for (size_t i = 0; i < nodes_.size(); ++i) {

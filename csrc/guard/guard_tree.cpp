@@ -433,7 +433,33 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
   return false;
 }
 
-bool GuardTree::run(PyObject* const* args, size_t nargs, bool use_tags, const std::vector<bool>* skip) {
+// A failed check that a place holds a number, where it holds another one.
+bool GuardTree::is_other_number(const Check& c, PyObject* v) const {
+  PyObject* now = nullptr;
+  PyObject* recorded = c.second.get();
+  if (c.kind == CheckKind::kItemValue) {
+    now = PyDict_Check(v) ? dict_get(v, c.operand.get()) : nullptr;
+  } else if (c.kind == CheckKind::kCellValue) {
+    now = PyCell_Check(v) ? PyCell_GET(v) : nullptr;
+    recorded = c.operand.get();
+  }
+  return now != nullptr && (PyLong_CheckExact(now) || PyFloat_CheckExact(now)) &&
+         Py_TYPE(now) == Py_TYPE(recorded);
+}
+
+void GuardTree::changed_numbers(PyObject* const* args, size_t nargs,
+                                std::unordered_set<std::string>& places) {
+  run(args, nargs, false, nullptr, &places);
+}
+
+bool GuardTree::run(PyObject* const* args, size_t nargs, bool use_tags, const std::vector<bool>* skip,
+                    std::unordered_set<std::string>* changed) {
+  const auto note_change = [&](size_t node, const Check& check, PyObject* value) {
+    if (changed == nullptr || !is_other_number(check, value)) return false;
+    const bool of_cell = check.kind == CheckKind::kCellValue;
+    changed->insert(place(static_cast<NodeId>(node), check.kind, of_cell ? nullptr : check.operand.get()));
+    return true;
+  };
   const size_t n = nodes_.size();
   values_.assign(n, nullptr);
   temporaries_.clear();
@@ -463,7 +489,7 @@ bool GuardTree::run(PyObject* const* args, size_t nargs, bool use_tags, const st
           values_[check.number] == nullptr) {
         continue;
       }
-      if (!holds(node, check, v)) {
+      if (!holds(node, check, v) && !note_change(i, check, v)) {
         failed_node_ = static_cast<NodeId>(i);
         failed_check_ = c;
         return false;
@@ -482,7 +508,7 @@ bool GuardTree::run(PyObject* const* args, size_t nargs, bool use_tags, const st
       continue;
     }
     for (int32_t c = node.tagged_checks; c >= 0; c = checks_[c].next) {
-      if (!holds(node, checks_[c], v)) {
+      if (!holds(node, checks_[c], v) && !note_change(i, checks_[c], v)) {
         failed_node_ = static_cast<NodeId>(i);
         failed_check_ = c;
         return false;

@@ -19,6 +19,7 @@
 
 #include <cstdint>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "base/flat_map.h"
@@ -80,6 +81,11 @@ class GuardTree {
   // Evaluates without version tags, leaving out the marked nodes and their checks (closing audit).
   bool audit(PyObject* const* args, size_t nargs, const std::vector<bool>& skip_node);
 
+  // After a miss: the places whose numbers are others than recorded, as far as everything before them holds.
+  void changed_numbers(PyObject* const* args, size_t nargs, std::unordered_set<std::string>& places);
+  // The name of the place that a check of this kind is about; the same in any tree that reads it alike.
+  std::string place(NodeId node, CheckKind kind, PyObject* key) const;
+
   const std::vector<PyObject*>& values() const { return values_; }
   const Node& node(NodeId id) const { return nodes_[id]; }
   size_t size() const { return nodes_.size(); }
@@ -115,7 +121,9 @@ class GuardTree {
   };
 
   PyObject* fetch(const Node& node, PyObject* const* args, size_t nargs);
-  bool run(PyObject* const* args, size_t nargs, bool use_tags, const std::vector<bool>* skip);
+  bool run(PyObject* const* args, size_t nargs, bool use_tags, const std::vector<bool>* skip,
+           std::unordered_set<std::string>* changed = nullptr);
+  bool is_other_number(const Check& check, PyObject* value) const;
 
   Check& add_check(NodeId node, CheckKind kind);
 

@@ -105,11 +105,13 @@ class Verifier {
     switch (value.kind) {
       case ValueKind::kTensor:
         return kind == c10::TypeKind::TensorType;
+      // In a tensor's place a number becomes a 0-dim tensor of weak dtype.
       case ValueKind::kInt:
         return kind == c10::TypeKind::IntType || kind == c10::TypeKind::SymIntType ||
-               kind == c10::TypeKind::NumberType;
+               kind == c10::TypeKind::NumberType || kind == c10::TypeKind::TensorType;
       case ValueKind::kFloat:
-        return kind == c10::TypeKind::FloatType || kind == c10::TypeKind::NumberType;
+        return kind == c10::TypeKind::FloatType || kind == c10::TypeKind::NumberType ||
+               kind == c10::TypeKind::TensorType;
       case ValueKind::kBool:
         return kind == c10::TypeKind::BoolType || kind == c10::TypeKind::NumberType;
     }

@@ -11,6 +11,7 @@
 #include "base/counters.h"
 #include "ir/tensor_literal.h"
 #include "ir/verifier.h"
+#include "record/op_info.h"
 
 namespace torch::autograd {
 TORCH_API int get_current_graph_task_id();
@@ -23,12 +24,8 @@ TORCH_API const Generator& getDefaultCPUGenerator();
 namespace flashpoint {
 namespace {
 
-enum class Rule : uint8_t { node, transparent, query, value_read, breaks };
-
-struct RuleRow {
-  Rule rule = Rule::node;
-  GraphBreak reason = GraphBreak::none;
-};
+using Rule = OpRule;
+using RuleRow = OpRuleRow;
 
 // Lets a row of op_rules.def name either a break or one of the two words that are none.
 namespace rule_words {
@@ -117,9 +114,7 @@ bool counts_classes(const c10::IValue* arguments) { return arguments[1].toInt() 
 
 bool never(const c10::IValue*) { return false; }
 
-using Condition = bool (*)(const c10::IValue* arguments);
-
-Condition dynamic_condition(std::string_view name, std::string_view overload) {
+OpCondition dynamic_condition(std::string_view name, std::string_view overload) {
   if (name == "aten::index") return indexes_with_mask;
   if (name == "aten::one_hot") return counts_classes;
   if (name == "aten::repeat_interleave" && overload == "self_int") return never;  // the count is a number
@@ -128,21 +123,6 @@ Condition dynamic_condition(std::string_view name, std::string_view overload) {
 }
 
 }  // namespace
-
-struct GraphRecorder::OpInfo {
-  std::string full_name;
-  bool lifts = false;              // lift_fresh, the end of torch.tensor
-  bool converts_literals = false;  // a step between a list of numbers and lift_fresh
-  bool factory = false;            // makes a tensor from nothing, or from another one's metadata
-  bool has_out = false;
-  bool counts_results = false;  // gives a list, as long as a size of its argument says
-  Condition dynamic_if = nullptr;
-  int32_t op = 0;
-  size_t arguments = 0;
-  size_t returns = 0;
-  RuleRow rule;
-  ir::OpTraits traits;
-};
 
 struct GraphRecorder::Call {
   struct Touched {
@@ -311,6 +291,7 @@ const GraphRecorder::OpInfo& GraphRecorder::info_of(const c10::OperatorHandle& o
   info->converts_literals =
       info->traits.fills_nothing || name.name == "aten::to" || name.name == "aten::_to_copy";
   info->factory = std::string_view(name.name).ends_with("_like");
+  info->schema = &schema;
   info->dynamic_if = dynamic_condition(name.name, name.overload_name);
   for (const auto& result : schema.returns()) {
     info->counts_results |= result.type()->kind() == c10::TypeKind::ListType;

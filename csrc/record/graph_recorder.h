@@ -76,6 +76,22 @@ class GraphRecorder final : public TracerSink {
   const std::vector<ProgramPosition>& sites() const { return sites_; }
   void set_site_source(PositionSource* source) { site_source_ = source; }
 
+  // Numbers that replay computes anew. Which argument of the operators recorded since node `first` is this
+  // number of the program's: null unless there is exactly one, whose value decides about no shape, type or
+  // identity of a result. Then `bind_number` makes it an input of the graph. A literal made of the number
+  // becomes an operator's result.
+  struct NumberUse {
+    bool is_float = false;
+    int64_t integer = 0;
+    double real = 0;
+    int argument = -1;  // its place among the arguments of the only operator; -1: one of the first two
+    const char* keyword = nullptr;  // its name there; `argument` says nothing then
+    bool literal = false;           // it is what the only `flashpoint.constant` holds
+  };
+  LoggedArg* find_number(int32_t first, const NumberUse& use);
+  // `value` is what an earlier call for the same number and kind returned, or -1.
+  ir::ValueId bind_number(LoggedArg& arg, ir::ValueId value, int32_t source);
+
   // Between the two a call runs that stays a call: the nodes in between are dropped, and the results are
   // those of a `flashpoint.host_call`.
   void begin_hosted();
@@ -157,6 +173,7 @@ class GraphRecorder final : public TracerSink {
     return none;
   }
   int32_t pseudo_op(ir::PseudoOp op);
+  LoggedArg* open_literal(int32_t first, const NumberUse& use);
   LoggedCall* begin_pseudo(ir::PseudoOp op, size_t arguments, size_t outputs);
   void note_operand(const at::Tensor& tensor, LoggedArg& arg);
   LoggedCall* begin_expectation(ir::PseudoOp op, const at::Tensor& tensor);

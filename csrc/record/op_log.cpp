@@ -59,6 +59,14 @@ ir::ValueId OpLog::add_value(const at::TensorBase& tensor, int32_t call) {
   return static_cast<ir::ValueId>(values_.size() - 1);
 }
 
+ir::ValueId OpLog::add_number(ir::ValueKind kind) {
+  LoggedValue* value = arena_.make<LoggedValue>();
+  value->call = ir::kNoNode;
+  value->kind = kind;
+  values_.push_back(value);
+  return static_cast<ir::ValueId>(values_.size() - 1);
+}
+
 int32_t OpLog::add_input(ir::ValueId value, int32_t source) {
   inputs_.push_back({value, source});
   return static_cast<int32_t>(inputs_.size()) - 1;
@@ -170,6 +178,7 @@ ir::Arg OpLog::build_arg(const LoggedArg& arg) const {
 ir::Value OpLog::build_value(const LoggedValue& logged) {
   ir::Value value;
   value.node = logged.call;
+  value.kind = logged.kind;
   ir::TensorMeta& meta = value.meta;
   meta.dtype = logged.dtype;
   meta.device = logged.device;

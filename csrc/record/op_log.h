@@ -85,6 +85,7 @@ class OpLog {
 
   // A value of this tensor's metadata; an undefined tensor has none.
   ir::ValueId add_value(const at::TensorBase& tensor, int32_t call);
+  ir::ValueId add_number(ir::ValueKind kind);
   int32_t add_input(ir::ValueId value, int32_t source);
   LoggedCall* new_call(size_t arguments, size_t outputs);  // not yet in the log
   int32_t append(LoggedCall* call);
@@ -92,6 +93,7 @@ class OpLog {
 
   // A constant's note; false when a graph cannot hold it. Lists of tensors are the recorder's.
   bool note_constant(const c10::IValue& constant, LoggedArg& arg);
+  const c10::IValue& boxed(const LoggedArg& arg) const { return boxed_[static_cast<size_t>(arg.integer)]; }
   LoggedArg* new_items(size_t count) { return arena_.make<LoggedArg>(count); }
 
   int32_t call_count() const { return static_cast<int32_t>(calls_.size()); }
@@ -112,6 +114,7 @@ class OpLog {
     c10::ScalarType dtype = c10::ScalarType::Undefined;
     c10::Layout layout = c10::kStrided;
     c10::Device device = c10::Device(c10::kCPU);
+    ir::ValueKind kind = ir::ValueKind::kTensor;
     bool requires_grad = false;
     bool conj = false;
     bool neg = false;

@@ -48,6 +48,7 @@ bool Recorder::hashable_key(PyObject* key) const {
 void Recorder::read_dict_key(PyObject* dict, PyObject* key) {
   const NodeId node = node_of(dict);
   if (node == kNoNode) return read_fresh_key(dict, key);
+  if (shadow_.has_places() && shadow_.read_place(node, dict, key, PyDict_GetItemWithError(dict, key))) return;
   if (overlaid_whole(dict) || overlaid(dict, key) || !once(dict, key, 1)) return;
   hold(key);
   if (!hashable_key(key)) {
@@ -124,6 +125,7 @@ void Recorder::read_elements(PyObject* c) {
   const NodeId node = node_of(c);
   if (node == kNoNode) return read_object_keys(c);
   if (overlaid_whole(c) || ended_) return;
+  shadow_.reads_all();
   if (PyDict_Check(c)) {
     read_keys(c);
     if (ended_) return;

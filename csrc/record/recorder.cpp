@@ -197,7 +197,7 @@ bool Recorder::already_read(PyObject* object, PyObject* name) const {
 }
 
 void Recorder::note_read(PyObject* object, PyObject* name) {
-  if (ended_ || node_of(object) == kNoNode) return;
+  if (ended_ || node_of(object) == kNoNode || shadow_.has_places()) return;
   hold(name);
   settled_slot(object, name) = {object, name, settled_stamp_};
 }
@@ -438,6 +438,7 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
       break;
     case Event::kCell: {
       const NodeId node = node_of(o.a);
+      if (node != kNoNode && shadow_.read_place(node, o.a, nullptr, PyCell_GET(o.a))) break;
       if (node == kNoNode || overlaid(o.a, nullptr) || !once(o.a, nullptr, 4)) break;
       PyObject* content = PyCell_GET(o.a);
       if (content == nullptr) {
@@ -578,7 +579,7 @@ Tag Recorder::after(EvalFrame& frame, const Operands& o, Pending pending, PyObje
   Tag tag = 0;
   guarded([&] {
     watch_after(o, pending, result);
-    if (!shadow_.idle() && !ended_) tag = shadow_.after(result);
+    if (!shadow_.idle() && !ended_) tag = shadow_.after(frame, result);
     if (!opaque_.empty() && result != nullptr && opaque_.contains(result))
       tag = shadow_.opaque_tag(node_of(result), result);
   });

@@ -81,6 +81,10 @@ class Recorder final : public Observer {
   bool is_sourced(PyObject* object) const { return table_.contains(object); }
   const std::vector<NodeId>& tensor_nodes() const { return tensor_nodes_; }
   std::string location() const;
+  // Whether the recording wrote to the place, or to all of the storage.
+  bool is_written(PyObject* storage, PyObject* key) const {
+    return overlaid_whole(storage) || overlaid(storage, key);
+  }
   bool makes_classes() const { return !fresh_classes_.empty(); }  // by class statements
   // Calls that stay calls, by the index their nodes name.
   std::vector<HostedCall> take_hosted_calls() { return std::move(hosted_calls_); }

@@ -18,18 +18,31 @@ Tag ScalarTable::add_opaque(NodeId node, PyObject* object) {
   return tag;
 }
 
-Tag ScalarTable::add_computed(ScalarStep step, const std::vector<Tag>& tags,
-                              const std::vector<PyObject*>& values, PyObject* result) {
-  Row row{.kind = Kind::kComputed, .value = Ref::share(result), .parts = {}};
+void ScalarTable::add_operands(ScalarStep& step, const std::vector<Tag>& tags,
+                               const std::vector<PyObject*>& values, std::vector<Tag>* parts) const {
   for (size_t i = 0; i < tags.size(); ++i) {
     const Tag tag = resolve(tags[i]);
     if (tag != 0 && is_open(tag)) {
       step.operands.push_back(operand(tag));
-      row.parts.push_back(tag);
+      if (parts != nullptr) parts->push_back(tag);
     } else {
       step.operands.push_back({ScalarOperand::Kind::kConstant, 0, Ref::share(values[i])});
     }
   }
+}
+
+void ScalarTable::add_decision(ScalarStep step, const std::vector<Tag>& tags,
+                               const std::vector<PyObject*>& values, bool outcome) {
+  add_operands(step, tags, values, nullptr);
+  step.type = &PyBool_Type;
+  step.expected = outcome;
+  steps_.push_back(std::move(step));
+}
+
+Tag ScalarTable::add_computed(ScalarStep step, const std::vector<Tag>& tags,
+                              const std::vector<PyObject*>& values, PyObject* result) {
+  Row row{.kind = Kind::kComputed, .value = Ref::share(result), .parts = {}};
+  add_operands(step, tags, values, &row.parts);
   step.type = Py_TYPE(result);
   row.step = static_cast<int32_t>(steps_.size());
   steps_.push_back(std::move(step));

@@ -32,12 +32,20 @@ struct ScalarOperand {
 
 // One operation of the scalar program, on primitives only.
 struct ScalarStep {
-  enum class Kind : uint8_t { kBinary, kUnary, kFormat, kJoin, kCall };
+  enum class Kind : uint8_t { kBinary, kUnary, kFormat, kJoin, kCall, kCompare, kTruth };
   Kind kind;
-  int detail = 0;  // NB_*, opcode of a unary operator, conversion flag of FORMAT_VALUE
+  int detail = 0;  // NB_*, opcode of a unary operator, conversion flag of FORMAT_VALUE, Py_LT..
   Ref callable = {};
   std::vector<ScalarOperand> operands = {};
-  PyTypeObject* type = nullptr;  // of the result while recording (static); another one is a failure
+  PyTypeObject* type = nullptr;  // of the result while recording (static); another one is a miss
+  // kCompare, kTruth: what the program decided by. Another outcome is a miss.
+  bool expected = false;
+};
+
+// A number of the program that the graph takes as an input.
+struct NumberInput {
+  ScalarOperand from;
+  bool is_float = false;  // as the operators take it
 };
 
 class ScalarTable {
@@ -51,6 +59,9 @@ class ScalarTable {
   // The step's operands are filled in from the tags; a tag that is 0 or pinned makes a constant of its value.
   Tag add_computed(ScalarStep step, const std::vector<Tag>& tags, const std::vector<PyObject*>& values,
                    PyObject* result);
+  // A question about the rows that the program decides by.
+  void add_decision(ScalarStep step, const std::vector<Tag>& tags, const std::vector<PyObject*>& values,
+                    bool outcome);
   Tag add_tuple(PyObject* tuple, const std::vector<Tag>& elements);
 
   // The row behind aliases, 0 for none.
@@ -78,6 +89,9 @@ class ScalarTable {
   std::vector<ScalarStep> take_steps() { return std::move(steps_); }
 
  private:
+  void add_operands(ScalarStep& step, const std::vector<Tag>& tags, const std::vector<PyObject*>& values,
+                    std::vector<Tag>* parts) const;
+
   struct Row {
     Kind kind;
     bool pinned = false;

@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string_view>
 
 #include "eval/liveness.h"
 #include "py/frame.h"
+#include "py/layout.h"
+#include "py/torch_bridge.h"
 #include "record/recorder.h"
 
 namespace flashpoint {
@@ -74,6 +77,7 @@ void Shadow::guard(Tag tag, bool identity) {
 
 void Shadow::finish() {
   drop_transit();
+  drop_read();
   attached();
   table_.for_each_source([&](NodeId node, PyObject* value, bool pinned) {
     if (!pinned)
@@ -194,6 +198,14 @@ void Shadow::collect(EvalFrame& frame, const Operands& o) {
   used_.clear();
   call_tags_.clear();
   if (frame.tags_of != recorder_.serial) return;
+  if (o.event == Event::kBinary || o.event == Event::kCompare) {
+    // Another slot may hold the same number.
+    for (int depth : {2, 1}) {
+      const Tag tag = tag_at(frame, frame.stack_pointer - depth);
+      if (tag != 0) used_.push_back(tag);
+    }
+    return;
+  }
   for (PyObject* value : {o.a, o.b, o.c}) {
     if (value != nullptr) use(frame, value, o.event == Event::kStoreCell);
   }
@@ -247,6 +259,15 @@ bool Shadow::follow_call(EvalFrame& frame, const Operands& o) {
   }
   if (offset != 0 || o.kwnames != nullptr) return false;
   Rule rule = Rule::kNone;
+  if (Py_IS_TYPE(function, &PyWrapperDescr_Type) || Py_IS_TYPE(function, &_PyMethodWrapper_Type)) {
+    auto* descriptor = Py_IS_TYPE(function, &PyWrapperDescr_Type)
+                           ? reinterpret_cast<PyWrapperDescrObject*>(function)
+                           : reinterpret_cast<py::MethodWrapperLayout*>(function)->descriptor;
+    const bool only_last =
+        std::all_of(call_tags_.begin(), call_tags_.end() - 1, [](Tag t) { return t == 0; });
+    return known.slot(descriptor).rule == Rule::kSetAttribute && only_last &&
+           store(call_tags_.back(), o.args[o.nargs - 1]);
+  }
   if (PyCFunction_Check(function)) {
     PyObject* self = PyCFunction_GET_SELF(function);
     if (self == nullptr || PyModule_Check(self)) {
@@ -260,7 +281,13 @@ bool Shadow::follow_call(EvalFrame& frame, const Operands& o) {
     rule = Rule::kTypeOf;
   }
   if (rule == Rule::kIsInstance || rule == Rule::kTypeOf) return true;  // types are guarded
-  if (rule != Rule::kPure) return false;
+  // min and max of several arguments.
+  bool extremum = false;
+  if (rule == Rule::kIterate && o.nargs > 1 && PyCFunction_Check(function)) {
+    const std::string_view name = reinterpret_cast<PyCFunctionObject*>(function)->m_ml->ml_name;
+    extremum = name == "min" || name == "max";
+  }
+  if (rule != Rule::kPure && !extremum) return false;
   compute({ScalarStep::Kind::kCall, 0, Ref::share(function)}, call_tags_, {o.args, o.args + o.nargs});
   return computing_;
 }
@@ -273,8 +300,32 @@ bool Shadow::follow(EvalFrame& frame, const Operands& o) {
     case Event::kBinary:
       compute({ScalarStep::Kind::kBinary, o.detail}, {tag(2), tag(1)}, {o.a, o.b});
       return computing_;
+    case Event::kCompare:
+      compute({ScalarStep::Kind::kCompare, o.detail}, {tag(2), tag(1)}, {o.a, o.b});
+      return decides_ = computing_;
+    case Event::kStoreAttr: {
+      const Tag stored = tag(2);
+      if (stored == 0 || o.b == nullptr || is_tensor(o.a) || PyType_Check(o.a)) return false;
+      static PyObject* const name = PyUnicode_InternFromString("__setattr__");
+      PyObject* set = _PyType_Lookup(Py_TYPE(o.a), name);
+      if (set != nullptr && PyFunction_Check(set))
+        return move_arguments(set, &frame, {0, 0, stored}, 0, 3, nullptr);
+      return store(stored, o.b);
+    }
+    case Event::kStoreCell:
+      // Where a local becomes a cell its value is not on the stack; that cell is new.
+      if (recorder_.node_of(o.a) == kNoNode) return false;
+      [[fallthrough]];
+    case Event::kStoreGlobal:
+      return o.b != nullptr && store(tag(1), o.b);
+    case Event::kTruth:
+      compute({ScalarStep::Kind::kTruth}, {tag(1)}, {o.a});
+      return decides_ = computing_;
     case Event::kUnary:
-      if (o.detail == UNARY_NOT) return false;
+      if (o.detail == UNARY_NOT) {
+        compute({ScalarStep::Kind::kTruth, o.detail}, {tag(1)}, {o.a});
+        return decides_ = computing_;
+      }
       compute({ScalarStep::Kind::kUnary, o.detail}, {tag(1)}, {o.a});
       return computing_;
     case Event::kFormat:
@@ -306,12 +357,19 @@ bool Shadow::follow(EvalFrame& frame, const Operands& o) {
 
 void Shadow::before(EvalFrame& frame, const Operands& o) {
   drop_transit();
-  computing_ = false;
+  drop_read();
+  pushes_ = o.event == Event::kAttr || o.event == Event::kGlobal || o.event == Event::kCell ||
+            o.event == Event::kSubscr;
+  storing_ = 0;
+  computing_ = decides_ = false;
   unpacked_ = 0;
+  planned_.clear();
   uses_ = false;
   builds_ = o.event == Event::kBuild;
   collect(frame, o);
   if (used_.empty() || follow(frame, o)) return;
+  if (lifts_numbers) plan_feeds(frame, o);
+  if (used_.empty()) return;
   uses_ = true;
   const bool varies = std::any_of(used_.begin(), used_.end(), [&](Tag t) { return table_.varies(t); });
   if (!varies || o.event == Event::kYield) return;
@@ -329,12 +387,34 @@ bool Shadow::settle_uses() {
   if (uses_) {
     for (const Tag tag : used_) guard(tag, builds_);
   }
+  guard(std::exchange(storing_, 0));  // it went where it is not followed
+  if (read_.tag != 0) return true;
+  if (!planned_.empty()) {
+    feeding_.push_back({recorder_.innermost(), recorder_.graph().node_count(), std::move(planned_)});
+    planned_.clear();
+    return true;
+  }
   return computing_ || unpacked_ != 0;
 }
 
-Tag Shadow::after(PyObject* result) {
+Tag Shadow::after(const EvalFrame& frame, PyObject* result) {
+  if (!feeding_.empty() && feeding_.back().frame == &frame) {
+    settle_feeds(result);
+    return 0;
+  }
+  if (read_.tag != 0 && read_.frame == &frame) {
+    const Tag tag = std::exchange(read_.tag, 0);
+    if (table_.value(table_.resolve(tag)) == result) return tag;
+    guard(tag);
+    return 0;
+  }
   if (const Tag first = std::exchange(unpacked_, 0); first != 0) return result == nullptr ? 0 : first;
   if (!std::exchange(computing_, false)) return 0;
+  if (decides_ && result != nullptr && PyBool_Check(result)) {
+    table_.add_decision(std::move(step_), step_tags_, step_values_,
+                        (result == Py_True) != (step_.kind == ScalarStep::Kind::kTruth && step_.detail != 0));
+    return 0;
+  }
   if (result != nullptr && is_scalar(result)) {
     return table_.add_computed(std::move(step_), step_tags_, step_values_, result);
   }

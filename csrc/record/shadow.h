@@ -2,13 +2,19 @@
 //
 // Owned by the Recorder, which tells it of every event before anything else happens. What it follows:
 // moves between slots, arguments and results of Python calls, tuples, arithmetic, formatting and pure
-// builtins on primitives. Any other use guards the value (csrc/record/scalars.h), or ends the recording
-// before it where the value is known to change from call to call.
+// builtins on primitives. Numbers in tensor operations become inputs of the graph where no shape depends on
+// them, and where the program decides by one, its decision is guarded. Any other use guards the value
+// (csrc/record/scalars.h), or ends the recording before it where the value is known to change.
 // GIL: required; one thread.
 #pragma once
 
+#include <string>
+#include <unordered_set>
+#include <utility>
 #include <vector>
 
+#include "base/flat_map.h"
+#include "record/graph_recorder.h"
 #include "record/scalars.h"
 
 namespace flashpoint {
@@ -31,19 +37,37 @@ class Shadow {
   void set_outermost(uint64_t serial) { outermost_ = serial; }
 
   // Nothing to do for any event.
-  bool idle() const { return table_.empty(); }
+  bool idle() const { return table_.empty() && !follows_places(); }
+
+  // Places outside the call (attributes, globals, cells) whose numbers were others at an earlier call, by
+  // GuardTree::place. A number read there by an instruction that pushes it is followed like an argument.
+  const std::unordered_set<std::string>* open_places = nullptr;
+  bool has_places() const { return follows_places() || !stores_.empty(); }
+  // Many places are read at once: none of the numbers is what the event pushes.
+  void reads_all() { pushes_ = false; }
+  bool follows_places() const { return open_places != nullptr && !open_places->empty(); }
+  // False when the place is to be guarded as usual. key: an interned string, or null for a cell.
+  bool read_place(NodeId owner, PyObject* storage, PyObject* key, PyObject* value);
+  // The storage takes the number that the event stores, or loses what it had.
+  void stored(PyObject* storage, PyObject* key);
+  Tag stored_tag(PyObject* storage, PyObject* key) const;
+  // Before the storage is read in a way that does not follow numbers.
+  void pin_stores(PyObject* storage);
   void enter(EvalFrame& frame);
   void leave(EvalFrame& frame, PyObject* result);
   // Before the event is recorded: what of its operands is followed. May end the recording.
   void before(EvalFrame& frame, const Operands& operands);
   // After it was recorded: guards what is used in other ways. True when `after` is wanted.
   bool settle_uses();
-  Tag after(PyObject* result);
+  Tag after(const EvalFrame& frame, PyObject* result);
   Tag returned(EvalFrame& frame, PyObject* value);
   Tag built(PyObject* tuple, const Tag* tags, int count);
 
   const ScalarTable& table() const { return table_; }
   ScalarTable& table() { return table_; }
+  bool lifts_numbers = true;  // the backend takes numbers as inputs
+  // By the source of the graph's number inputs.
+  std::vector<NumberInput> numbers() const;
   Tag result_tag() const { return result_tag_; }  // of what the function returned
   // Guards the types of what stayed open. No event may follow.
   void finish();
@@ -53,6 +77,32 @@ class Shadow {
     int slot;
     Tag tag;
   };
+  // A number that is about to enter a tensor operation.
+  struct Feed {
+    Tag tag;
+    GraphRecorder::NumberUse use;
+  };
+  struct FeedingCall {
+    const EvalFrame* frame;
+    int32_t first_node;
+    std::vector<Feed> feeds;
+  };
+  struct Number {
+    Tag tag;
+    bool is_float;
+    ir::ValueId value;
+  };
+  void plan_feeds(EvalFrame& frame, const Operands& operands);
+  void plan_call_feeds(const Operands& operands);
+  bool plan_feed(Tag tag, PyObject* number, int argument, const char* keyword, bool literal = false);
+  void settle_feeds(PyObject* result);
+  struct Read {
+    const EvalFrame* frame = nullptr;
+    Tag tag = 0;
+  };
+  bool store(Tag tag, PyObject* value);
+  void take_read(Tag tag);
+  void drop_read() { guard(std::exchange(read_.tag, 0)); }
   Tag tag_at(const EvalFrame& frame, PyObject* const* slot) const;
   void use(const EvalFrame& frame, PyObject* value, bool anywhere);
   // identity: containers tell one NaN from another.
@@ -80,6 +130,15 @@ class Shadow {
   std::vector<Tag> call_tags_;
   bool uses_ = false;
   bool builds_ = false;  // the event puts them into a container
+  std::vector<Feed> planned_;
+  std::vector<FeedingCall> feeding_;  // innermost last
+  std::vector<Number> numbers_;
+  // By (storage, key); the recorder holds both.
+  FlatMap<std::pair<PyObject*, PyObject*>, Tag, PairHash> places_;
+  FlatMap<std::pair<PyObject*, PyObject*>, Tag, PairHash> stores_;
+  bool pushes_ = false;  // the event pushes the number it reads
+  Read read_;            // by the event under way
+  Tag storing_ = 0;
   // On the way into a frame that is about to start.
   std::vector<Move> moves_;
   const EvalFrame* moves_caller_ = nullptr;
@@ -89,6 +148,7 @@ class Shadow {
   EvalFrame* returned_to_ = nullptr;
   // An operation that is being performed.
   bool computing_ = false;
+  bool decides_ = false;  // its outcome is guarded
   ScalarStep step_{ScalarStep::Kind::kBinary};
   std::vector<Tag> step_tags_;
   std::vector<PyObject*> step_values_;

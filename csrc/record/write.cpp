@@ -45,6 +45,7 @@ void Recorder::add_effect(Effect effect, PyObject* key) {
 
 bool Recorder::settle(PyObject* c) {
   const NodeId node = node_of(c);
+  shadow_.pin_stores(c);
   if (node == kNoNode || overlaid_whole(c) || settled_.contains(c)) return true;
   if (PyList_CheckExact(c)) {
     // Written in parts means appended to: what was there at entry is the beginning of it.
@@ -111,8 +112,10 @@ void Recorder::write_dict(PyObject* dict, PyObject* key, bool removing) {
     Effect effect{EffectKind::kDictItem, node, Ref::share(dict), owned, {}};
     effect.inserted = !present;
     effect.removed = removing;
-    return add_effect(std::move(effect), key);
+    add_effect(std::move(effect), key);
+    return shadow_.stored(dict, key);
   }
+  shadow_.stored(dict, key);
   Effect& earlier = effects_[*known];
   if (removing) {
     earlier.removed = true;
@@ -168,6 +171,7 @@ void Recorder::append_to_list(PyObject* list, PyObject* item) {
 
 void Recorder::write_cell(PyObject* cell) {
   ++writes_;
+  shadow_.stored(cell, nullptr);
   if (overlay_.contains({cell, nullptr})) return;
   add_effect(Effect{EffectKind::kCell, node_of(cell), Ref::share(cell), Ref(), {}}, nullptr);
 }

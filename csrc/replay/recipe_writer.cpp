@@ -329,7 +329,8 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
     switch (e.kind) {
       case EffectKind::kDictItem: {
         PyObject* value = PyDict_GetItemWithError(storage, e.key.get());
-        p.items.push_back(value == nullptr ? RecipeValue{} : describe(value));
+        const Tag tag = recorder_.shadow().stored_tag(storage, e.key.get());
+        p.items.push_back(value == nullptr ? RecipeValue{} : describe(value, tag));
         break;
       }
       case EffectKind::kDictContents: {
@@ -391,7 +392,8 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
       }
       case EffectKind::kCell: {
         PyObject* value = PyCell_GET(storage);
-        p.items.push_back(value == nullptr ? RecipeValue{} : describe(value));
+        const Tag tag = recorder_.shadow().stored_tag(storage, nullptr);
+        p.items.push_back(value == nullptr ? RecipeValue{} : describe(value, tag));
         break;
       }
       case EffectKind::kSlot: {

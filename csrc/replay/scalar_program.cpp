@@ -26,6 +26,12 @@ PyObject* run_step(const ScalarStep& step, const std::vector<PyObject*>& operand
       if (!empty) return nullptr;
       return _PyUnicode_JoinArray(empty.get(), operands.data(), static_cast<Py_ssize_t>(operands.size()));
     }
+    case ScalarStep::Kind::kCompare:
+      return PyObject_RichCompare(operands[0], operands[1], step.detail);
+    case ScalarStep::Kind::kTruth: {
+      const int truth = PyObject_IsTrue(operands[0]);
+      return truth < 0 ? nullptr : PyBool_FromLong(truth);
+    }
     case ScalarStep::Kind::kCall:
       return PyObject_Vectorcall(step.callable.get(), operands.data(), operands.size(), nullptr);
   }
@@ -34,8 +40,8 @@ PyObject* run_step(const ScalarStep& step, const std::vector<PyObject*>& operand
 
 }  // namespace
 
-bool run_scalars(const std::vector<ScalarStep>& steps, const std::vector<PyObject*>& nodes,
-                 std::vector<Ref>& results) {
+ScalarOutcome run_scalars(const std::vector<ScalarStep>& steps, const std::vector<PyObject*>& nodes,
+                          std::vector<Ref>& results) {
   results.reserve(steps.size());
   std::vector<PyObject*> operands;
   for (const ScalarStep& step : steps) {
@@ -46,13 +52,16 @@ bool run_scalars(const std::vector<ScalarStep>& steps, const std::vector<PyObjec
                                                                   : results[o.index].get());
     }
     Ref result = Ref::steal(run_step(step, operands));
-    if (!result || !Py_IS_TYPE(result.get(), step.type)) {
+    if (!result) {
       PyErr_Clear();
-      return false;
+      return ScalarOutcome::kFailed;
     }
+    if (!Py_IS_TYPE(result.get(), step.type)) return ScalarOutcome::kDiffers;
+    const bool decides = step.kind == ScalarStep::Kind::kCompare || step.kind == ScalarStep::Kind::kTruth;
+    if (decides && (result.get() == Py_True) != step.expected) return ScalarOutcome::kDiffers;
     results.push_back(std::move(result));
   }
-  return true;
+  return ScalarOutcome::kDone;
 }
 
 }  // namespace flashpoint

@@ -10,8 +10,14 @@
 
 namespace flashpoint {
 
-// False, with no error set, when a step raises or gives another type than it did while recording.
-bool run_scalars(const std::vector<ScalarStep>& steps, const std::vector<PyObject*>& nodes,
-                 std::vector<Ref>& results);
+enum class ScalarOutcome : uint8_t {
+  kDone,
+  kDiffers,  // the program would have decided otherwise, or a result has another type
+  kFailed,   // a step raised
+};
+
+// Leaves no error set.
+ScalarOutcome run_scalars(const std::vector<ScalarStep>& steps, const std::vector<PyObject*>& nodes,
+                          std::vector<Ref>& results);
 
 }  // namespace flashpoint

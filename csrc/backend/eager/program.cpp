@@ -18,7 +18,7 @@ namespace {
 
 using Stack = std::vector<c10::IValue>;
 
-enum class Load : uint8_t { kCopy, kMove, kConstant, kList };
+enum class Load : uint8_t { kCopy, kMove, kConstant, kList, kNumber };
 
 // Where one argument (or list element) comes from.
 struct ArgCode {
@@ -51,8 +51,15 @@ struct Instruction {
   uint32_t out_count;
 };
 
-// The 0-dim tensor of weak dtype a number becomes in a tensor's place, as torch's argument parser makes it.
-// With `dtype`, its value is converted already; it stays weak.
+// A number input where the operator takes no tensor.
+c10::IValue unwrap(const at::Tensor& number) {
+  const void* data = number.const_data_ptr();
+  if (number.scalar_type() == c10::ScalarType::Long) return *static_cast<const int64_t*>(data);
+  return *static_cast<const double*>(data);
+}
+
+}  // namespace
+
 at::Tensor make_wrapped(const c10::IValue& number, std::optional<c10::ScalarType> dtype) {
   const c10::Scalar scalar = number.toScalar();
   const auto own = number.isDouble() ? c10::ScalarType::Double
@@ -82,6 +89,8 @@ at::Tensor make_wrapped(const c10::IValue& number, std::optional<c10::ScalarType
   tensor.unsafeGetTensorImpl()->set_wrapped_number(true);
   return tensor;
 }
+
+namespace {
 
 // NaN in every float, -1 in every signed integer, true in every bool: wrong answers that show.
 void poison(const at::Tensor& tensor) {
@@ -132,6 +141,9 @@ struct Program::Code {
         return;
       case Load::kConstant:
         stack.push_back(values[arg.index]);
+        return;
+      case Load::kNumber:
+        stack.push_back(unwrap(frame[arg.index].toTensor()));
         return;
       case Load::kList: {
         c10::impl::GenericList list(types[arg.element_type]);
@@ -263,8 +275,14 @@ class Builder {
 
   ArgCode argument(const ir::Arg& arg, const c10::Type& type, int64_t node, auto& code) {
     switch (arg.kind) {
-      case ir::Arg::Kind::kValue:
-        return load_value(arg.value, node);
+      case ir::Arg::Kind::kValue: {
+        const c10::Type* taken = &type;
+        while (auto* optional = taken->castRaw<c10::OptionalType>()) taken = optional->getElementType().get();
+        const bool is_number = graph_.values[static_cast<size_t>(arg.value)].kind != ir::ValueKind::kTensor;
+        ArgCode code = load_value(arg.value, node);
+        if (is_number && taken->kind() != c10::TypeKind::TensorType) code.load = Load::kNumber;
+        return code;
+      }
       case ir::Arg::Kind::kConstant:
         return constant(arg.constant, code);
       case ir::Arg::Kind::kWrapped:
@@ -321,7 +339,10 @@ class Builder {
     code.functions = options_.functions;
     code.kernels = options_.kernels;
     for (const auto& input : graph_.inputs) {
-      code.input_dtypes.push_back(graph_.values[static_cast<size_t>(input.value)].meta.dtype);
+      const ir::Value& value = graph_.values[static_cast<size_t>(input.value)];
+      code.input_dtypes.push_back(value.kind == ir::ValueKind::kInt     ? c10::ScalarType::Long
+                                  : value.kind == ir::ValueKind::kFloat ? c10::ScalarType::Double
+                                                                        : value.meta.dtype);
     }
     std::vector<int64_t> op_index(graph_.ops.size(), -1);
     code.operators.reserve(graph_.ops.size());  // instructions point into it

@@ -18,7 +18,10 @@
 // Threads and GIL: as for every GraphProgram.
 #pragma once
 
+#include <ATen/core/ivalue.h>
+
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "backend/program.h"
@@ -51,6 +54,10 @@ class Program final : public GraphProgram {
 
 // The graph must be verified. Throws std::invalid_argument for an operator that is not registered.
 Program compile(const ir::Graph& graph, const Options& options = {});
+
+// The 0-dim tensor of weak dtype a number becomes in a tensor's place, as torch's argument parser makes it.
+// With `dtype`, its value is converted already; it stays weak. It is also what a number input is given as.
+at::Tensor make_wrapped(const c10::IValue& number, std::optional<c10::ScalarType> dtype = std::nullopt);
 
 // No dispatch mode, functorch layer or the like is active on this thread.
 bool dispatch_is_plain();

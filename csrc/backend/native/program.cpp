@@ -90,7 +90,9 @@ class Program final : public GraphProgram {
   bool as_recorded(c10::ArrayRef<at::Tensor> inputs) const {
     if (inputs.size() != graph_.inputs.size()) return false;
     for (size_t i = 0; i < inputs.size(); ++i) {
-      const ir::TensorMeta& meta = graph_.values[static_cast<size_t>(graph_.inputs[i].value)].meta;
+      const ir::Value& value = graph_.values[static_cast<size_t>(graph_.inputs[i].value)];
+      if (value.kind != ir::ValueKind::kTensor) continue;
+      const ir::TensorMeta& meta = value.meta;
       const at::Tensor& t = inputs[i];
       if (t.defined() != meta.defined()) return false;
       if (!t.defined()) continue;
