@@ -98,6 +98,11 @@ _CHANGES = (
     "GQ.append(7)", "C.k = 9", "o0.__dict__.pop('held', None)", "cached.cache_clear()", "x0.tag = 5", "GR = weakref.ref(o1)", "GQ = collections.deque(maxlen=2)",
     "gen = lambda n: iter([1])", "torch.set_default_dtype(torch.float64)", "x0 = x0.clone().requires_grad_()", "del o0.n",
 )
+_INTEGERS = ("2", "3", "5", "-1", "0", "1", "7", "11", "400")
+_FLOATS = ("0.5", "1.25", "-0.0", "2.0", "1.0", "float('nan')", "-3.5", "0.1", "float('inf')")
+_DRIFTS = (
+    "G = G + 1", "o0.n = o0.n + 1", "mod.calls += 3", "GD['c'] = GD.get('c', 0) + 1", "o0.n = o0.n * 0.5", "G += 1; o0.n = 4", "G = 7; mod.calls = -1",
+)
 
 
 class Generator(Expressions):
@@ -105,6 +110,7 @@ class Generator(Expressions):
         rng = random.Random(seed)
         super().__init__(rng, risky=rng.random() < 0.15)
         self.breaking = rng.random() < 0.3  # statements that end a graph, and what comes behind them
+        self.drifting = random.Random(-1 - seed).random() < 0.2  # numbers change from call to call
         self.seed = seed
         self.counter = 0
         self.loops = 0
@@ -423,12 +429,26 @@ class Generator(Expressions):
 
     def parameters(self) -> list[tuple[str, str, tuple[str, ...]]]:
         chosen = [_PARAMETERS[0]] + self.rng.sample(_PARAMETERS[1:], self.rng.randint(0, 4))
+        if self.drifting:
+            chosen += [p for p in _PARAMETERS if p[0] in "nf" and p not in chosen]
         self.scope = Scope(self.scope)
         for name, kind, _ in chosen:
             self.scope.add(kind, name)
         return chosen
 
+    def drifting_calls(self, parameters: list[tuple[str, str, tuple[str, ...]]]) -> list[Call]:
+        """Calls that differ in numbers only: arguments, globals, attributes."""
+        base = {name: values[0] for name, _, values in parameters}
+        calls = []
+        for _ in range(self.rng.randint(5, 7)):
+            args = base | {"n": self.rng.choice(_INTEGERS), "f": self.rng.choice(_FLOATS)}
+            pre = self.rng.choice(_DRIFTS) if self.chance(0.5) else ""
+            calls.append(Call(", ".join(args[name] for name, _, _ in parameters), pre=pre))
+        return calls
+
     def calls(self, parameters: list[tuple[str, str, tuple[str, ...]]]) -> list[Call]:
+        if self.drifting:
+            return self.drifting_calls(parameters)
         base = [values[0] if self.chance(0.7) else self.rng.choice(values) for _, _, values in parameters]
         calls = [Call(", ".join(base))]
         for _ in range(self.rng.randint(2, 3)):

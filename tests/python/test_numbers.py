@@ -1,6 +1,6 @@
 """Numbers as inputs of the graph: one recording serves all values, and replay gives what eager gives.
 
-Each row is an expression over a tensor `x` and a number `n` that is another one at each call. The counters say
+Each row is an expression over a tensor `x` and a number `n`, another one at each call. The counters say
 how many recordings it took: one where the number may be an input, more where shapes or decisions hang on it.
 """
 
