@@ -1,5 +1,6 @@
 #include "py/internal.h"
 
+#include <algorithm>
 #include <cstring>
 #include <unordered_map>
 
@@ -156,6 +157,25 @@ const std::vector<bool>& live_locals(PyCodeObject* code, int position) {
   if (live.empty())
     live.assign(static_cast<size_t>(code->co_nlocalsplus), true);  // no instruction starts here
   return live;
+}
+
+bool is_assertion(PyCodeObject* code, int instruction) {
+  const std::vector<Instruction> all = instructions_of(code);
+  const int unit = instruction / static_cast<int>(sizeof(_Py_CODEUNIT));
+  const auto find = [&](int at) {
+    return std::find_if(all.begin(), all.end(),
+                        [&](const Instruction& in) { return in.start <= at && at <= in.at; });
+  };
+  const auto raises = [&](auto in) {
+    for (; in != all.end(); ++in) {
+      if (in->opcode == RAISE_VARARGS) return true;
+      if (in->opcode == RETURN_VALUE || jump_target(*in) >= 0) return false;
+    }
+    return false;
+  };
+  const auto jump = find(unit);
+  if (jump == all.end() || jump_target(*jump) < 0) return false;
+  return raises(jump + 1) || raises(find(jump_target(*jump)));
 }
 
 }  // namespace flashpoint

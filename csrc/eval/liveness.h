@@ -17,4 +17,7 @@ const std::vector<bool>& live_locals(PyCodeObject* code, int position);
 
 bool sees_all_locals(PyCodeObject* code);
 
+// Whether the instruction (a byte offset) is a jump of which one side only raises: an `assert` and its like.
+bool is_assertion(PyCodeObject* code, int instruction);
+
 }  // namespace flashpoint

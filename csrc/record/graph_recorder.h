@@ -70,6 +70,9 @@ class GraphRecorder final : public TracerSink {
   // behind a node that ends a run where they differ: allowed while no input has been written to. Reads that
   // show at the dispatcher need only the question; the others are told. False: the recording must break.
   bool may_expect() const;
+  // While on, also without Options::expect_values: the program raises unless the value is as it expects.
+  void set_asserts(bool on) { asserts_ = on; }
+  bool asserts() const { return asserts_; }
   bool expect_values(const at::Tensor& tensor);                 // of all its elements
   bool expect_shape(const at::Tensor& tensor, bool only_dims);  // afterwards it depends on data no more
   // Where each expectation was met, by the site its node names.
@@ -206,6 +209,7 @@ class GraphRecorder final : public TracerSink {
   bool number_store_ = false;
   bool wrote_input_ = false;
   bool may_misfit_ = false;
+  bool asserts_ = false;
 };
 
 }  // namespace flashpoint

@@ -3,6 +3,7 @@
 // Elements get sources of their own when a container is read as a whole, so provenance passes through
 // every fresh container they are copied to. A container this recording wrote to is treated as write.cpp
 // says: either its entry contents were guarded then (nothing more to learn), or the read ends the recording.
+#include "eval/liveness.h"
 #include "py/frame.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
@@ -223,6 +224,8 @@ bool Recorder::read_deep(PyObject* o, int depth) {
 void Recorder::read_truth(PyObject* o) {
   if (is_primitive(o)) return;
   if (is_tensor(o)) {
+    // Where it does not hold the program ends, so it will hold again.
+    graph_.set_asserts(is_assertion(py::frame_code(frame_->frame), py::frame_instruction(frame_->frame)));
     if (!may_read_value(o)) end(Break::k_tensor_data_as_python, "truth of a tensor");
     return;
   }

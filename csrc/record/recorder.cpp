@@ -394,7 +394,7 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
       if (!ended_) pending = watch_before(frame, o);
       takes_opaque_ = false;
       if (!ended_ && !shadow_.idle()) followed = shadow_.settle_uses();
-      followed = followed || !opaque_.empty();
+      followed = followed || !opaque_.empty() || graph_.asserts();
     }
   });
   in_before_ = false;
@@ -607,6 +607,9 @@ void Recorder::watch_after(const Operands& o, Pending pending, PyObject* result)
     case Event::kSubscr:
       graph_.set_number_store(false);
       if (result != nullptr) check_tensor_result(result);
+      break;
+    case Event::kTruth:
+      graph_.set_asserts(false);
       break;
     case Event::kImport:
       if (result != nullptr) const_node(result);

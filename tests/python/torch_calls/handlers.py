@@ -58,7 +58,7 @@ HANDLERS = [
     Entry("foreach_pow_scalar", "torch._foreach_pow", "def fn(x): return torch._foreach_pow(2.0, [x, x + 1]), torch._foreach_pow([x, x], 2)", expect="khHH"),
     Entry("group_tensors_by_device_and_dtype", "torch._C._group_tensors_by_device_and_dtype", "def fn(x):\n  g = torch.utils._foreach_utils._group_tensors_by_device_and_dtype([[x, x * 2, x.double()]])\n  return [t + 1 for (ts, i) in g.values() for t in ts[0]], [i for (ts, i) in g.values()]", expect="khHH", peer="gives the groups in another order"),
     Entry("assert", "torch._assert", "def fn(x):\n  torch._assert(x.shape[0] > 1, 'small')\n  return x + 1", "x", "x", "x[:1]", "y", expect="kh.H"),
-    Entry("assert of a tensor", "torch._assert", "def fn(x):\n  torch._assert((x > -5).all(), 'small')\n  return x + 1", "x", "x", "x - 9", "y"),
+    Entry("assert of a tensor", "torch._assert", "def fn(x):\n  torch._assert((x > -5).all(), 'small')\n  return x + 1", "x", "x", "x - 9", "y", expect="kh.H"),
     Entry("sdpa_params", "torch.backends.cuda.SDPAParams", "from torch.backends.cuda import SDPAParams, can_use_flash_attention\ndef fn(x):\n  p = SDPAParams(x, x, x, None, 0.0, False, False)\n  return p.dropout, x + 1"),
     Entry("constant_processgroup_functions", "torch.distributed.get_rank and others", "def fn(x): return torch.distributed.is_available(), x + 1", expect="khHH"),
     Entry("nested_tensor", "torch.nested.nested_tensor", "def fn(x): return torch.nested.nested_tensor([x, x[:1]], layout=torch.jagged).values() + 1"),
