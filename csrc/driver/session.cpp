@@ -530,7 +530,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
       eager::Options program_options;
       program_options.functions = functions;
       program_options.poison_empty = options_.poison_empty;
-      program = std::make_unique<eager::Program>(eager::compile(*graph, program_options));
+      program = eager::compile_later(*graph, program_options);
     }
     auto entry =
         std::make_unique<Entry>(std::move(recorder.tree()), r.before, std::move(graph), std::move(program),

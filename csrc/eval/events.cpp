@@ -81,15 +81,16 @@ Tag tag_of_tuple(ThreadContext& context, EvalFrame& frame, PyObject* tuple, cons
 }
 
 PyObject* begin_frame(ThreadContext& context, EvalFrame& frame) {
-  PyObject *type, *value, *traceback;
-  PyErr_Fetch(&type, &value, &traceback);
+  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
+  const bool raised = _PyThreadState_GET()->curexc_type != nullptr;
+  if (raised) PyErr_Fetch(&type, &value, &traceback);
   PyObject* answer = nullptr;
   try {
     answer = context.observer->enter_frame(frame);
   } catch (const std::exception&) {
     drop_observer(context);
   }
-  PyErr_Restore(type, value, traceback);
+  if (raised || _PyThreadState_GET()->curexc_type != nullptr) PyErr_Restore(type, value, traceback);
   return answer;
 }
 

@@ -32,7 +32,7 @@ namespace {
 // of the program cannot have such a name.
 size_t numpy_scalar_size(PyObject* o) {
   const PyTypeObject* type = Py_TYPE(o);
-  if (PyType_HasFeature(const_cast<PyTypeObject*>(type), Py_TPFLAGS_HEAPTYPE) ||
+  if (PyType_HasFeature(const_cast<PyTypeObject*>(type), Py_TPFLAGS_HEAPTYPE) || type->tp_name[0] != 'n' ||
       std::strncmp(type->tp_name, "numpy.", 6) != 0)
     return 0;
   constexpr struct {
@@ -49,10 +49,9 @@ size_t numpy_scalar_size(PyObject* o) {
 
 }  // namespace
 
-bool is_primitive(PyObject* o) {
-  return o == Py_None || PyBool_Check(o) || PyLong_CheckExact(o) || PyFloat_CheckExact(o) ||
-         PyUnicode_CheckExact(o) || PyBytes_CheckExact(o) || PyComplex_CheckExact(o) || o == Py_Ellipsis ||
-         o == Py_NotImplemented || numpy_scalar_size(o) != 0;
+bool is_rare_primitive(PyObject* o) {
+  return PyBytes_CheckExact(o) || PyComplex_CheckExact(o) || o == Py_Ellipsis || o == Py_NotImplemented ||
+         numpy_scalar_size(o) != 0;
 }
 
 bool primitives_equal(PyObject* a, PyObject* b) {

@@ -140,7 +140,15 @@ class GuardTree {
 
 // A primitive's value is all there is to it: None, bool, int, float, complex, str, bytes, Ellipsis,
 // NotImplemented (exact types).
-bool is_primitive(PyObject* object);
+bool is_rare_primitive(PyObject* object);
+inline bool is_primitive(PyObject* object) {
+  const PyTypeObject* type = Py_TYPE(object);
+  if (type == &PyUnicode_Type || type == &PyLong_Type || object == Py_None || type == &PyBool_Type ||
+      type == &PyFloat_Type)
+    return true;
+  return !PyType_HasFeature(const_cast<PyTypeObject*>(type), Py_TPFLAGS_HEAPTYPE) &&
+         is_rare_primitive(object);
+}
 // Same type and same value; floats by their bits, so that 0.0 and -0.0 differ and a NaN equals itself.
 bool primitives_equal(PyObject* a, PyObject* b);
 

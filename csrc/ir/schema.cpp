@@ -139,6 +139,17 @@ const c10::FunctionSchema* find_schema(const Op& op) {
 
 OpTraits traits_of(const c10::OperatorHandle& op) {
   const auto& name = op.operator_name();
+  // An operator may be gone, and another one be at its address: its name and schema tell.
+  struct Known {
+    c10::OperatorName name;
+    size_t arguments;
+    OpTraits traits;
+  };
+  static thread_local std::unordered_map<const void*, Known> cache;
+  const auto known = cache.find(&name);
+  if (known != cache.end() && known->second.name == name &&
+      known->second.arguments == op.schema().arguments().size())
+    return known->second.traits;
   const std::string full = name.overload_name.empty() ? name.name : name.name + "." + name.overload_name;
   OpTraits traits = traits_from(name.name, full, op.schema());
   if (op.hasTag(at::Tag::nondeterministic_seeded)) {
@@ -148,6 +159,7 @@ OpTraits traits_of(const c10::OperatorHandle& op) {
   if (op.hasTag(at::Tag::dynamic_output_shape) || op.hasTag(at::Tag::data_dependent_output)) {
     traits.dynamic_shape = true;
   }
+  cache.insert_or_assign(&name, Known{name, op.schema().arguments().size(), traits});
   return traits;
 }
 

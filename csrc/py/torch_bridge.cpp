@@ -10,10 +10,7 @@
 namespace flashpoint {
 
 // Not THPVariable_Check: isinstance() asks the object for __class__, which may be Python code.
-bool is_tensor(PyObject* object) {
-  // Classes of tensors have a metaclass of their own, so most objects are told apart without a search.
-  PyTypeObject* type = Py_TYPE(object);
-  if (Py_IS_TYPE(type, &PyType_Type)) return false;
+bool is_instance_of_tensor(PyObject* object) {
   return PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(THPVariableClass));
 }
 

@@ -23,7 +23,11 @@ struct TensorImpl;
 namespace flashpoint {
 
 // A torch.Tensor, subclasses included.
-bool is_tensor(PyObject* object);
+bool is_instance_of_tensor(PyObject* object);
+inline bool is_tensor(PyObject* object) {
+  // Classes of tensors have a metaclass of their own, so most objects are told apart without a search.
+  return !Py_IS_TYPE(Py_TYPE(object), &PyType_Type) && is_instance_of_tensor(object);
+}
 // A tensor with sizes, strides and a storage of its own: not sparse, nested or quantized.
 bool has_plain_layout(PyObject* tensor);
 // Exactly torch.Tensor or torch.nn.Parameter: no subclass that could answer for itself.

@@ -15,6 +15,17 @@ namespace {
 
 PyObject* type_object(PyTypeObject* type) { return reinterpret_cast<PyObject*>(type); }
 
+// Answers of type_lookup() that are guarded already, or need no guard; good for one recording, up to its next
+// write. Literals are told apart by their addresses.
+struct SettledLookup {
+  PyTypeObject* type;
+  const char* literal;
+  PyObject* found;
+  uint64_t stamp;
+};
+constexpr size_t kSettledLookups = 512;
+SettledLookup settled_lookups[kSettledLookups];
+
 bool immutable_type(PyTypeObject* type) {
   return !PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || PyType_HasFeature(type, Py_TPFLAGS_IMMUTABLETYPE);
 }
@@ -22,11 +33,18 @@ bool immutable_type(PyTypeObject* type) {
 }  // namespace
 
 PyObject* Recorder::type_lookup(PyTypeObject* type, const char* literal) {
+  SettledLookup& settled =
+      settled_lookups[mix_bits(reinterpret_cast<size_t>(type) ^ reinterpret_cast<size_t>(literal)) %
+                      kSettledLookups];
+  if (settled.type == type && settled.literal == literal && settled.stamp == settled_stamp_)
+    return settled.found;
   // By the literal's address: interning anew would cost more than the lookup.
   static auto* names = new FlatMap<const void*, PyObject*, PointerHash>();
   PyObject*& name = *names->try_emplace(literal, nullptr).first;
   if (name == nullptr) name = PyUnicode_InternFromString(literal);
-  return type_lookup(type, name);
+  PyObject* found = type_lookup(type, name);
+  if (!ended_) settled = {type, literal, found, settled_stamp_};
+  return found;
 }
 
 PyObject* Recorder::type_lookup(PyTypeObject* type, PyObject* name) {
@@ -85,7 +103,7 @@ bool Recorder::read_instance_dict(PyObject* object, PyObject* name) {
   }
   if (dict == nullptr) return false;
   const bool found = PyDict_GetItemWithError(dict, name) != nullptr;
-  PyErr_Clear();
+  if (!found) PyErr_Clear();
   return found;
 }
 
@@ -134,7 +152,7 @@ void Recorder::read_attr_once(PyObject* o, PyObject* name) {
   if (name == hash_name || (!PyUnicode_CHECK_INTERNED(name) && PyUnicode_Compare(name, hash_name) == 0))
     return end(Break::k_identity_value, "__hash__");
   if (is_tensor(o)) return read_tensor_attr(o, name);
-  if (PyModule_Check(o) && type->tp_getattro == PyModule_Type.tp_getattro) return read_module_attr(o, name);
+  if (type->tp_getattro == PyModule_Type.tp_getattro && PyModule_Check(o)) return read_module_attr(o, name);
   if (PyType_Check(o)) return read_type_attr(o, name);
   if (type == &PySuper_Type) return read_super_attr(o, name);
   getattrofunc get = type->tp_getattro;
@@ -180,8 +198,9 @@ void Recorder::expect_attribute_code(EvalFrame& caller, PyObject* o, PyObject* n
   PyTypeObject* type = Py_TYPE(o);
   if (!PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || PyType_Check(o)) return;
   static PyObject* const getattr_name = PyUnicode_InternFromString("__getattr__");
-  PyObject* hook = _PyType_Lookup(type, getattr_name);
   PyObject* found = _PyType_Lookup(type, name);
+  if (found != nullptr && !Py_IS_TYPE(found, &PyProperty_Type)) return;
+  PyObject* hook = _PyType_Lookup(type, getattr_name);
   if (found == nullptr) {
     if (hook != nullptr && PyFunction_Check(hook)) expect(caller, hook, FrameLink::kResult);
   } else if (hook == nullptr && Py_IS_TYPE(found, &PyProperty_Type)) {

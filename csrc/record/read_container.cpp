@@ -51,15 +51,14 @@ void Recorder::read_dict_key(PyObject* dict, PyObject* key) {
   if (node == kNoNode) return read_fresh_key(dict, key);
   if (shadow_.has_places() && shadow_.read_place(node, dict, key, PyDict_GetItemWithError(dict, key))) return;
   if (overlaid_whole(dict) || overlaid(dict, key) || !once(dict, key, 1)) return;
-  hold(key);
   if (!hashable_key(key)) {
     end(Break::k_unsupported_container, std::string("dict key of type ") + Py_TYPE(key)->tp_name);
     return;
   }
   read_hash(key);
   PyObject* value = PyDict_GetItemWithError(dict, key);
-  PyErr_Clear();
   if (value == nullptr) {
+    PyErr_Clear();
     tree_.check(node, CheckKind::kKeyAbsent, key);
   } else if (is_primitive(value)) {
     tree_.check_place(node, CheckKind::kItemValue, key, value);
@@ -72,7 +71,6 @@ void Recorder::read_dict_present(PyObject* dict, PyObject* key) {
   const NodeId node = node_of(dict);
   if (node == kNoNode) return read_fresh_key(dict, key);
   if (overlaid_whole(dict) || overlaid(dict, key) || !once(dict, key, 2)) return;
-  hold(key);
   if (!hashable_key(key)) {
     end(Break::k_unsupported_container, std::string("dict key of type ") + Py_TYPE(key)->tp_name);
     return;
@@ -261,6 +259,7 @@ void Recorder::read_truth(PyObject* o) {
 
 void Recorder::read_iterable(PyObject* o) {
   PyTypeObject* type = Py_TYPE(o);
+  if (type == &PyTuple_Type || type == &PyList_Type) return read_elements(o);
   if (is_primitive(o) || PyRange_Check(o) || rules().is_value_type(type)) return;
   if (PyDictKeys_Check(o)) return read_keys(py::view_dict(o));
   if (PyDictValues_Check(o) || PyDictItems_Check(o)) return read_elements(py::view_dict(o));

@@ -228,6 +228,10 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
   }
   hold(v);
   PyTypeObject* type = Py_TYPE(v);
+  if (ordinary_types_.contains(type)) {
+    tree_.check(node, CheckKind::kTypeIs, reinterpret_cast<PyObject*>(type));
+    return node;
+  }
   if (PyType_Check(v) || PyModule_Check(v) || PyCode_Check(v) || type == &PyMethodDescr_Type ||
       type == &PyWrapperDescr_Type || type == &PyGetSetDescr_Type || type == &PyMemberDescr_Type ||
       type == &PyClassMethodDescr_Type || rules().is_singleton_type(type)) {
@@ -301,6 +305,8 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
     tensor_nodes_.push_back(node);
   } else if (rules().is_value_type(type)) {
     tree_.check(node, CheckKind::kEquals, v);
+  } else {
+    ordinary_types_.insert(type);
   }
   return node;
 }
@@ -322,6 +328,12 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
       Py_INCREF(answer);
       return answer;
     }
+  }
+  if (rules().is_module_getattr(reinterpret_cast<PyObject*>(code))) {
+    PyObject* found = nullptr;
+    guarded([&] { found = rules().get_module_attr(*this, frame); });
+    if (found != nullptr) return found;
+    if (ended_) return nullptr;
   }
   if (rules().is_unwatched(reinterpret_cast<PyObject*>(code))) {
     if (PyObject* answer = rules().run_unwatched(*this, frame)) return answer;
@@ -357,6 +369,15 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
   return nullptr;
 }
 
+void Recorder::read_results(int how, bool until_return) {
+  if (until_return) reading_calls_.push_back({frame_, reads_results_});
+  reads_results_ = std::max(reads_results_, how);
+  // An iterator that is handed on reads for as long as it lives.
+  for (auto& [frame, outside] : reading_calls_) {
+    if (!until_return) outside = std::max(outside, how);
+  }
+}
+
 void Recorder::leave_frame(EvalFrame& frame, PyObject* result) {
   if (reads_results_ != 0 && result != nullptr && !ended_ &&
       (reads_results_ == 2 || (py::frame_code(frame.frame)->co_flags & CO_GENERATOR) != 0)) {
@@ -367,19 +388,37 @@ void Recorder::leave_frame(EvalFrame& frame, PyObject* result) {
   frame_ = frame.caller;
 }
 
+// Events that nothing is recorded of: reads that are recorded already, and primitives among themselves.
+bool Recorder::is_settled(const Operands& o) const {
+  switch (o.event) {
+    case Event::kAttr:
+    case Event::kMethod:
+      return already_read(o.a, o.name);
+    case Event::kTruth:
+    case Event::kUnary:
+      return is_primitive(o.a);
+    case Event::kIs:
+      return o.b == Py_None;
+    case Event::kCompare:
+    case Event::kBinary:
+      return is_primitive(o.a) && is_primitive(o.b);
+    default:
+      return false;
+  }
+}
+
 Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   frame_ = &frame;
   if (ended_) return {};
   Pending pending;
   bool followed = false;
-  if (fail_at_event == 0 && break_at_event == 0 && break_before == nullptr &&
-      (o.event == Event::kAttr || o.event == Event::kMethod) && shadow_.idle() && opaque_.empty() &&
-      already_read(o.a, o.name)) {
-    expected_ = {};
+  expected_ = {};
+  if (fail_at_event == 0 && break_at_event == 0 && break_before == nullptr && shadow_.idle() &&
+      opaque_.empty() && is_settled(o)) {
+    pending.done = o.event != Event::kAttr;  // an attribute may be what Python code gives
     return pending;
   }
   in_before_ = true;
-  expected_ = {};
   guarded([&] {
     FP_CHECK(fail_at_event == 0 || --fail_at_event != 0, "injected");
     if (break_before != nullptr && !break_before->empty() &&
@@ -598,6 +637,10 @@ void Recorder::blame(PyObject* generator) {
 void Recorder::watch_after(const Operands& o, Pending pending, PyObject* result) {
   switch (o.event) {
     case Event::kCall:
+      while (!reading_calls_.empty() && reading_calls_.back().first == frame_) {
+        reads_results_ = reading_calls_.back().second;
+        reading_calls_.pop_back();
+      }
       graph_.set_number_store(false);
       after_call(o, pending, result);
       break;

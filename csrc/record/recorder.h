@@ -121,6 +121,7 @@ class Recorder final : public Observer {
   void guarded(Step&& step);
   Pending watch_before(EvalFrame& frame, const Operands& operands);
   void watch_after(const Operands& operands, Pending pending, PyObject* result);
+  bool is_settled(const Operands& operands) const;
   bool is_opaque(PyObject* value) const;         // nothing but the type of it can be guarded
   NodeId observe(NodeId node, PyObject* value);  // enters a non-primitive and installs its basic guard
   void watch(PyObject* object, NodeId node);
@@ -249,9 +250,10 @@ class Recorder final : public Observer {
   FlatMap<std::pair<PyObject*, PyObject*>, size_t, PairHash> overlay_;  // (storage, key) -> effect
   FlatSet<PyObject*> touched_;                                          // storages with an entry in overlay_
   std::vector<Effect> effects_;
-  FlatSet<PyObject*> codes_;           // evaluated; kept alive by held_
-  FlatSet<PyObject*> fresh_classes_;   // made by class statements; kept alive by held_
-  std::vector<PyObject*> identified_;  // told apart by address; kept alive by held_
+  FlatSet<PyTypeObject*> ordinary_types_;  // of objects of which nothing but the type is guarded at first
+  FlatSet<PyObject*> codes_;               // evaluated; kept alive by held_
+  FlatSet<PyObject*> fresh_classes_;       // made by class statements; kept alive by held_
+  std::vector<PyObject*> identified_;      // told apart by address; kept alive by held_
   // Generators, not kept alive, and where they were made.
   std::vector<std::pair<PyObject*, std::pair<PyCodeObject*, size_t>>> made_;
   int blamed_ = -1;
@@ -260,6 +262,9 @@ class Recorder final : public Observer {
   std::vector<PyTypeObject*> written_types_;
   // C code looks inside what Python frames hand it: generators' yields (1) or any frame's result (2).
   int reads_results_ = 0;
+  std::vector<std::pair<const EvalFrame*, int>>
+      reading_calls_;  // calls that do, and what held outside of each
+  void read_results(int how, bool until_return);
   std::vector<CachedCall> cached_calls_;
   size_t writes_ = 0;  // ever logged
   // Objects that may be carried about and not used; kept alive by held_. Every slot that holds one is tagged.

@@ -7,6 +7,7 @@
 #include <ATen/ops/clone.h>
 
 #include <cstring>
+#include <mutex>
 #include <stdexcept>
 
 #include "backend/eager/pseudo_ops.h"
@@ -491,6 +492,32 @@ std::vector<at::Tensor> Program::run(c10::ArrayRef<at::Tensor> inputs, RunStatus
     stack.pop_back();
   }
   return outputs;
+}
+
+namespace {
+
+class LaterProgram final : public GraphProgram {
+ public:
+  LaterProgram(const ir::Graph& graph, const Options& options) : graph_(graph), options_(options) {}
+
+  std::vector<at::Tensor> run(c10::ArrayRef<at::Tensor> inputs, RunStatus* status) const override {
+    std::call_once(once_, [&] { program_ = std::make_unique<Program>(compile(graph_, options_)); });
+    return program_->run(inputs, status);
+  }
+
+  size_t node_count() const override { return graph_.nodes.size(); }
+
+ private:
+  const ir::Graph& graph_;
+  const Options options_;
+  mutable std::once_flag once_;
+  mutable std::unique_ptr<Program> program_;
+};
+
+}  // namespace
+
+std::unique_ptr<GraphProgram> compile_later(const ir::Graph& graph, const Options& options) {
+  return std::make_unique<LaterProgram>(graph, options);
 }
 
 }  // namespace flashpoint::eager

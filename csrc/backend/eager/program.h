@@ -55,6 +55,10 @@ class Program final : public GraphProgram {
 // The graph must be verified. Throws std::invalid_argument for an operator that is not registered.
 Program compile(const ir::Graph& graph, const Options& options = {});
 
+// Compiles when it is first run, so that a recording does not wait for it. The graph must outlive the
+// program.
+std::unique_ptr<GraphProgram> compile_later(const ir::Graph& graph, const Options& options = {});
+
 // The 0-dim tensor of weak dtype a number becomes in a tensor's place, as torch's argument parser makes it.
 // With `dtype`, its value is converted already; it stays weak. It is also what a number input is given as.
 at::Tensor make_wrapped(const c10::IValue& number, std::optional<c10::ScalarType> dtype = std::nullopt);

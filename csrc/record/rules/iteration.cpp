@@ -114,7 +114,9 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
     for (PyObject* o : iterables) {
       if (!PyIter_Check(o)) continue;
       if (!PyGen_Check(o)) read_behind(r, o, 0);
-      r.reads_results_ = std::max(r.reads_results_, PyGen_Check(o) ? 1 : 2);
+      const bool until_return = one_of(
+          name, {"any", "all", "sum", "min", "max", "sorted", "dict", "OrderedDict", "reduce", "str.join"});
+      r.read_results(PyGen_Check(o) ? 1 : 2, until_return);
     }
   }
   // Elements are compared with one another, as keys, or in nested sequences.

@@ -59,10 +59,17 @@ bool looks_for_late_modules = false;
 bool found_late_modules = false;
 }  // namespace
 
-void look_for_late_modules() { looks_for_late_modules = !found_late_modules; }
+const Rules* current_rules = nullptr;
 
-const Rules& rules() {
+void look_for_late_modules() {
+  if (found_late_modules) return;
+  looks_for_late_modules = true;
+  current_rules = nullptr;
+}
+
+const Rules& refresh_rules() {
   static Rules* instance = new Rules();
+  current_rules = instance;
   if (std::exchange(looks_for_late_modules, false)) [[unlikely]] {
     // Once TorchDynamo has run, every new module is noted by its address, for its own guards.
     Ref tag = resolve("torch._dynamo.mutation_guard", "GenerationTracker.tag");
@@ -227,6 +234,8 @@ Rules::Rules() {
       memo_code_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
     }
   }
+  if (Ref f = resolve("torch.nn", "Module.__getattr__"); f && PyFunction_Check(f.get()))
+    module_getattr_ = Py_NewRef(PyFunction_GET_CODE(f.get()));
   if (Ref f = resolve("torch", "Tensor.__hash__"); f && PyFunction_Check(f.get())) {
     tensor_hash_ = Py_NewRef(PyFunction_GET_CODE(f.get()));
   }
@@ -296,6 +305,7 @@ PyObject* Rules::tracing_query_c(PyMethodDef* def) const {
 }
 
 bool Rules::is_enum_member(PyObject* object) const {
+  if (Py_IS_TYPE(Py_TYPE(object), &PyType_Type)) return false;
   // pybind11's enumerations: values of C++, compared and hashed by number.
   if (Py_IS_TYPE(reinterpret_cast<PyObject*>(Py_TYPE(object)), pybind_meta_)) {
     return _PyType_Lookup(Py_TYPE(object), pybind_entries_) != nullptr;

@@ -128,6 +128,7 @@ class Rules {
   bool is_graph_break(PyObject* code) const { return graph_breaks_.contains(code); }
 
   bool is_unwatched(PyObject* code) const { return unwatched_.contains(code); }
+  bool is_module_getattr(PyObject* code) const { return code == module_getattr_; }
   bool is_pure_python(PyObject* code) const { return pure_python_.contains(code); }
   bool calls_operators(PyObject* code) const { return operator_callers_.contains(code); }
 
@@ -171,6 +172,8 @@ class Rules {
   // The read of a name, or (null) a store, in a class body. False: it is no class body.
   bool read_class_name(Recorder& r, EvalFrame& frame, PyObject* name) const;
   PyObject* run_unwatched(Recorder& r, EvalFrame& frame) const;  // null when it raised
+  // module_attribute.cpp: what nn.Module.__getattr__ finds, null where its code is to run.
+  PyObject* get_module_attr(Recorder& r, EvalFrame& frame) const;
   // torch_handlers.cpp
   void read_tensor_index(Recorder& r, PyObject* tensor, PyObject* key) const;
   void read_stored_value(Recorder& r, PyObject* tensor, PyObject* key, PyObject* value) const;
@@ -206,7 +209,7 @@ class Rules {
   void after_call(Recorder& r, const Operands& operands, Pending pending, PyObject* result) const;
 
  private:
-  friend const Rules& rules();
+  friend const Rules& refresh_rules();
   Rules();
   bool find_constant_attribute(PyTypeObject* type, PyObject* name) const;
   void add_function(PyObject* callable, Rule rule, const char* name);
@@ -241,9 +244,12 @@ class Rules {
   PyTypeObject* lru_cache_ = nullptr;
   PyObject* enum_meta_ = nullptr;
   PyObject* tensor_hash_ = nullptr;
+  PyObject* module_getattr_ = nullptr;
 };
 
-const Rules& rules();
+const Rules& refresh_rules();
+extern const Rules* current_rules;  // null: to be refreshed
+inline const Rules& rules() { return current_rules != nullptr ? *current_rules : refresh_rules(); }
 
 // With a torch-function mode on, a call of a torch function, or the read of a tensor's attribute, is a call
 // of the mode's Python code, which is recorded like any other.
