@@ -30,6 +30,10 @@ void read_autocast(NodeState& state) {
 
 }  // namespace
 
+namespace {
+constexpr int kPrecisionShift = 16;
+}
+
 NodeState current_state() {
   NodeState state;
   const auto& autograd = c10::AutogradState::get_tls_state();
@@ -40,15 +44,20 @@ NodeState current_state() {
 }
 
 uint64_t global_flags() {
+  return cheap_global_flags(static_cast<uint64_t>(at::globalContext().float32MatmulPrecision())
+                            << kPrecisionShift);
+}
+
+uint64_t cheap_global_flags(uint64_t precision_of) {
   const auto& context = at::globalContext();
   uint64_t word = static_cast<uint64_t>(c10::get_default_dtype_as_scalartype());
-  word = (word << 8) | static_cast<uint64_t>(context.float32MatmulPrecision());
+  word = (word << 8) | ((precision_of >> kPrecisionShift) & 0xff);
   uint64_t flags = 0;
   int bit = 0;
 #define X(name, read, write) flags |= static_cast<uint64_t>((read) ? 1 : 0) << bit++;
 #include "ir/global_flags.def"
 #undef X
-  return (word << 16) | flags;
+  return (word << kPrecisionShift) | flags;
 }
 
 void switch_global_flags(uint32_t flags) {

@@ -45,6 +45,8 @@ NodeState current_state();
 
 // Default dtype, precision and, in the lower bits, the rows of global_flags.def, as one comparable word.
 uint64_t global_flags();
+// The same with the precision of float32 products, which costs hash lookups, taken from an earlier word.
+uint64_t cheap_global_flags(uint64_t precision_of);
 inline constexpr uint64_t kSwitchableFlags = 0xffff;
 void switch_global_flags(uint32_t flags);
 std::string flag_names(uint32_t flags);  // those that are on, joined by '+'; "none"

@@ -343,7 +343,7 @@ bool GraphRecorder::ambient_is_plain(const OpInfo& info) {
   } else if (at::SavedTensorDefaultHooks::get_tls_state().stack.size() != saved_tensor_hooks_ &&
              c10::AutogradState::get_tls_state().get_grad_mode()) {
     break_off(GraphBreak::saved_tensor_hooks, info.full_name);
-  } else if (((flags_ = ir::global_flags()) | ir::kSwitchableFlags) !=
+  } else if (((flags_ = ir::cheap_global_flags(global_flags_)) | ir::kSwitchableFlags) !=
              (global_flags_ | ir::kSwitchableFlags)) {
     break_off(GraphBreak::global_state_changed, info.full_name);
   } else if (node_count() >= options_.max_nodes) {
@@ -612,6 +612,8 @@ std::unique_ptr<ir::Graph> GraphRecorder::finish(c10::ArrayRef<at::Tensor> outpu
     if (mark_output(output) < 0) return nullptr;
   }
   if (saw_foreign_op()) break_off(GraphBreak::foreign_thread, "end of the recording");
+  if (ir::global_flags() != ir::cheap_global_flags(global_flags_))
+    break_off(GraphBreak::global_state_changed, "end of the recording");
   for (size_t i = 0; i < table_.size() && !broken(); ++i) {
     const auto index = static_cast<IdentityTable::Index>(i);
     if (table_[index].input >= 0 && table_[index].alive()) seal_holds(index, "an input at the end");
