@@ -36,6 +36,11 @@ bool keeps_tags(PyCodeObject* code) {
   return !is_generator(code) && (code->co_flags & CO_OPTIMIZED) != 0 && !sees_all_locals(code);
 }
 
+bool is_getattr(PyObject* o) {
+  return PyCFunction_Check(o) &&
+         rules().function(reinterpret_cast<PyCFunctionObject*>(o)->m_ml).rule == Rule::kGetAttr;
+}
+
 bool is_singleton(PyObject* o) { return o == Py_None || PyBool_Check(o) || o == Py_Ellipsis; }
 
 }  // namespace
@@ -359,7 +364,7 @@ void Shadow::before(EvalFrame& frame, const Operands& o) {
   drop_transit();
   drop_read();
   pushes_ = o.event == Event::kAttr || o.event == Event::kGlobal || o.event == Event::kCell ||
-            o.event == Event::kSubscr;
+            o.event == Event::kSubscr || (o.event == Event::kCall && has_places() && is_getattr(o.a));
   storing_ = 0;
   computing_ = decides_ = false;
   unpacked_ = 0;

@@ -1,0 +1,134 @@
+"""Numbers on objects outside the call that change at every call, and what programs do with them.
+
+Each row runs in a function that first counts up `s.n` and scales `s.m`; eager mode is the oracle for results
+and for what the objects hold afterwards.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import operator
+import types
+from typing import Any
+
+import pytest
+import torch
+
+import flashpoint
+
+WORLD = """class Sl:
+  __slots__=('a',)
+  def __init__(self): self.a=0
+class S:
+  def __init__(self,child=True):
+    self.n=1; self.m=0.5; self.d={}; self.l=[0]; self.sl=Sl()
+    if child: self.child=S(False)
+  def get(self): return self.n
+  @property
+  def prop(self): return self.n*2
+  @staticmethod
+  def static(v): return v+1
+G=0
+s=S()
+"""
+USES = {
+    "copy": "c=copy.copy(s); r=c.n, c.m",
+    "deepcopy": "c=copy.deepcopy(s); r=c.n",
+    "vars copy": "r=vars(s).copy()['n']",
+    "star": "r={**s.__dict__}['n']",
+    "values": "r=[v for v in s.__dict__.values() if isinstance(v,(int,float))]",
+    "items": "r=dict(s.__dict__.items())['n']",
+    "attrgetter": "r=operator.attrgetter('n')(s)",
+    "getattr": "r=getattr(s,'n'), getattr(s,'zz',s.n)",
+    "itemgetter": "r=operator.itemgetter('n')(vars(s))",
+    "method": "r=s.get(), s.prop, s.static(s.n)",
+    "asdict": "r=s.n+1; t=(s.n,s.m); a,b=t; r=(r,a,b)",
+    "max": "r=max(vars(s)['n'], s.m)",
+    "f-string": "r=f'{s.n} {s.m:.2f}'",
+    "comparisons": "r=(s.n==3, s.n in (1,2,3), {s.n:1}, [s.n]*2, s.n is s.n)",
+    "reduce": "r=functools.reduce(operator.add,[s.n,s.m])",
+    "lambda": "f=lambda: s.n\nr=f(); g=lambda k=s.n: k\nr=(r,g())",
+    "closure": "n=s.n\ndef f():\n  nonlocal n\n  n+=1\n  return n\nr=f(),n",
+    "setattr": "setattr(s,'k',s.n*2); r=s.k",
+    "del": "s.k=s.n; del s.k; r=hasattr(s,'k')",
+    "swap": "s.n,s.m=s.m,s.n; r=(s.n,s.m)",
+    "alias": "t=s; t.n+=1; r=s.n",
+    "dict": "s.d['n']=s.n; r=s.d['n'], len(s.d); s.d['n']+=1",
+    "pop": "s.k=s.n*2; r=s.__dict__.pop('k')",
+    "update": "s.__dict__.update(k=s.n); r=s.k",
+    "list": "s.l[0]=s.n; r=s.l[0]; s.l[0]+=1",
+    "another object": "s.child.n=s.n+1; r=s.child.n*s.n",
+    "hash": "r=hash(s.n), {s.n: 'a'}.get(3)",
+    "range": "r=sum(range(int(s.n)%7))",
+    "while": "i=0\nwhile i<s.n%4:\n  i+=1\nr=i",
+    "try": "try:\n  r=1/(s.n%3)\nexcept ZeroDivisionError:\n  r='z'",
+    "slots": "s.sl.a=s.n; r=s.sl.a; s.sl.a+=1",
+    "class": "type(s).K=s.n; r=s.K; r2=type(s).K",
+    "global": "G=G+s.n; r=G",
+    "tensor attr": "x.tag=s.n; r=x.tag; x.tag+=1",
+    "json": "r=json.dumps({'n':s.n})",
+    "match": "match s.n:\n  case 2|3: r='a'\n  case int(): r='i'\n  case _: r='o'",
+    "conversions": "r=isinstance(s.n,int), type(s.n), bool(s.n), int(s.n), float(s.n), str(s.n), -s.n, round(s.n)",
+    "partial": "r=functools.partial(lambda a,b:(a,b), s.n)(2)",
+    "sorted": "r=sorted([s.n,3,1])",
+    "nested": "r=[ (s.n, {'a': s.n}) ]",
+    "assigned twice": "a=s.n; s.n=a*2; b=s.n; s.n=b+1; r=a,b,s.n; s.n=a",
+    "conditional": "s.n=s.n+1 if s.m>2 else s.n; r=s.n",
+    "exception": "try:\n  s.n+=1\n  raise KeyError(s.n)\nexcept KeyError as e:\n  r=e.args\n  s.n-=1",
+    "del attr": "s.tmp=s.n; v=s.tmp; s.tmp=5; r=v,s.tmp; s.tmp=s.n",
+    "namespace": "q=types.SimpleNamespace(n=s.n); r=q.n, vars(q)",
+    "break": "s.n+=1; torch._dynamo.graph_break(); s.n+=1; r=s.n",
+    "item": "s.m=x.sum().item(); r=s.m+s.n",
+}
+
+
+def world(use: str) -> dict[str, Any]:
+    body = "\n".join("  " + line for line in USES[use].split("\n"))
+    head = "  global G\n" if "G=" in body.replace(" ", "") else ""
+    source = f"{WORLD}\ndef fn(x):\n{head}  s.n += 1\n  s.m = s.m * 1.25\n{body}\n  return x * s.n + s.m, r, s.n, s.m\n"
+    scope: dict[str, Any] = dict(
+        torch=torch, copy=copy, operator=operator, functools=functools, json=json, types=types
+    )
+    exec(source, scope)
+    return scope
+
+
+def held(scope: dict[str, Any]) -> str:
+    s = scope["s"]
+    plain = {k: v for k, v in vars(s).items() if isinstance(v, int | float | dict | list)}
+    return str((plain, s.sl.a, s.child.n, scope["G"], getattr(type(s), "K", None)))
+
+
+def outcome(fn: Any, x: torch.Tensor) -> str:
+    try:
+        return repr(fn(x))
+    except Exception as error:
+        return repr(error)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_use(use: str) -> None:
+    eager, other = world(use), world(use)
+    compiled = flashpoint.compile(other["fn"])
+    for call in range(12):
+        for scope in (eager, other):
+            if call == 7:
+                scope["s"].n = 100
+            if call == 9:
+                scope["s"].m = 3
+        assert outcome(compiled, torch.ones(2) * call) == outcome(eager["fn"], torch.ones(2) * call)
+        assert held(other) == held(eager), call
+
+
+@pytest.mark.parametrize("use", ["method", "f-string", "assigned twice", "another object", "global"])
+def test_what_is_followed_is_recorded_few_times(use: str) -> None:
+    scope = world(use)
+    compiled = flashpoint.compile(scope["fn"])
+    before = flashpoint.counters()
+    for _ in range(12):
+        compiled(torch.ones(2))
+    after = flashpoint.counters()
+    assert after["captures_kept"] - before["captures_kept"] <= 3
+    assert after["hits"] - before["hits"] >= 9
