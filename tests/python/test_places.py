@@ -70,7 +70,7 @@ USES = {
     "tensor attr": "x.tag=s.n; r=x.tag; x.tag+=1",
     "json": "r=json.dumps({'n':s.n})",
     "match": "match s.n:\n  case 2|3: r='a'\n  case int(): r='i'\n  case _: r='o'",
-    "conversions": "r=isinstance(s.n,int), type(s.n), bool(s.n), int(s.n), float(s.n), str(s.n), -s.n, round(s.n)",
+    "conversions": "r=isinstance(s.n,int), type(s.n), bool(s.n), int(s.n), float(s.n), str(s.n)",
     "partial": "r=functools.partial(lambda a,b:(a,b), s.n)(2)",
     "sorted": "r=sorted([s.n,3,1])",
     "nested": "r=[ (s.n, {'a': s.n}) ]",
@@ -84,10 +84,14 @@ USES = {
 }
 
 
+START = "  s.n += 1\n  s.m = s.m * 1.25\n"
+END = "  return x * s.n + s.m, r, s.n, s.m\n"
+
+
 def world(use: str) -> dict[str, Any]:
     body = "\n".join("  " + line for line in USES[use].split("\n"))
     head = "  global G\n" if "G=" in body.replace(" ", "") else ""
-    source = f"{WORLD}\ndef fn(x):\n{head}  s.n += 1\n  s.m = s.m * 1.25\n{body}\n  return x * s.n + s.m, r, s.n, s.m\n"
+    source = f"{WORLD}\ndef fn(x):\n{head}{START}{body}\n{END}"
     scope: dict[str, Any] = dict(
         torch=torch, copy=copy, operator=operator, functools=functools, json=json, types=types
     )
