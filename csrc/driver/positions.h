@@ -15,6 +15,7 @@
 
 #include "base/flat_map.h"
 #include "driver/entry.h"
+#include "record/tracer_mode.h"
 
 namespace flashpoint {
 
@@ -25,6 +26,8 @@ struct PositionEntries {
   std::vector<uint64_t> hits;                   // beside entries
   int recording_calls = 0;                      // calls that added entries
   uint64_t last_call = 0;                       // the last of them
+  TracerLevel level = TracerLevel::kComposite;  // of the next recording
+  bool base_refused = false;                    // a recording at base level was of no use
   int drops = 0;                                // recordings dropped in a row, exceptions not counted
   std::unordered_set<std::string> open_places;  // whose numbers have changed; see GuardTree::place
 

@@ -117,8 +117,11 @@ Session::~Session() {
   recording_.reset();
   // A guard of the thread's dispatch keys (inference mode) that the program took while recording puts back
   // what it found, our key included.
-  if (keys_were_saved_ && !traced_before_ && current_sink() == nullptr && is_dispatch_enabled())
-    set_dispatch_enabled(false);
+  if (keys_were_saved_ && !traced_before_ && current_sink() == nullptr) {
+    for (const c10::DispatchKey key : kTracerKeys) {
+      if (c10::impl::tls_is_dispatch_key_included(key)) c10::impl::tls_set_dispatch_key_included(key, false);
+    }
+  }
 }
 
 PyObject* Session::record(PyObject* function, PyObject* const* args, size_t nargs, PyObject* kwnames) {
@@ -160,6 +163,8 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   GraphRecorder::Options graph_options;
   graph_options.observing = &thread_context().armed;
   graph_options.expect_values = options_.value_guards;
+  PositionEntries& position = key.empty() ? state_->start : state_->positions[key];
+  graph_options.level = position.level;
   recording_ = std::make_unique<Recording>(graph_options);
   Recording& r = *recording_;
   r.before = GlobalState::now();
@@ -170,7 +175,6 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   r.positional = nargs;
   r.kwnames = Ref::share(kwnames);
   r.suspensions = hook_suspensions();
-  PositionEntries& position = r.key.empty() ? state_->start : state_->positions[r.key];
   r.recorder = std::make_unique<Recorder>(r.graph, function, r.arg_pointers.data(), r.arg_pointers.size(),
                                           r.key.empty() ? std::vector<bool>{} : position.varying(r.args));
   r.recorder->shadow().set_outermost(outermost_);
@@ -192,7 +196,7 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   r.recorder->sink = this;
   active = r.recorder.get();
   thread_context().observer = r.recorder.get();
-  r.tracer.emplace(&r.graph);
+  r.tracer.emplace(&r.graph, position.level);
 }
 
 // From here on the program runs unobserved, and nothing of it may see our dispatch key.
@@ -213,8 +217,37 @@ void Session::dropped(const BreakReport& report) {
   ++counters().captures_dropped;
   state_->kept_last = false;
   PositionEntries& position = recording_->key.empty() ? state_->start : state_->positions[recording_->key];
+  if (learn_level(position, report)) return;
   // What was learned makes the next one end in another place.
   if (report.reason != Break::k_exception && !std::exchange(learned_, false)) ++position.drops;
+}
+
+// Which level the next recording at this position is made at; true when that is another one.
+bool Session::learn_level(PositionEntries& position, const BreakReport& report) {
+  if (position.level == TracerLevel::kBase) {
+    if (report.reason == Break::k_exception) return false;
+    position.level = TracerLevel::kComposite;
+    return position.base_refused = true;
+  }
+  if (!may_go_below()) return false;
+  position.level = TracerLevel::kBase;
+  return true;
+}
+
+// The recording ended at something that one at base level would follow.
+bool Session::may_go_below() const {
+  const PositionEntries& position = recording_->key.empty() ? state_->start : state_->positions[recording_->key];
+  if (position.base_refused || position.level == TracerLevel::kBase) return false;
+  switch (recording_->graph.break_reason()) {
+    case GraphBreak::autograd_engine:
+    case GraphBreak::dispatch_keys:
+    case GraphBreak::saved_tensor_hooks:
+    case GraphBreak::requires_grad_changed:
+    case GraphBreak::forward_ad:
+      return true;
+    default:
+      return recording_->recorder->wants_base();
+  }
 }
 
 void Session::finish_call(PyObject* result) {
@@ -269,7 +302,9 @@ bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* ope
   state_->reports.push_back(report);
   recorder.sink = nullptr;
   bool kept = false;
-  if (options_.resume && !off_ && report.reason != Break::k_internal && report.reason != Break::k_too_large) {
+  const bool below = may_go_below();
+  if (options_.resume && !off_ && !below && report.reason != Break::k_internal &&
+      report.reason != Break::k_too_large) {
     if (frame != nullptr && operands->event != Event::kUnsupported) {
       kept = suspend(*frame, *operands);
       if (!kept && recorder.blamed() != nullptr)
@@ -297,7 +332,7 @@ bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* ope
   recording_->graph.break_off(GraphBreak::stopped, "the recording ended");
   recording_->graph.forget_tensors();
   dropped(report);
-  raising_ = options_.fullgraph && report.reason != Break::k_exception && report.reason != Break::k_internal;
+  raising_ = options_.fullgraph && !below && report.reason != Break::k_exception && report.reason != Break::k_internal;
   if (raising_ && frame == nullptr) return false;  // at the next boundary
   give_up();
   if (!raising_) return false;
@@ -458,6 +493,10 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
       recorder.end(Break::k_global_state, "a mode was left on");
       return nullptr;
     }
+    if (!recorder.histories_hold()) {
+      recorder.end(Break::k_foreign_history, "the history of a tensor from outside was changed");
+      return nullptr;
+    }
     RecipeWriter writer(recorder);
     RecipeValue result_recipe;
     if (suspension) {
@@ -535,6 +574,8 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     auto entry =
         std::make_unique<Entry>(std::move(recorder.tree()), r.before, std::move(graph), std::move(program),
                                 writer.take(), std::move(effects), std::move(result_recipe));
+    entry->histories = writer.take_histories();
+    entry->distinct_tensors = r.graph.is_base();
     entry->tensor_nodes = recorder.tensor_nodes();
     entry->mutated_nodes = std::move(mutated);
     if (!(after == r.before)) entry->state_after = after;

@@ -7,6 +7,7 @@
 #include "base/counters.h"
 #include "py/iterators.h"
 #include "py/layout.h"
+#include "py/torch_bridge.h"
 
 namespace flashpoint {
 
@@ -383,6 +384,8 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
       if (!grad) PyErr_Clear();
       return grad.get() == Py_None;
     }
+    case CheckKind::kNoHooks:
+      return is_tensor(v) && !tensor_has_hooks(v);
     case CheckKind::kStorageOffset:
       return has_storage_offset(v, c.number);
     case CheckKind::kDefaultValue: {

@@ -490,6 +490,7 @@ void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
       }
     }
     if (PyType_Check(o) || rules().is_singleton_type(type)) continue;  // unions of types
+    if (PyObject_TypeCheck(o, &Py_GenericAliasType)) continue;
     if (PyDictKeys_Check(o) || PyDictItems_Check(o)) {
       read_elements(py::view_dict(o));
     } else if (PyList_Check(o) || PyTuple_Check(o) || PyDict_Check(o) || PyAnySet_Check(o) ||

@@ -90,6 +90,7 @@ Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* ar
                    const std::vector<bool>& varies)
     : graph_(graph), frame_sites_(std::make_unique<FrameSites>(*this)) {
   graph_.set_site_source(frame_sites_.get());
+  if (graph_.is_base()) region_ = Region::begin();
   forget_reads();
   look_for_late_modules();
   guarded([&] {
@@ -299,6 +300,7 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
     }
     tree_.check_tensor(node, TensorMeta::of(v));
     tensor_nodes_.push_back(node);
+    if (graph_.is_base()) region_.add_input(unpack_tensor(v));
   } else if (rules().is_value_type(type)) {
     tree_.check(node, CheckKind::kEquals, v);
   }

@@ -188,7 +188,7 @@ Rules::Rules() {
   for (const auto& [module, name] :
        {std::pair{"reprlib", "recursive_repr"}, std::pair{"dataclasses", "_recursive_repr"}}) {
     Ref f = resolve(module, name);
-    if (f && PyFunction_Check(f.get())) add_nested_memo_code(PyFunction_GET_CODE(f.get()));
+    if (f && PyFunction_Check(f.get())) add_nested_code(PyFunction_GET_CODE(f.get()), memo_code_);
   }
   deque_ = type_of("collections", "deque");
   if (Ref f = resolve("torch._C", "_group_tensors_by_device_and_dtype"); f && PyCFunction_Check(f.get()))
@@ -238,6 +238,20 @@ Rules::Rules() {
     graph_breaks_.insert(
         Py_NewRef(PyFunction_GET_CODE(f.get())));  // dispatches in Python, on the keys of the thread
   }
+  for (const auto& [module, name] : {std::pair{"torch", "Tensor.backward"},
+                                     std::pair{"torch.autograd", "backward"},
+                                     std::pair{"torch.autograd", "grad"},
+                                     std::pair{"torch._functorch.vmap", "vmap_impl"},
+                                     std::pair{"torch._functorch.eager_transforms", "grad_impl"},
+                                     std::pair{"torch._functorch.eager_transforms", "grad_and_value_impl"},
+                                     std::pair{"torch._functorch.eager_transforms", "_vjp_with_argnums"},
+                                     std::pair{"torch._functorch.eager_transforms", "_jvp_with_argnums"}}) {
+    if (Ref f = resolve(module, name); f && PyFunction_Check(f.get()))
+      base_code_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
+  }
+  // Asks for a graph break around each step, for the peer's sake.
+  if (Ref f = resolve("torch.optim.optimizer", "_use_grad_for_differentiable"); f && PyFunction_Check(f.get()))
+    add_nested_code(PyFunction_GET_CODE(f.get()), optimizer_code_);
   if (Ref size = resolve("torch", "Size")) size_ = reinterpret_cast<PyTypeObject*>(size.release());
   if (Ref getter = resolve("_collections", "_tuplegetter"))
     tuplegetter_ = reinterpret_cast<PyTypeObject*>(getter.release());
@@ -260,13 +274,13 @@ PyObject* disabling_mark(PyObject* function) {
   return nullptr;
 }
 
-void Rules::add_nested_memo_code(PyObject* code) {
+void Rules::add_nested_code(PyObject* code, FlatSet<PyObject*>& set) {
   PyObject* constants = reinterpret_cast<PyCodeObject*>(code)->co_consts;
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(constants); ++i) {
     PyObject* inner = PyTuple_GET_ITEM(constants, i);
     if (!PyCode_Check(inner)) continue;
-    memo_code_.insert(Py_NewRef(inner));
-    add_nested_memo_code(inner);
+    set.insert(Py_NewRef(inner));
+    add_nested_code(inner, set);
   }
 }
 
