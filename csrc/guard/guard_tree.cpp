@@ -20,6 +20,7 @@ constexpr bool kTagged[] = {
 };
 
 PyObject* dict_get(PyObject* dict, PyObject* key) {
+  if (!PyUnicode_CheckExact(key) && is_tensor(key)) return dict_get_tensor(dict, key);
   PyObject* value = PyDict_GetItemWithError(dict, key);
   if (value == nullptr) PyErr_Clear();
   return value;

@@ -51,6 +51,12 @@ bool tensor_has_hooks(PyObject* tensor) {
          (variable->cdata.unsafeGetTensorImpl()->autograd_meta() != nullptr && has_cpp_hooks(variable->cdata));
 }
 
+PyObject* dict_get_tensor(PyObject* dict, PyObject* tensor) {
+  PyObject* found = _PyDict_GetItem_KnownHash(dict, tensor, static_cast<Py_hash_t>(reinterpret_cast<size_t>(tensor)));
+  if (found == nullptr) PyErr_Clear();
+  return found;
+}
+
 void set_tensor_grad(PyObject* tensor, PyObject* grad) {
   THPVariable_Unpack(tensor).mutable_grad() = grad == nullptr ? at::Tensor() : THPVariable_Unpack(grad);
 }

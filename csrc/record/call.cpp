@@ -78,6 +78,19 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
       pending.answer = Py_NewRef(Py_None);
       return;
     }
+    if (PyObject* inner = rules().undisabled(f)) {
+      NodeId node = node_of(f);
+      if (node != kNoNode) {
+        PyObject* closure = PyFunction_GET_CLOSURE(f);
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(closure); ++i) {
+          if (PyCell_GET(PyTuple_GET_ITEM(closure, i)) != inner) continue;
+          const NodeId cell = observe(tree_.child(node, Step::kFuncClosure, nullptr, static_cast<int32_t>(i)),
+                                      PyTuple_GET_ITEM(closure, i));
+          observe(tree_.child(cell, Step::kCellContents), inner);
+        }
+      }
+      return call_instead(inner, args, n, kwnames, pending);
+    }
     if (!graph_.is_base() && rules().needs_base(PyFunction_GET_CODE(f))) {
       const char* name = PyUnicode_AsUTF8(reinterpret_cast<PyFunctionObject*>(f)->func_qualname);
       return need_base(name == nullptr ? "" : name);

@@ -5,6 +5,7 @@
 // entry is guarded; from then on it is the recording's own, and an effect stores what it ends up as. At
 // composite level all of this ends the recording, and the next one is made at base level.
 #include <string>
+#include <utility>
 
 #include "py/layout.h"
 #include "py/torch_bridge.h"
@@ -40,6 +41,14 @@ void Recorder::need_base(std::string what) {
   if (graph_.is_base()) return;
   wants_base_ = true;
   end(Break::k_needs_base, std::move(what));
+}
+
+void Recorder::call_instead(PyObject* function, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
+                            Pending& pending) {
+  const bool saved = std::exchange(in_before_, false);
+  pending.answer = PyObject_Vectorcall(function, args, static_cast<size_t>(n), kwnames);
+  in_before_ = saved;
+  pending.raise = pending.answer == nullptr;
 }
 
 void Recorder::read_grad(PyObject* tensor) {

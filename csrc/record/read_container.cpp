@@ -52,6 +52,15 @@ void Recorder::read_dict_key(PyObject* dict, PyObject* key) {
   if (shadow_.has_places() && shadow_.read_place(node, dict, key, PyDict_GetItemWithError(dict, key))) return;
   if (overlaid_whole(dict) || overlaid(dict, key) || !once(dict, key, 1)) return;
   hold(key);
+  if (graph_.is_base() && is_tensor(key) && is_plain_tensor(key) && node_of(key) != kNoNode) {
+    // An optimizer's state of a parameter.
+    pin(key);
+    PyObject* state = dict_get_tensor(dict, key);
+    if (state == nullptr || is_primitive(state))
+      return end(Break::k_unsupported_container, "dict without an object for a tensor");
+    observe(tree_.child(node, Step::kDictValue, key), state);
+    return;
+  }
   if (!hashable_key(key)) {
     end(Break::k_unsupported_container, std::string("dict key of type ") + Py_TYPE(key)->tp_name);
     return;

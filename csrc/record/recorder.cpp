@@ -318,7 +318,7 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
   }
   expected_ = {};
   PyCodeObject* code = py::frame_code(frame.frame);
-  if (answers_tracing_queries && !hosted_call_runs_) {
+  if (answers_tracing_queries && !hosted_call_runs_ && !rules().computes_otherwise(frame.caller)) {
     PyObject* answer = rules().tracing_query(reinterpret_cast<PyObject*>(code));
     if (answer != nullptr) {
       Py_INCREF(answer);
@@ -401,8 +401,9 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   });
   in_before_ = false;
   pending.done = !wants_after(o.event) && !followed && !sets_data_;
-  if (PyErr_Occurred() != nullptr) PyErr_Clear();  // none was set when the instruction began
-  if (ended_ && sink != nullptr) pending.raise = sink->on_break(*this, &frame, &o);
+  // None was set when the instruction began.
+  if (!pending.raise && PyErr_Occurred() != nullptr) PyErr_Clear();
+  if (ended_ && sink != nullptr) pending.raise = sink->on_break(*this, &frame, &o) || pending.raise;
   return pending;
 }
 

@@ -241,6 +241,9 @@ class Recorder final : public Observer {
   void call_torch(const char* name, PyObject* const* args, Py_ssize_t n, PyObject* kwnames);
   // call_engine.cpp: the autograd engine, and the gradients of leaves
   void need_base(std::string what);
+  // Makes a call in place of the instruction that is about to make another one; its frames are recorded.
+  void call_instead(PyObject* function, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
+                    Pending& pending);
   void run_engine(PyObject* const* args, Py_ssize_t n, PyObject* kwnames);
   void read_grad(PyObject* tensor);
   void write_grad(PyObject* tensor);

@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "py/frame.h"
 #include "py/layout.h"
 #include "py/ref.h"
 #include "py/torch_bridge.h"
@@ -72,6 +73,11 @@ const Rules& rules() {
       instance->unwatched_.insert(Py_NewRef(PyFunction_GET_CODE(function)));
       found_late_modules = true;
     }
+    // Imported by the transforms that use it.
+    Ref compare = resolve("torch.fx.experimental.symbolic_shapes", "sym_eq");
+    if (compare && PyFunction_Check(compare.get()) &&
+        !instance->pure_python_.contains(PyFunction_GET_CODE(compare.get())))
+      instance->pure_python_.insert(Py_NewRef(PyFunction_GET_CODE(compare.get())));
   }
   return *instance;
 }
@@ -249,6 +255,8 @@ Rules::Rules() {
     if (Ref f = resolve(module, name); f && PyFunction_Check(f.get()))
       base_code_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
   }
+  if (Ref f = resolve("torch._compile", "_disable_dynamo"); f && PyFunction_Check(f.get()))
+    add_nested_code(PyFunction_GET_CODE(f.get()), disabling_code_);
   // Asks for a graph break around each step, for the peer's sake.
   if (Ref f = resolve("torch.optim.optimizer", "_use_grad_for_differentiable"); f && PyFunction_Check(f.get()))
     add_nested_code(PyFunction_GET_CODE(f.get()), optimizer_code_);
@@ -262,6 +270,19 @@ Rules::Rules() {
       }
     }
   }
+}
+
+PyObject* Rules::undisabled(PyObject* function) const {
+  if (!disabling_code_.contains(PyFunction_GET_CODE(function))) return nullptr;
+  PyObject* closure = PyFunction_GET_CLOSURE(function);
+  for (Py_ssize_t i = 0; closure != nullptr && i < PyTuple_GET_SIZE(closure); ++i) {
+    PyObject* inner = PyCell_GET(PyTuple_GET_ITEM(closure, i));
+    if (inner == nullptr || !PyFunction_Check(inner)) continue;
+    PyObject* module = reinterpret_cast<PyFunctionObject*>(inner)->func_module;
+    const char* name = module != nullptr && PyUnicode_Check(module) ? PyUnicode_AsUTF8(module) : nullptr;
+    return name != nullptr && std::string_view(name).starts_with("torch.optim.") ? inner : nullptr;
+  }
+  return nullptr;
 }
 
 PyObject* disabling_mark(PyObject* function) {
@@ -297,6 +318,13 @@ RuleRow Rules::slot(PyWrapperDescrObject* descriptor) const {
 RuleRow Rules::type(PyTypeObject* type) const {
   const RuleRow* row = types_.find(type);
   return row == nullptr ? RuleRow{} : *row;
+}
+
+bool Rules::computes_otherwise(const EvalFrame* frame) const {
+  if (frame == nullptr) return false;
+  PyObject* name = PyDict_GetItemString(py::frame_globals(frame->frame), "__name__");
+  const char* text = name != nullptr && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : nullptr;
+  return text != nullptr && std::string_view(text).starts_with("torch.optim");
 }
 
 PyObject* Rules::tracing_query(PyObject* code) const {

@@ -127,11 +127,16 @@ class Rules {
   // torch.compiler.is_compiling() and its like: the answer while recording (borrowed), or null.
   PyObject* tracing_query(PyObject* code) const;
   PyObject* tracing_query_c(PyMethodDef* def) const;
+  // Optimizers, told that tracing is on, compute with tensors what they compute with numbers otherwise: other
+  // bits come out. They are told the truth.
+  bool computes_otherwise(const EvalFrame* frame) const;
   bool is_hash_by_address(PyObject* code) const { return code == tensor_hash_; }
   bool is_graph_break(PyObject* code) const { return graph_breaks_.contains(code); }
 
   // Functions that run the autograd engine.
   bool needs_base(PyObject* code) const { return base_code_.contains(code); }
+  // What an optimizer's method stands for that torch keeps from TorchDynamo; null for other functions.
+  PyObject* undisabled(PyObject* function) const;
   bool may_break_graph(PyObject* code) const { return optimizer_code_.contains(code); }
   bool is_unwatched(PyObject* code) const { return unwatched_.contains(code); }
   bool is_pure_python(PyObject* code) const { return pure_python_.contains(code); }
@@ -226,7 +231,7 @@ class Rules {
   FlatMap<PyTypeObject*, RuleRow, PointerHash> types_;
   FlatMap<PyObject*, PyObject*, PointerHash> tracing_queries_;
   FlatMap<PyMethodDef*, PyObject*, PointerHash> tracing_queries_c_;
-  FlatSet<PyObject*> graph_breaks_, base_code_, optimizer_code_;
+  FlatSet<PyObject*> graph_breaks_, base_code_, optimizer_code_, disabling_code_;
   FlatSet<PyTypeObject*> singleton_types_, value_types_, known_descriptors_;
   FlatSet<PyObject*> memo_code_;
   FlatSet<PyObject*> operator_callers_;
