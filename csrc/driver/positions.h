@@ -54,6 +54,7 @@ struct CodeState {
   std::vector<BreakReport> reports;  // breaks of the last call that recorded, in order
   bool has_report = false;
   bool kept_last = false;  // everything the last recording call did is in entries
+  bool learned_level = false;  // the last recording ended because the next one is made at another level
   bool fullgraph = false;
   Backend backend = Backend::kEager;
 };

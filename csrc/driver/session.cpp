@@ -130,6 +130,7 @@ PyObject* Session::record(PyObject* function, PyObject* const* args, size_t narg
   for (size_t i = 0; i < total; ++i) kept.push_back(Ref::share(args[i]));
   state_->reports.clear();
   state_->has_report = true;
+  state_->learned_level = false;
   state_->kept_last = true;
   ArmedScope armed(nullptr);
   ThreadContext& context = thread_context();
@@ -303,6 +304,7 @@ bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* ope
   recorder.sink = nullptr;
   bool kept = false;
   const bool below = may_go_below();
+  state_->learned_level = state_->learned_level || below;
   if (options_.resume && !off_ && !below && report.reason != Break::k_internal &&
       report.reason != Break::k_too_large) {
     if (frame != nullptr && operands->event != Event::kUnsupported) {
