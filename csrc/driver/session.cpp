@@ -117,11 +117,9 @@ Session::~Session() {
   recording_.reset();
   // A guard of the thread's dispatch keys (inference mode) that the program took while recording puts back
   // what it found, our key included.
-  if (keys_were_saved_ && !traced_before_ && current_sink() == nullptr) {
-    for (const c10::DispatchKey key : kTracerKeys) {
-      if (c10::impl::tls_is_dispatch_key_included(key)) c10::impl::tls_set_dispatch_key_included(key, false);
-    }
-  }
+  if (current_sink() != nullptr) return;
+  if (keys_were_saved_ && !traced_before_ && is_dispatch_enabled()) set_dispatch_enabled(false);
+  clear_base_key();  // functorch, too, puts back what it found
 }
 
 PyObject* Session::record(PyObject* function, PyObject* const* args, size_t nargs, PyObject* kwnames) {
@@ -204,7 +202,8 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
 void Session::stop_recording() {
   thread_context().observer = nullptr;
   active = nullptr;
-  if (GlobalState::now().inference_mode != recording_->before.inference_mode) keys_were_saved_ = true;
+  if (GlobalState::now().inference_mode != recording_->before.inference_mode || !global_state_supported())
+    keys_were_saved_ = true;
   recording_->tracer.reset();
 }
 
@@ -231,20 +230,32 @@ bool Session::learn_level(PositionEntries& position, const BreakReport& report) 
     return position.base_refused = true;
   }
   if (!may_go_below()) return false;
-  position.level = TracerLevel::kBase;
+  // From the start, where that was not tried yet: what is in hand here has a history by now.
+  PositionEntries& start = state_->start;
+  if (start.base_refused || start.level == TracerLevel::kBase) {
+    position.level = TracerLevel::kBase;
+    return true;
+  }
+  start.level = TracerLevel::kBase;
+  start.entries.clear();
+  start.hits.clear();
+  state_->break_before = {};  // some of them were for the first call alone
   return true;
 }
 
 // The recording ended at something that one at base level would follow.
 bool Session::may_go_below() const {
-  const PositionEntries& position = recording_->key.empty() ? state_->start : state_->positions[recording_->key];
-  if (position.base_refused || position.level == TracerLevel::kBase) return false;
+  const PositionEntries& position =
+      recording_->key.empty() ? state_->start : state_->positions[recording_->key];
+  const bool start_untried = !state_->start.base_refused && state_->start.level != TracerLevel::kBase;
+  if (position.level == TracerLevel::kBase || (position.base_refused && !start_untried)) return false;
   switch (recording_->graph.break_reason()) {
     case GraphBreak::autograd_engine:
     case GraphBreak::dispatch_keys:
     case GraphBreak::saved_tensor_hooks:
     case GraphBreak::requires_grad_changed:
     case GraphBreak::forward_ad:
+    case GraphBreak::seal_broken:
       return true;
     default:
       return recording_->recorder->wants_base();
@@ -334,7 +345,8 @@ bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* ope
   recording_->graph.break_off(GraphBreak::stopped, "the recording ended");
   recording_->graph.forget_tensors();
   dropped(report);
-  raising_ = options_.fullgraph && !below && report.reason != Break::k_exception && report.reason != Break::k_internal;
+  raising_ = options_.fullgraph && !below && report.reason != Break::k_exception &&
+             report.reason != Break::k_internal;
   if (raising_ && frame == nullptr) return false;  // at the next boundary
   give_up();
   if (!raising_) return false;

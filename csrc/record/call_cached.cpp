@@ -6,6 +6,8 @@
 // be repeated by an eager call.
 #include <string>
 
+#include <utility>
+
 #include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
@@ -93,6 +95,14 @@ void Recorder::call_cached(PyObject* f, PyObject* const* args, Py_ssize_t n, PyO
     pin(args[i]);
   }
   observe(tree_.child(kNoNode, Step::kConst, wrapped.get()), wrapped.get());
+  if (typing) {
+    // What it does to find the answer is its own affair.
+    bool* observing = graph_.observing();
+    const bool saved = observing != nullptr && std::exchange(*observing, false);
+    pending.answer = PyObject_Vectorcall(f, args, static_cast<size_t>(n), kwnames);
+    if (observing != nullptr) *observing = saved;
+    if (pending.answer == nullptr) PyErr_Clear();  // it raises again, watched
+  }
   pending.word = typing ? kPendingTyping : kPendingCached;
   pending.data = reinterpret_cast<void*>(cached_calls_.size());
   cached_calls_.push_back({frames_entered_, writes_, graph_.node_count()});

@@ -15,6 +15,10 @@ thread_local c10::DispatchKey active_key = kTracerKey;  // that of the innermost
 thread_local int hidden_depth = 0;                 // begin_hidden_dispatch without its end
 thread_local bool hidden_by_us = false;            // the key was not excluded when one of them began
 
+constexpr c10::DispatchKey key_of(TracerLevel level) {
+  return level == TracerLevel::kBase ? kBaseTracerKey : kTracerKey;
+}
+
 struct LiveSinks {
   std::mutex mutex;
   std::vector<TracerSink*> sinks;
@@ -27,20 +31,16 @@ LiveSinks& live_sinks() {
 
 template <TracerLevel level>
 void fallback(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
-  if (thread_sink != nullptr) {
+  if (thread_sink != nullptr && active_key == key_of(level)) {
     thread_sink->record(op, keys, stack);
     return;
   }
-  {
+  if (thread_sink == nullptr) {
     auto& live = live_sinks();
     const std::lock_guard<std::mutex> lock(live.mutex);
     for (TracerSink* sink : live.sinks) sink->report_foreign_op();
   }
   run_untraced(op, keys, stack, level);
-}
-
-constexpr c10::DispatchKey key_of(TracerLevel level) {
-  return level == TracerLevel::kBase ? kBaseTracerKey : kTracerKey;
 }
 
 template <TracerLevel level>
@@ -87,7 +87,13 @@ void end_hidden_dispatch() {
 void run_untraced(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack,
                   TracerLevel level) {
   const NoTracerDispatchMode hidden;
-  op.redispatchBoxed(keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, key_of(level)), stack);
+  const c10::DispatchKeySet below(c10::DispatchKeySet::FULL_AFTER, key_of(level));
+  op.redispatchBoxed((keys & below) - kTracerKeys, stack);
+}
+
+void clear_base_key() {
+  if (c10::impl::tls_is_dispatch_key_included(kBaseTracerKey))
+    c10::impl::tls_set_dispatch_key_included(kBaseTracerKey, false);
 }
 
 TracerSink* current_sink() { return thread_sink; }

@@ -57,6 +57,9 @@ class NoTracerDispatchMode {
 void begin_hidden_dispatch();
 void end_hidden_dispatch();
 
+// Takes the base level's key out of the include set, where something has put back what it found.
+void clear_base_key();
+
 // What the fallback hands operators to. It runs the operator itself, key excluded, exactly once, and
 // lets the operator's exceptions through; its own never leave it.
 class TracerSink {

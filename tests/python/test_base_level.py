@@ -61,7 +61,8 @@ def replays(fn: Callable, inputs: Callable[[], tuple], calls: int = 5) -> flashp
         torch.manual_seed(100 + i)
         same(got, fn(*theirs))
         tensors = [
-            [t for t in tree_leaves(args) if isinstance(t, torch.Tensor) and t.is_leaf] for args in (ours, theirs)
+            [t for t in tree_leaves(args) if isinstance(t, torch.Tensor) and t.is_leaf]
+            for args in (ours, theirs)
         ]
         same_leaves(*tensors)
     after = flashpoint.counters()
@@ -293,7 +294,7 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("zero", ["start", "zeros", "never"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_training(name: str, zero: str) -> None:
-    """Twenty steps: losses, parameters, gradients and versions are eager's, from one graph without a break."""
+    """Losses, parameters, gradients and versions are eager's, from one graph without a break."""
     model, step = training(OPTIMIZERS[name], zero)
     reference, eager_step = training(OPTIMIZERS[name], zero)
     compiled = flashpoint.compile(step, backend="eager")

@@ -1,4 +1,4 @@
-"""What can change between two calls of a region that runs the autograd engine: the outcome must be eager's."""
+"""What can change between calls of a region that runs the autograd engine: the outcome must be eager's."""
 
 from __future__ import annotations
 
