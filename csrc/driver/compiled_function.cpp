@@ -75,7 +75,7 @@ PyObject* record_call(std::shared_ptr<CodeState> state, PyObject* function, PyOb
     }
   }
   // Where the program has caught the error, or the break came behind its last instruction.
-  if (state->fullgraph && result != nullptr && !state->reports.empty() &&
+  if (state->fullgraph && result != nullptr && !state->reports.empty() && !state->learned_level &&
       state->reports.front().reason != Break::k_exception) {
     Py_CLEAR(result);
     session.raise_break(state->reports.front());

@@ -82,8 +82,36 @@ std::string Entry::describe_site() const {
          std::to_string(PyCode_Addr2Line(code, static_cast<int>(site->instruction)));
 }
 
+namespace {
+
+// No tensor twice, and none that shares memory with one that is written to. With many of them: by storage.
+bool are_distinct(const std::vector<PyObject*>& values, const std::vector<NodeId>& tensors,
+                  const std::vector<NodeId>& mutated) {
+  std::vector<std::pair<const void*, NodeId>> by_storage;
+  by_storage.reserve(tensors.size());
+  for (NodeId node : tensors) {
+    c10::TensorImpl* impl = tensor_impl(values[node]);
+    by_storage.emplace_back(impl->has_storage() ? impl->unsafe_storage().unsafeGetStorageImpl() : nullptr, node);
+  }
+  std::sort(by_storage.begin(), by_storage.end());
+  const auto is_mutated = [&](NodeId node) {
+    return std::find(mutated.begin(), mutated.end(), node) != mutated.end();
+  };
+  for (size_t i = 0; i < by_storage.size(); ++i) {
+    for (size_t k = i + 1; k < by_storage.size() && by_storage[k].first == by_storage[i].first; ++k) {
+      const NodeId a = by_storage[i].second, b = by_storage[k].second;
+      if (values[a] == values[b]) return false;
+      if (tensors_overlap(values[a], values[b]) && (is_mutated(a) || is_mutated(b))) return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
 bool Entry::overlaps() const {
   const auto& values = tree_.values();
+  if (distinct_tensors) return !are_distinct(values, tensor_nodes, mutated_nodes);
   for (NodeId mutated : mutated_nodes) {
     for (NodeId other : tensor_nodes) {
       if (other != mutated && values[other] != values[mutated] &&
@@ -150,7 +178,7 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
     last_miss_.clear();  // explained on demand from the tree
     return Outcome::kMiss;
   }
-  if (!mutated_nodes.empty() && overlaps()) return miss("overlapping memory of mutated tensors");
+  if ((distinct_tensors || !mutated_nodes.empty()) && overlaps()) return miss("overlapping memory of mutated tensors");
 
   std::vector<Ref> scalars;
   if (!scalar_steps.empty()) {
@@ -217,6 +245,8 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
   inputs.clear();
   counters().ops_replayed += program_->node_count();
   counters().kernels_run += status.kernels;
+  for (const SpentHistory& history : histories)
+    outputs[static_cast<size_t>(history.output)] = with_history(outputs[static_cast<size_t>(history.output)], history);
   std::vector<Ref> tensors;
   tensors.reserve(outputs.size());
   for (const at::Tensor& t : outputs) tensors.push_back(Ref::steal(wrap_tensor(t)));

@@ -49,6 +49,8 @@ class Entry {
   std::optional<GlobalState> state_after;  // where it differs
   // Set when the recording ended at a break: then a call gives these frames instead of a result.
   std::unique_ptr<Suspension> suspension;
+  std::vector<SpentHistory> histories;  // of outputs
+  bool distinct_tensors = false;        // no two of them may be one tensor
   std::vector<NodeId> tensor_nodes;   // all guarded tensors, for overlap guards
   std::vector<NodeId> mutated_nodes;  // those the graph writes to
   // The entry that ran behind this one's break the last time.

@@ -15,6 +15,7 @@
 
 #include "base/flat_map.h"
 #include "driver/entry.h"
+#include "record/tracer_mode.h"
 
 namespace flashpoint {
 
@@ -25,6 +26,8 @@ struct PositionEntries {
   std::vector<uint64_t> hits;                   // beside entries
   int recording_calls = 0;                      // calls that added entries
   uint64_t last_call = 0;                       // the last of them
+  TracerLevel level = TracerLevel::kComposite;  // of the next recording
+  bool base_refused = false;                    // a recording at base level was of no use
   int drops = 0;                                // recordings dropped in a row, exceptions not counted
   std::unordered_set<std::string> open_places;  // whose numbers have changed; see GuardTree::place
 
@@ -51,6 +54,7 @@ struct CodeState {
   std::vector<BreakReport> reports;  // breaks of the last call that recorded, in order
   bool has_report = false;
   bool kept_last = false;  // everything the last recording call did is in entries
+  bool learned_level = false;  // the last recording ended because the next one is made at another level
   bool fullgraph = false;
   Backend backend = Backend::kEager;
 };

@@ -117,8 +117,9 @@ Session::~Session() {
   recording_.reset();
   // A guard of the thread's dispatch keys (inference mode) that the program took while recording puts back
   // what it found, our key included.
-  if (keys_were_saved_ && !traced_before_ && current_sink() == nullptr && is_dispatch_enabled())
-    set_dispatch_enabled(false);
+  if (current_sink() != nullptr) return;
+  if (keys_were_saved_ && !traced_before_ && is_dispatch_enabled()) set_dispatch_enabled(false);
+  clear_base_key();  // functorch, too, puts back what it found
 }
 
 PyObject* Session::record(PyObject* function, PyObject* const* args, size_t nargs, PyObject* kwnames) {
@@ -127,6 +128,7 @@ PyObject* Session::record(PyObject* function, PyObject* const* args, size_t narg
   for (size_t i = 0; i < total; ++i) kept.push_back(Ref::share(args[i]));
   state_->reports.clear();
   state_->has_report = true;
+  state_->learned_level = false;
   state_->kept_last = true;
   ArmedScope armed(nullptr);
   ThreadContext& context = thread_context();
@@ -160,6 +162,8 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   GraphRecorder::Options graph_options;
   graph_options.observing = &thread_context().armed;
   graph_options.expect_values = options_.value_guards;
+  PositionEntries& position = key.empty() ? state_->start : state_->positions[key];
+  graph_options.level = position.level;
   recording_ = std::make_unique<Recording>(graph_options);
   Recording& r = *recording_;
   r.before = GlobalState::now();
@@ -170,7 +174,6 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   r.positional = nargs;
   r.kwnames = Ref::share(kwnames);
   r.suspensions = hook_suspensions();
-  PositionEntries& position = r.key.empty() ? state_->start : state_->positions[r.key];
   r.recorder = std::make_unique<Recorder>(r.graph, function, r.arg_pointers.data(), r.arg_pointers.size(),
                                           r.key.empty() ? std::vector<bool>{} : position.varying(r.args));
   r.recorder->shadow().set_outermost(outermost_);
@@ -192,14 +195,15 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   r.recorder->sink = this;
   active = r.recorder.get();
   thread_context().observer = r.recorder.get();
-  r.tracer.emplace(&r.graph);
+  r.tracer.emplace(&r.graph, position.level);
 }
 
 // From here on the program runs unobserved, and nothing of it may see our dispatch key.
 void Session::stop_recording() {
   thread_context().observer = nullptr;
   active = nullptr;
-  if (GlobalState::now().inference_mode != recording_->before.inference_mode) keys_were_saved_ = true;
+  if (GlobalState::now().inference_mode != recording_->before.inference_mode || !global_state_supported())
+    keys_were_saved_ = true;
   recording_->tracer.reset();
 }
 
@@ -213,8 +217,49 @@ void Session::dropped(const BreakReport& report) {
   ++counters().captures_dropped;
   state_->kept_last = false;
   PositionEntries& position = recording_->key.empty() ? state_->start : state_->positions[recording_->key];
+  if (learn_level(position, report)) return;
   // What was learned makes the next one end in another place.
   if (report.reason != Break::k_exception && !std::exchange(learned_, false)) ++position.drops;
+}
+
+// Which level the next recording at this position is made at; true when that is another one.
+bool Session::learn_level(PositionEntries& position, const BreakReport& report) {
+  if (position.level == TracerLevel::kBase) {
+    if (report.reason == Break::k_exception) return false;
+    position.level = TracerLevel::kComposite;
+    return position.base_refused = true;
+  }
+  if (!may_go_below()) return false;
+  // From the start, where that was not tried yet: what is in hand here has a history by now.
+  PositionEntries& start = state_->start;
+  if (start.base_refused || start.level == TracerLevel::kBase) {
+    position.level = TracerLevel::kBase;
+    return true;
+  }
+  start.level = TracerLevel::kBase;
+  start.entries.clear();
+  start.hits.clear();
+  state_->break_before = {};  // some of them were for the first call alone
+  return true;
+}
+
+// The recording ended at something that one at base level would follow.
+bool Session::may_go_below() const {
+  const PositionEntries& position =
+      recording_->key.empty() ? state_->start : state_->positions[recording_->key];
+  const bool start_untried = !state_->start.base_refused && state_->start.level != TracerLevel::kBase;
+  if (position.level == TracerLevel::kBase || (position.base_refused && !start_untried)) return false;
+  switch (recording_->graph.break_reason()) {
+    case GraphBreak::autograd_engine:
+    case GraphBreak::dispatch_keys:
+    case GraphBreak::saved_tensor_hooks:
+    case GraphBreak::requires_grad_changed:
+    case GraphBreak::forward_ad:
+    case GraphBreak::seal_broken:
+      return true;
+    default:
+      return recording_->recorder->wants_base();
+  }
 }
 
 void Session::finish_call(PyObject* result) {
@@ -269,7 +314,10 @@ bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* ope
   state_->reports.push_back(report);
   recorder.sink = nullptr;
   bool kept = false;
-  if (options_.resume && !off_ && report.reason != Break::k_internal && report.reason != Break::k_too_large) {
+  const bool below = may_go_below();
+  state_->learned_level = state_->learned_level || below;
+  if (options_.resume && !off_ && !below && report.reason != Break::k_internal &&
+      report.reason != Break::k_too_large) {
     if (frame != nullptr && operands->event != Event::kUnsupported) {
       kept = suspend(*frame, *operands);
       if (!kept && recorder.blamed() != nullptr)
@@ -297,7 +345,8 @@ bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* ope
   recording_->graph.break_off(GraphBreak::stopped, "the recording ended");
   recording_->graph.forget_tensors();
   dropped(report);
-  raising_ = options_.fullgraph && report.reason != Break::k_exception && report.reason != Break::k_internal;
+  raising_ = options_.fullgraph && !below && report.reason != Break::k_exception &&
+             report.reason != Break::k_internal;
   if (raising_ && frame == nullptr) return false;  // at the next boundary
   give_up();
   if (!raising_) return false;
@@ -458,6 +507,10 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
       recorder.end(Break::k_global_state, "a mode was left on");
       return nullptr;
     }
+    if (!recorder.histories_hold()) {
+      recorder.end(Break::k_foreign_history, "the history of a tensor from outside was changed");
+      return nullptr;
+    }
     RecipeWriter writer(recorder);
     RecipeValue result_recipe;
     if (suspension) {
@@ -535,6 +588,8 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     auto entry =
         std::make_unique<Entry>(std::move(recorder.tree()), r.before, std::move(graph), std::move(program),
                                 writer.take(), std::move(effects), std::move(result_recipe));
+    entry->histories = writer.take_histories();
+    entry->distinct_tensors = r.graph.is_base();
     entry->tensor_nodes = recorder.tensor_nodes();
     entry->mutated_nodes = std::move(mutated);
     if (!(after == r.before)) entry->state_after = after;

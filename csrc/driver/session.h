@@ -88,6 +88,8 @@ class Session final : public FrameControl, public BreakSink {
   void remember(PyCodeObject* code, size_t at);
   void give_up();
   void dropped(const BreakReport& report);
+  bool learn_level(PositionEntries& position, const BreakReport& report);
+  bool may_go_below() const;
   Action apply(const Suspension& plan, std::vector<BuiltFrame> frames, EvalFrame& frame, const Chain& chain);
   Action write_level(EvalFrame& frame, bool fresh);
 

@@ -30,7 +30,8 @@ GlobalState GlobalState::now() {
   s.autocast_dtype_cpu = static_cast<int16_t>(at::autocast::get_autocast_dtype(at::kCPU));
   s.autocast_dtype_cuda = static_cast<int16_t>(at::autocast::get_autocast_dtype(at::kCUDA));
   const auto tls = c10::impl::tls_local_dispatch_key_set();
-  const auto tracer = c10::DispatchKeySet(c10::DispatchKey::TESTING_ONLY_GenericMode);
+  // The two keys of record/tracer_mode.h.
+  const c10::DispatchKeySet tracer({c10::DispatchKey::TESTING_ONLY_GenericMode, c10::DispatchKey::Fake});
   s.tls_included = (tls.included_ - tracer).raw_repr();
   s.tls_excluded = (tls.excluded_ - tracer).raw_repr();
   const size_t modes = function_mode_count();

@@ -7,6 +7,7 @@
 #include "base/counters.h"
 #include "py/iterators.h"
 #include "py/layout.h"
+#include "py/torch_bridge.h"
 
 namespace flashpoint {
 
@@ -19,6 +20,7 @@ constexpr bool kTagged[] = {
 };
 
 PyObject* dict_get(PyObject* dict, PyObject* key) {
+  if (!PyUnicode_CheckExact(key) && is_tensor(key)) return dict_get_tensor(dict, key);
   PyObject* value = PyDict_GetItemWithError(dict, key);
   if (value == nullptr) PyErr_Clear();
   return value;
@@ -382,6 +384,8 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
       if (!grad) PyErr_Clear();
       return grad.get() == Py_None;
     }
+    case CheckKind::kNoHooks:
+      return is_tensor(v) && !tensor_has_hooks(v);
     case CheckKind::kStorageOffset:
       return has_storage_offset(v, c.number);
     case CheckKind::kDefaultValue: {

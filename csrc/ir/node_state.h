@@ -37,6 +37,7 @@ struct NodeState {
   bool inference = false;
   bool autocast_cache = true;      // meaningful while some autocast is on
   std::vector<Autocast> autocast;  // the device types it is enabled for, in torch's order
+  bool base = false;               // below autograd and functorch: their dispatch keys are excluded
   std::optional<uint32_t> flags;   // the rows of global_flags.def, where they differ from those at entry
   bool operator==(const NodeState&) const = default;
 };

@@ -394,6 +394,8 @@ class Parser {
           state.grad = on;
         else if (key == "inference")
           state.inference = on;
+        else if (key == "base")
+          state.base = on;
         else if (key == "cache")
           state.autocast_cache = on;
         else

@@ -104,6 +104,7 @@ class Printer {
     const auto item = [&](const std::string& one) { text += (text.empty() ? "" : ", ") + one; };
     if (!state.grad) item("grad=off");
     if (state.inference) item("inference=on");
+    if (state.base) item("base=on");
     if (!state.autocast.empty()) {
       std::string list;
       for (const Autocast& autocast : state.autocast) {

@@ -32,11 +32,30 @@ c10::TensorImpl* tensor_impl(PyObject* tensor) { return THPVariable_Unpack(tenso
 
 bool tensor_is_leaf(PyObject* tensor) { return THPVariable_Unpack(tensor).is_leaf(); }
 
+namespace {
+
+bool has_cpp_hooks(const at::Tensor& tensor) {
+  if (!torch::autograd::impl::hooks(tensor).empty()) return true;
+  const auto accumulator = torch::autograd::impl::try_get_grad_accumulator(tensor);
+  return accumulator && (!accumulator->pre_hooks().empty() || !accumulator->post_hooks().empty());
+}
+
+}  // namespace
+
 bool tensor_has_hooks(PyObject* tensor) {
   const auto* variable = reinterpret_cast<THPVariable*>(tensor);
   return variable->backward_hooks != nullptr || variable->post_accumulate_grad_hooks != nullptr ||
-         (variable->cdata.unsafeGetTensorImpl()->autograd_meta() != nullptr &&
-          !torch::autograd::impl::hooks(variable->cdata).empty());
+         (variable->cdata.unsafeGetTensorImpl()->autograd_meta() != nullptr && has_cpp_hooks(variable->cdata));
+}
+
+PyObject* dict_get_tensor(PyObject* dict, PyObject* tensor) {
+  PyObject* found = _PyDict_GetItem_KnownHash(dict, tensor, static_cast<Py_hash_t>(reinterpret_cast<size_t>(tensor)));
+  if (found == nullptr) PyErr_Clear();
+  return found;
+}
+
+void set_tensor_grad(PyObject* tensor, PyObject* grad) {
+  THPVariable_Unpack(tensor).mutable_grad() = grad == nullptr ? at::Tensor() : THPVariable_Unpack(grad);
 }
 
 PyObject* wrap_tensor(at::Tensor tensor) {

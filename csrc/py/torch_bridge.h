@@ -40,6 +40,10 @@ const at::Tensor& unpack_tensor(PyObject* object);
 c10::TensorImpl* tensor_impl(PyObject* tensor);  // borrowed likewise
 bool tensor_is_leaf(PyObject* tensor);
 bool tensor_has_hooks(PyObject* tensor);
+// What a dict holds under a tensor: found by its address, as torch hashes it, without running torch's code.
+PyObject* dict_get_tensor(PyObject* dict, PyObject* tensor);
+// As `tensor.grad = grad`, null for None; without the checks of Python's setter.
+void set_tensor_grad(PyObject* tensor, PyObject* grad);
 
 // The Python object of a tensor: the one it already has, or a new one. None for an undefined tensor.
 PyObject* wrap_tensor(at::Tensor tensor);

@@ -72,8 +72,29 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
   if (ended_) return;
   if (depth > 16) return end(Break::k_unknown_c_function, "a deep chain of callables");
   if (PyFunction_Check(f)) {  // its frame comes through the hook
-    if (rules().is_graph_break(PyFunction_GET_CODE(f)) || disabling_mark(f) != nullptr)
-      return end_disabled(f);
+    if (rules().is_graph_break(PyFunction_GET_CODE(f)) || disabling_mark(f) != nullptr) {
+      if (!rules().may_break_graph(reinterpret_cast<PyObject*>(py::frame_code(frame.frame))))
+        return end_disabled(f);
+      pending.answer = Py_NewRef(Py_None);
+      return;
+    }
+    if (PyObject* inner = rules().undisabled(f)) {
+      NodeId node = node_of(f);
+      if (node != kNoNode) {
+        PyObject* closure = PyFunction_GET_CLOSURE(f);
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(closure); ++i) {
+          if (PyCell_GET(PyTuple_GET_ITEM(closure, i)) != inner) continue;
+          const NodeId cell = observe(tree_.child(node, Step::kFuncClosure, nullptr, static_cast<int32_t>(i)),
+                                      PyTuple_GET_ITEM(closure, i));
+          observe(tree_.child(cell, Step::kCellContents), inner);
+        }
+      }
+      return call_instead(inner, args, n, kwnames, pending);
+    }
+    if (!graph_.is_base() && rules().needs_base(PyFunction_GET_CODE(f))) {
+      const char* name = PyUnicode_AsUTF8(reinterpret_cast<PyFunctionObject*>(f)->func_qualname);
+      return need_base(name == nullptr ? "" : name);
+    }
     // For C code it is a key; called by name, it hands out an address as a number.
     if (rules().is_hash_by_address(PyFunction_GET_CODE(f))) return end(Break::k_identity_value, "__hash__");
     if (rules().is_pure_python(PyFunction_GET_CODE(f))) {

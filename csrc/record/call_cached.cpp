@@ -6,6 +6,8 @@
 // be repeated by an eager call.
 #include <string>
 
+#include <utility>
+
 #include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
@@ -74,6 +76,11 @@ void Recorder::call_cached(PyObject* f, PyObject* const* args, Py_ssize_t n, PyO
     PyErr_Clear();
     return end(Break::k_cached_call, name_of(f));
   }
+  PyObject* module = PyFunction_GET_GLOBALS(wrapped.get());
+  PyObject* name = PyDict_GetItemString(module, "__name__");
+  // Generic types made of types: values, whoever made them.
+  const bool typing =
+      name != nullptr && PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "typing") == 0;
   const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
   for (Py_ssize_t i = 0; i < total && !ended_; ++i) {
     if (is_value_key(args[i])) {
@@ -82,16 +89,20 @@ void Recorder::call_cached(PyObject* f, PyObject* const* args, Py_ssize_t n, PyO
       continue;
     }
     // Found in the cache by its address, or by code of its own: the very object.
+    if (typing && node_of(args[i]) == kNoNode && !is_tensor(args[i])) continue;
     if (is_tensor(args[i]) || node_of(args[i]) == kNoNode) return end(Break::k_cached_call, name_of(f));
     read_hash(args[i]);
     pin(args[i]);
   }
   observe(tree_.child(kNoNode, Step::kConst, wrapped.get()), wrapped.get());
-  PyObject* module = PyFunction_GET_GLOBALS(wrapped.get());
-  PyObject* name = PyDict_GetItemString(module, "__name__");
-  // Generic types made of types: values, whoever made them.
-  const bool typing =
-      name != nullptr && PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(name, "typing") == 0;
+  if (typing) {
+    // What it does to find the answer is its own affair.
+    bool* observing = graph_.observing();
+    const bool saved = observing != nullptr && std::exchange(*observing, false);
+    pending.answer = PyObject_Vectorcall(f, args, static_cast<size_t>(n), kwnames);
+    if (observing != nullptr) *observing = saved;
+    if (pending.answer == nullptr) PyErr_Clear();  // it raises again, watched
+  }
   pending.word = typing ? kPendingTyping : kPendingCached;
   pending.data = reinterpret_cast<void*>(cached_calls_.size());
   cached_calls_.push_back({frames_entered_, writes_, graph_.node_count()});

@@ -21,6 +21,7 @@ enum class EffectKind : uint8_t {
   kSlot,           // owner = object node, key = member descriptor
   kTypeAttr,       // owner = type node, key = name; the final value
   kTensorAttr,     // owner = tensor node, key = name, object = the tensor's dict; the final value, or deleted
+  kTensorGrad,     // owner = tensor node; the final gradient, or None
   kContextVar,     // owner = context variable node, key = the value at entry or null
   kIteratorSteps,  // owner = iterator node: as many elements taken as there are items
 };

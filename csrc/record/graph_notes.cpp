@@ -22,7 +22,7 @@ void GraphRecorder::note_operand(const at::Tensor& tensor, LoggedArg& arg) {
 
 bool GraphRecorder::check_operand(const at::Tensor& tensor, const char* what) {
   if (broken()) return false;
-  const auto index = tensor.defined() ? table_.find(tensor.unsafeGetTensorImpl()) : IdentityTable::kNone;
+  const auto index = lookup(tensor);
   if (index == IdentityTable::kNone) {
     break_off(GraphBreak::unknown_tensor, what);
     return false;

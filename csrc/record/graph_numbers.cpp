@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/jit_type.h>
+#include <c10/core/GradMode.h>
 
 #include <array>
 #include <cstring>
@@ -85,6 +86,8 @@ LoggedArg* GraphRecorder::open_literal(int32_t first, const NumberUse& use) {
 
 LoggedArg* GraphRecorder::find_number(int32_t first, const NumberUse& use) {
   if (broken()) return nullptr;
+  // Autograd may have kept the number for a backward, whose nodes are part of a graph at base level.
+  if (is_base() && c10::GradMode::is_enabled()) return nullptr;
   if (use.literal) return open_literal(first, use);
   LoggedArg* found = nullptr;
   const bool in_operator = use.keyword == nullptr && use.argument < 0;

@@ -147,7 +147,13 @@ GraphRecorder::GraphRecorder(const Options& options)
       saved_tensor_hooks_(at::SavedTensorDefaultHooks::get_tls_state().stack.size()),
       global_flags_(ir::global_flags()),
       flags_(global_flags_),
-      state_flags_(global_flags_) {}
+      state_flags_(global_flags_) {
+  if (!is_base()) return;
+  table_.follow_memory();
+  base_inference_ = c10::AutogradState::get_tls_state().get_inference_mode();
+  state_reader_.changed();
+  note_state();
+}
 
 GraphRecorder::~GraphRecorder() = default;
 
@@ -171,7 +177,7 @@ bool GraphRecorder::is_recordable(const at::TensorBase& tensor, const char* what
       !impl.has_storage()) {
     return refuse(GraphBreak::unsupported_layout);
   }
-  if (has_forward_grad(impl)) return refuse(GraphBreak::forward_ad);
+  if (!is_base() && has_forward_grad(impl)) return refuse(GraphBreak::forward_ad);
   return true;
 }
 
@@ -221,8 +227,16 @@ int32_t GraphRecorder::pseudo_op(ir::PseudoOp op) {
   return index;
 }
 
+int32_t GraphRecorder::detach_op() {
+  if (detach_op_ < 0) {
+    detach_op_ = log_.add_op({"aten::detach", ""});
+    infos_.push_back(nullptr);
+  }
+  return detach_op_;
+}
+
 ir::ValueId GraphRecorder::value_of(const at::Tensor& tensor) const {
-  const auto index = tensor.defined() ? table_.find(tensor.unsafeGetTensorImpl()) : IdentityTable::kNone;
+  const auto index = lookup(tensor);
   return index == IdentityTable::kNone ? ir::kNoValue : const_cast<IdentityTable&>(table_)[index].value;
 }
 
@@ -238,8 +252,14 @@ bool GraphRecorder::has_dynamic_shape(ir::ValueId value) const {
 }
 
 bool GraphRecorder::seal_holds(IdentityTable::Index index, const char* what) {
-  const auto& entry = table_[index];
-  const char* difference = compare_seals(entry.seal, take_seal(entry.get()));
+  auto& entry = table_[index];
+  if (is_base() && !entry.alive()) return true;  // found by its memory
+  const Seal now = take_seal(entry.get());
+  const char* difference = is_base() ? compare_memory(entry.seal, now) : compare_seals(entry.seal, now);
+  // Versions move above us, once for each write we saw.
+  if (is_base() && difference == nullptr &&
+      now.version > table_.newest_version(entry.storage))
+    difference = "version";
   if (difference == nullptr) return true;
   break_off(GraphBreak::seal_broken,
             std::string(what) + ": " + difference + " of value %" + std::to_string(entry.value) + " changed");
@@ -248,7 +268,7 @@ bool GraphRecorder::seal_holds(IdentityTable::Index index, const char* what) {
 
 bool GraphRecorder::check_seal(const at::Tensor& tensor) {
   if (broken()) return false;
-  const auto index = tensor.defined() ? table_.find(tensor.unsafeGetTensorImpl()) : IdentityTable::kNone;
+  const auto index = lookup(tensor);
   if (index == IdentityTable::kNone) {
     break_off(GraphBreak::unknown_tensor, "a tensor that leaves the region");
     return false;
@@ -258,7 +278,7 @@ bool GraphRecorder::check_seal(const at::Tensor& tensor) {
 
 int GraphRecorder::mark_output(const at::Tensor& tensor) {
   if (!check_seal(tensor)) return -1;
-  outputs_.push_back(value_of(tensor));
+  outputs_.push_back(is_base() ? name_escape(tensor) : value_of(tensor));
   return static_cast<int>(outputs_.size()) - 1;
 }
 
@@ -316,6 +336,7 @@ const GraphRecorder::OpInfo& GraphRecorder::info_of(const c10::OperatorHandle& o
 
 // Plain means: the keys every thread starts with, inference mode and autocast applied, and ours.
 void GraphRecorder::check_dispatch_keys(const OpInfo& info) {
+  if (is_base()) return check_base_keys(info.full_name);
   const auto keys = c10::impl::tls_local_dispatch_key_set();
   const bool inference = c10::AutogradState::get_tls_state().get_inference_mode();
   auto included = c10::default_included_set | c10::DispatchKeySet(kTracerKey);
@@ -338,9 +359,9 @@ void GraphRecorder::check_dispatch_keys(const OpInfo& info) {
 bool GraphRecorder::ambient_is_plain(const OpInfo& info) {
   if (saw_foreign_op() || std::this_thread::get_id() != thread_) {
     break_off(GraphBreak::foreign_thread, info.full_name);
-  } else if (torch::autograd::get_current_graph_task_id() != graph_task_) {
+  } else if (!is_base() && torch::autograd::get_current_graph_task_id() != graph_task_) {
     break_off(GraphBreak::autograd_engine, info.full_name);
-  } else if (at::SavedTensorDefaultHooks::get_tls_state().stack.size() != saved_tensor_hooks_ &&
+  } else if (!is_base() && at::SavedTensorDefaultHooks::get_tls_state().stack.size() != saved_tensor_hooks_ &&
              c10::AutogradState::get_tls_state().get_grad_mode()) {
     break_off(GraphBreak::saved_tensor_hooks, info.full_name);
   } else if (((flags_ = ir::cheap_global_flags(global_flags_)) | ir::kSwitchableFlags) !=
@@ -357,7 +378,8 @@ bool GraphRecorder::ambient_is_plain(const OpInfo& info) {
 bool GraphRecorder::note_tensor(const c10::IValue& value, bool written, Call& call, LoggedArg& arg) {
   c10::TensorImpl* impl = value.unsafeToTensorImpl();
   if (impl == c10::UndefinedTensorImpl::singleton()) return log_.note_constant(value, arg);
-  const auto index = table_.find(impl);
+  auto index = table_.find(impl);
+  if (index == IdentityTable::kNone && is_base()) index = table_.find_alias(value.toTensor());
   if (index != IdentityTable::kNone) {
     if (!seal_holds(index, call.info->full_name.c_str())) return false;
     const auto& entry = table_[index];
@@ -489,6 +511,11 @@ bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<
 void GraphRecorder::note_state() {
   ir::NodeState state = state_reader_.state();
   if (flags_ != global_flags_) state.flags = static_cast<uint32_t>(flags_ & ir::kSwitchableFlags);
+  if (is_base()) {
+    state.base = true;
+    state.autocast.clear();
+    state.autocast_cache = true;
+  }
   state_flags_ = flags_;
   state_ = log_.add_state(state);
 }
@@ -496,13 +523,18 @@ void GraphRecorder::note_state() {
 void GraphRecorder::settle_mutations(Call& call) {
   for (const auto& touched : call.touched) {
     auto& entry = table_[touched.index];
+    if (is_base()) {
+      // The version moves when the operator is done, above us.
+      if (!touched.written) continue;
+      ++table_.newest_version(entry.storage);
+    }
     // A version that moved tells of a write the schema does not declare.
     if (!touched.written && version_of(entry.get()) == entry.seal.version) continue;
     if (hosted_from_ >= 0 && log_.producer(entry.value) < hosted_from_)
       break_off(GraphBreak::unsupported_argument, "an autograd.Function that writes to its arguments");
     call.returned_own_argument = false;
     const void* storage = entry.storage;
-    if (entry.alive()) table_.reseal(touched.index);
+    if (entry.alive() && (!is_base() || call.info->has_out)) table_.reseal(touched.index);
     table_.reseal_sharing(storage, [&](IdentityTable::Index, IdentityTable::Entry& sharing) {
       if (sharing.ambiguous) break_off(GraphBreak::ambiguous_alias, call.info->full_name);
       if (sharing.input >= 0) {
@@ -592,9 +624,9 @@ void GraphRecorder::record(const c10::OperatorHandle& op, c10::DispatchKeySet ke
     bool* flag;
     bool saved;
   } unobserved(options_.observing);
-  if (!recording && !call.read.defined()) return run_untraced(op, keys, stack);
+  if (!recording && !call.read.defined()) return run_untraced(op, keys, stack, options_.level);
   try {
-    run_untraced(op, keys, stack);
+    run_untraced(op, keys, stack, options_.level);
   } catch (...) {
     break_off(GraphBreak::op_raised, call.info->full_name);
     throw;

@@ -24,6 +24,7 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "ir/graph.h"
 #include "ir/schema.h"
@@ -45,6 +46,7 @@ class GraphRecorder final : public TracerSink {
     int64_t max_constant_bytes = int64_t{1} << 20;
     bool* observing = nullptr;  // cleared while an operator runs: Python code of kernels is not recorded
     bool expect_values = false;
+    TracerLevel level = TracerLevel::kComposite;  // that of the TracerScope it is used with
     PositionSource* positions = nullptr;  // outlives the recorder
   };
 
@@ -106,6 +108,7 @@ class GraphRecorder final : public TracerSink {
   // tells such a tensor from data of unknown origin.
   void set_number_store(bool on) { number_store_ = on; }
 
+  // Base level: a tensor is also known by its memory, and a functorch wrapper by what it wraps.
   // The newest value that names the tensor; -1 when it is unknown.
   ir::ValueId value_of(const at::Tensor& tensor) const;
   bool is_known(const at::Tensor& tensor) const { return value_of(tensor) >= 0; }
@@ -120,6 +123,7 @@ class GraphRecorder final : public TracerSink {
   int mark_output(const at::Tensor& tensor);
 
   bool* observing() const { return options_.observing; }
+  bool is_base() const { return options_.level == TracerLevel::kBase; }
 
   // Whether an operator that may raise because of a size that depends on data follows a write to an input.
   bool may_misfit_after_write() const { return may_misfit_; }
@@ -155,6 +159,9 @@ class GraphRecorder final : public TracerSink {
 
   const OpInfo& info_of(const c10::OperatorHandle& op);
   void check_dispatch_keys(const OpInfo& info);
+  void check_base_keys(const std::string& name);
+  IdentityTable::Index lookup(const at::Tensor& tensor) const;
+  ir::ValueId name_escape(const at::Tensor& tensor);
   bool ambient_is_plain(const OpInfo& info);
   bool is_number_store(const OpInfo& info, const std::vector<c10::IValue>& stack);
   bool is_literal_fill(const OpInfo& info, const std::vector<c10::IValue>& stack) const;
@@ -177,6 +184,7 @@ class GraphRecorder final : public TracerSink {
   }
   int32_t pseudo_op(ir::PseudoOp op);
   LoggedArg* open_literal(int32_t first, const NumberUse& use);
+  int32_t detach_op();
   LoggedCall* begin_pseudo(ir::PseudoOp op, size_t arguments, size_t outputs);
   void note_operand(const at::Tensor& tensor, LoggedArg& arg);
   LoggedCall* begin_expectation(ir::PseudoOp op, const at::Tensor& tensor);
@@ -206,6 +214,9 @@ class GraphRecorder final : public TracerSink {
   PositionSource* site_source_ = nullptr;
   int32_t hosted_from_ = -1;  // first node of a call that stays one
   bool finished_ = false;
+  std::unordered_set<ir::ValueId> names_escapes_;  // values that tensors known by their memory were given
+  int32_t detach_op_ = -1;
+  bool base_inference_ = false;  // whether a recording at base level began in inference mode
   bool number_store_ = false;
   bool wrote_input_ = false;
   bool may_misfit_ = false;

@@ -1,5 +1,7 @@
 #include "record/identity_table.h"
 
+#include <algorithm>
+
 namespace flashpoint {
 
 IdentityTable::Index IdentityTable::add(const at::TensorBase& tensor, ir::ValueId value) {
@@ -10,9 +12,27 @@ IdentityTable::Index IdentityTable::add(const at::TensorBase& tensor, ir::ValueI
   entries_.push_back(std::move(entry));
   index_[tensor.unsafeGetTensorImpl()] = i;
   link(i, entries_.back().seal.storage);
+  if (follows_memory_ && entries_.back().storage != nullptr) {
+    Memory& memory = memory_[entries_.back().storage];
+    if (!memory.held) {
+      memory.held.emplace(c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(
+          tensor.unsafeGetTensorImpl()->unsafe_storage().unsafeGetStorageImpl()));
+    }
+    memory.version = std::max(memory.version, entries_.back().seal.version);
+  }
   unswept_.push_back(i);
   if (unswept_.size() >= sweep_at_) sweep();
   return i;
+}
+
+IdentityTable::Index IdentityTable::find_alias(const at::TensorBase& tensor) {
+  const Seal now = take_seal(*tensor.unsafeGetTensorImpl());
+  const auto it = heads_.find(now.storage);
+  if (!follows_memory_ || now.storage == nullptr || it == heads_.end()) return kNone;
+  for (Index i = it->second; i != kNone; i = (*this)[i].next_sharing) {
+    if (compare_memory((*this)[i].seal, now) == nullptr) return i;
+  }
+  return kNone;
 }
 
 // Whenever the list has doubled, so that a program that keeps its tensors pays a constant price for each.
@@ -38,7 +58,7 @@ void IdentityTable::link(Index i, const void* storage) {
   // Storage addresses are reused: leave out the dead, or a long loop would build a long chain. Inputs
   // stay, since a living view of theirs may still be written to.
   Index head = it->second;
-  while (head != kNone && !(*this)[head].alive() && (*this)[head].input < 0)
+  while (!follows_memory_ && head != kNone && !(*this)[head].alive() && (*this)[head].input < 0)
     head = (*this)[head].next_sharing;
   (*this)[i].next_sharing = head;
   it->second = i;

@@ -11,6 +11,8 @@
 #include <ATen/core/TensorBase.h>
 #include <c10/util/flat_hash_map.h>
 
+#include <optional>
+#include <unordered_map>
 #include <vector>
 
 #include "ir/graph.h"
@@ -53,6 +55,15 @@ class IdentityTable {
     return it == index_.end() ? kNone : it->second;
   }
   Index add(const at::TensorBase& tensor, ir::ValueId value);
+
+  // From now on (before the first add) storages are held weakly and what was on them is not forgotten, so
+  // that another tensor of the same memory is recognised even when the first one is gone.
+  void follow_memory() { follows_memory_ = true; }
+  // The newest entry that reads the same memory in the same way; kNone when there is none.
+  Index find_alias(const at::TensorBase& tensor);
+  // The highest version that a tensor of this memory can have, given the writes that were recorded: what an
+  // operator makes may be given the version counter of something older afterwards.
+  int64_t& newest_version(const void* storage) { return memory_[storage].version; }
   Entry& operator[](Index i) { return entries_[static_cast<size_t>(i)]; }
   size_t size() const { return entries_.size(); }
   void clear() { *this = IdentityTable(); }
@@ -77,10 +88,17 @@ class IdentityTable {
   void sweep();
 
   ska::flat_hash_map<const c10::TensorImpl*, Index> index_;
+  struct Memory {
+    std::optional<c10::weak_intrusive_ptr<c10::StorageImpl>> held;  // its address is not reused
+    int64_t version = 0;
+  };
+
   ska::flat_hash_map<const void*, Index> heads_;
+  std::unordered_map<const void*, Memory> memory_;
   std::vector<Entry> entries_;
   std::vector<Index> unswept_;  // entries that were alive at the last sweep, and those added since
   size_t sweep_at_ = kSweepEvery;
+  bool follows_memory_ = false;
 };
 
 }  // namespace flashpoint

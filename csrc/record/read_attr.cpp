@@ -386,16 +386,12 @@ void Recorder::read_tensor_attr(PyObject* tensor, PyObject* name) {
         if (!tensor_is_leaf(tensor)) end(Break::k_unsupported_attribute, "Tensor.grad_fn");
         return;
       case TensorAttribute::kGrad:
-        if (node == kNoNode || under_function_mode_ || function_mode_answers()) {
+        if (under_function_mode_ || function_mode_answers()) {
+          end(Break::k_unsupported_attribute, "Tensor.grad under a torch-function mode");
+        } else if (node == kNoNode && !graph_.is_base()) {
           end(Break::k_unsupported_attribute, "Tensor.grad of a tensor made in the call");
         } else {
-          Ref grad = Ref::steal(PyObject_GetAttr(tensor, name));
-          if (!grad) PyErr_Clear();
-          if (grad.get() == Py_None) {
-            tree_.check(node, CheckKind::kNoGrad);
-          } else if (grad) {
-            observe(tree_.child(node, Step::kTensorGrad), grad.get());
-          }
+          read_grad(tensor);
         }
         return;
       case TensorAttribute::kUnknown:

@@ -51,6 +51,15 @@ void Recorder::read_dict_key(PyObject* dict, PyObject* key) {
   if (node == kNoNode) return read_fresh_key(dict, key);
   if (shadow_.has_places() && shadow_.read_place(node, dict, key, PyDict_GetItemWithError(dict, key))) return;
   if (overlaid_whole(dict) || overlaid(dict, key) || !once(dict, key, 1)) return;
+  if (graph_.is_base() && is_tensor(key) && is_plain_tensor(key) && node_of(key) != kNoNode) {
+    // An optimizer's state of a parameter.
+    pin(key);
+    PyObject* state = dict_get_tensor(dict, key);
+    if (state == nullptr || is_primitive(state))
+      return end(Break::k_unsupported_container, "dict without an object for a tensor");
+    observe(tree_.child(node, Step::kDictValue, key), state);
+    return;
+  }
   if (!hashable_key(key)) {
     end(Break::k_unsupported_container, std::string("dict key of type ") + Py_TYPE(key)->tp_name);
     return;
@@ -489,6 +498,7 @@ void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
       }
     }
     if (PyType_Check(o) || rules().is_singleton_type(type)) continue;  // unions of types
+    if (PyObject_TypeCheck(o, &Py_GenericAliasType)) continue;
     if (PyDictKeys_Check(o) || PyDictItems_Check(o)) {
       read_elements(py::view_dict(o));
     } else if (PyList_Check(o) || PyTuple_Check(o) || PyDict_Check(o) || PyAnySet_Check(o) ||

@@ -90,6 +90,7 @@ Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* ar
                    const std::vector<bool>& varies)
     : graph_(graph), frame_sites_(std::make_unique<FrameSites>(*this)) {
   graph_.set_site_source(frame_sites_.get());
+  if (graph_.is_base()) region_ = Region::begin();
   forget_reads();
   look_for_late_modules();
   guarded([&] {
@@ -303,6 +304,7 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
     }
     tree_.check_tensor(node, TensorMeta::of(v));
     tensor_nodes_.push_back(node);
+    if (graph_.is_base()) region_.add_input(unpack_tensor(v));
   } else if (rules().is_value_type(type)) {
     tree_.check(node, CheckKind::kEquals, v);
   } else {
@@ -322,7 +324,7 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
   }
   expected_ = {};
   PyCodeObject* code = py::frame_code(frame.frame);
-  if (answers_tracing_queries && !hosted_call_runs_) {
+  if (answers_tracing_queries && !hosted_call_runs_ && !rules().computes_otherwise(frame.caller)) {
     PyObject* answer = rules().tracing_query(reinterpret_cast<PyObject*>(code));
     if (answer != nullptr) {
       Py_INCREF(answer);
@@ -438,8 +440,9 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   });
   in_before_ = false;
   pending.done = !wants_after(o.event) && !followed && !sets_data_;
-  if (PyErr_Occurred() != nullptr) PyErr_Clear();  // none was set when the instruction began
-  if (ended_ && sink != nullptr) pending.raise = sink->on_break(*this, &frame, &o);
+  // None was set when the instruction began.
+  if (!pending.raise && PyErr_Occurred() != nullptr) PyErr_Clear();
+  if (ended_ && sink != nullptr) pending.raise = sink->on_break(*this, &frame, &o) || pending.raise;
   return pending;
 }
 

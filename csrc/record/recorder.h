@@ -24,6 +24,7 @@
 #include "py/iterators.h"
 #include "record/breaks.h"
 #include "record/effects.h"
+#include "record/history.h"
 #include "record/observer.h"
 #include "record/questions.h"
 #include "record/rules/rules.h"
@@ -105,6 +106,10 @@ class Recorder final : public Observer {
     return blamed_ < 0 ? nullptr : &made_[blamed_].second;
   }
   void blame(PyObject* generator);
+  // The recording ended at something that shows only below autograd.
+  bool wants_base() const { return wants_base_; }
+  // What came from outside has the history it had.
+  bool histories_hold() const { return region_.holds(); }
   // All frames are gone. A frame that raises through one that has not run yet is not told of one by one.
   void left() { frame_ = nullptr; }
 
@@ -235,6 +240,14 @@ class Recorder final : public Observer {
                       PyObject* kwnames, Pending& pending);
   void after_function(const Operands& operands, PyObject* result);
   void call_torch(const char* name, PyObject* const* args, Py_ssize_t n, PyObject* kwnames);
+  // call_engine.cpp: the autograd engine, and the gradients of leaves
+  void need_base(std::string what);
+  // Makes a call in place of the instruction that is about to make another one; its frames are recorded.
+  void call_instead(PyObject* function, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
+                    Pending& pending);
+  void run_engine(PyObject* const* args, Py_ssize_t n, PyObject* kwnames);
+  void read_grad(PyObject* tensor);
+  void write_grad(PyObject* tensor);
   // call_cached.cpp: functools.lru_cache
   void call_cached(PyObject* wrapper, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
                    Pending& pending);
@@ -290,6 +303,8 @@ class Recorder final : public Observer {
   std::vector<HostedCall> hosted_calls_;
   struct FrameSites;  // where in the program the graph's expectations were met
   std::unique_ptr<FrameSites> frame_sites_;
+  Region region_;  // base level
+  bool wants_base_ = false;
   size_t writes_before_call_ = 0;
   bool hosted_call_runs_ = false;
 };

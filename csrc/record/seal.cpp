@@ -39,7 +39,9 @@ Seal take_seal(const c10::TensorImpl& impl) {
   seal.version = version_of(impl);
   seal.dtype = static_cast<uint16_t>(c10::typeMetaToScalarType(impl.dtype()));
   if (!impl.has_symbolic_sizes_strides() && impl.layout() == c10::kStrided) {
-    uint64_t hash = mix(static_cast<uint64_t>(impl.dim()), static_cast<uint64_t>(impl.storage_offset()));
+    const uint64_t lazy = (impl.is_conj() ? 1u << 30 : 0) | (impl.is_neg() ? 1u << 31 : 0);
+    uint64_t hash =
+        mix(static_cast<uint64_t>(impl.dim()) | lazy, static_cast<uint64_t>(impl.storage_offset()));
     for (int64_t size : impl.sizes()) hash = mix(hash, static_cast<uint64_t>(size));
     for (int64_t stride : impl.strides()) hash = mix(hash, static_cast<uint64_t>(stride));
     seal.shape = hash;
@@ -57,6 +59,12 @@ Seal take_seal(const c10::TensorImpl& impl) {
     }
   }
   return seal;
+}
+
+const char* compare_memory(const Seal& seal, const Seal& now) {
+  if (seal.storage != now.storage) return "storage";
+  if (seal.shape != now.shape) return "sizes, strides or offset";
+  return seal.dtype == now.dtype ? nullptr : "dtype";
 }
 
 const char* compare_seals(const Seal& seal, const Seal& now) {

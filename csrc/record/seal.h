@@ -20,7 +20,7 @@ namespace flashpoint {
 struct Seal {
   const void* storage = nullptr;
   const void* grad_fn = nullptr;
-  uint64_t shape = 0;    // hash of sizes, strides and offset
+  uint64_t shape = 0;    // hash of sizes, strides, offset, and of whether it is read conjugated or negated
   int64_t version = -1;  // -1 without a version counter
   uint16_t dtype = 0;
   uint8_t autograd = 0;  // requires_grad, retains_grad, number of hooks
@@ -31,6 +31,8 @@ Seal take_seal(const c10::TensorImpl& impl);
 
 // Null when `now` is what the seal says; otherwise what differs.
 const char* compare_seals(const Seal& seal, const Seal& now);
+// The same for what tells which memory is read, and how.
+const char* compare_memory(const Seal& seal, const Seal& now);
 
 int64_t version_of(const c10::TensorImpl& impl);
 const void* storage_of(const c10::TensorImpl& impl);  // the StorageImpl, null without storage

@@ -1,8 +1,9 @@
-// The switch between the dispatcher and a recording: one dispatch key, three states per thread.
+// The switch between the dispatcher and a recording: one dispatch key per level, three states per thread.
 //
 // A boxed fallback sits on DispatchKey::TESTING_ONLY_GenericMode, above autocast, functorch and autograd,
-// so it sees every outermost operator whole. While an operator runs the key is excluded, so what the
-// operator calls in turn is not seen.
+// so it sees every outermost operator whole (composite level). Another one sits on DispatchKey::Fake, below
+// all of these: it sees what they make of an operator, and what the autograd engine runs (base level). While
+// an operator runs the key is excluded, so what the operator calls in turn is not seen.
 //
 // Recording happens only while all three hold: this thread has a sink, the switch is on
 // (`set_dispatch_enabled`), and no NoTracerDispatchMode is alive. Threads start with the switch off. A
@@ -26,8 +27,12 @@ struct IValue;
 namespace flashpoint {
 
 inline constexpr c10::DispatchKey kTracerKey = c10::DispatchKey::TESTING_ONLY_GenericMode;
+inline constexpr c10::DispatchKey kBaseTracerKey = c10::DispatchKey::Fake;
+inline constexpr c10::DispatchKeySet kTracerKeys({kTracerKey, kBaseTracerKey});
 
-// The key is in this thread's include set and not in its exclude set.
+enum class TracerLevel : uint8_t { kComposite, kBase };
+
+// The key (of the level that this thread records at) is in its include set and not in its exclude set.
 bool is_dispatch_enabled();
 
 // Sets or clears the include bit. While the key is excluded neither is allowed: std::logic_error with the
@@ -40,7 +45,7 @@ bool is_dispatch_hidden();
 // Hides what runs in its scope from recordings: internal tensor work that must not appear in a graph.
 class NoTracerDispatchMode {
  public:
-  NoTracerDispatchMode() : guard_(kTracerKey) {}
+  NoTracerDispatchMode() : guard_(kTracerKeys) {}
 
  private:
   c10::impl::ExcludeDispatchKeyGuard guard_;
@@ -51,6 +56,9 @@ class NoTracerDispatchMode {
 // the first of them stays so. Each begin needs its end, on the same thread.
 void begin_hidden_dispatch();
 void end_hidden_dispatch();
+
+// Takes the base level's key out of the include set, where something has put back what it found.
+void clear_base_key();
 
 // What the fallback hands operators to. It runs the operator itself, key excluded, exactly once, and
 // lets the operator's exceptions through; its own never leave it.
@@ -68,14 +76,15 @@ class TracerSink {
   std::atomic<bool> foreign_op_{false};
 };
 
-// Runs the operator as the dispatcher would have without the tracer key: what a sink calls.
-void run_untraced(const c10::OperatorHandle& op, c10::DispatchKeySet keys, std::vector<c10::IValue>* stack);
+// Runs the operator as the dispatcher would have without the key of this level: what a sink calls.
+void run_untraced(const c10::OperatorHandle& op, c10::DispatchKeySet keys, std::vector<c10::IValue>* stack,
+                  TracerLevel level = TracerLevel::kComposite);
 
-// Makes `sink` this thread's sink and turns the switch on for the lifetime of the scope; nests.
+// Makes `sink` this thread's sink and turns the switch of its level on for the lifetime of the scope; nests.
 // Installs the fallback on first use in the process.
 class TracerScope {
  public:
-  explicit TracerScope(TracerSink* sink);
+  explicit TracerScope(TracerSink* sink, TracerLevel level = TracerLevel::kComposite);
   ~TracerScope();
   TracerScope(const TracerScope&) = delete;
   TracerScope& operator=(const TracerScope&) = delete;
@@ -87,6 +96,7 @@ class TracerScope {
  private:
   TracerScope* outer_;
   TracerSink* saved_sink_;
+  c10::DispatchKey saved_key_;
   bool saved_switch_;
   bool restored_ = false;
 };

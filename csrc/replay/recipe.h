@@ -90,16 +90,19 @@ class RecipeWriter {
   bool describe_effects(std::vector<PlannedEffect>& effects);
   const std::string& failure() const { return failure_; }
   std::vector<MadeObject> take() { return std::move(made_); }
+  std::vector<SpentHistory> take_histories() { return std::move(histories_); }
 
  private:
   RecipeValue describe_instance(PyObject* object);
   RecipeValue describe_function(PyObject* function);
   RecipeValue describe_reduced(PyObject* iterator);
+  RecipeValue describe_with_history(PyObject* tensor);
   RecipeValue fail(PyObject* object, const char* why);
   int32_t begin(PyObject* object, MadeObject::Kind kind);
 
   Recorder& recorder_;
   std::vector<MadeObject> made_;
+  std::vector<SpentHistory> histories_;
   std::vector<Ref> kept_;
   std::unordered_map<PyObject*, int32_t> memo_;
   std::string failure_;

@@ -1,4 +1,5 @@
 #include "py/layout.h"
+#include "py/torch_bridge.h"
 #include "record/rules/rules.h"
 #include "replay/recipe.h"
 
@@ -284,6 +285,12 @@ bool commit(BuildContext& c, const std::vector<PlannedEffect>& effects) {
       case EffectKind::kTensorAttr: {
         Ref value = Ref::steal(build(c, e.items[0]));
         if (!value || set_attribute(owner, e.key.get(), value.get()) < 0) return false;
+        break;
+      }
+      case EffectKind::kTensorGrad: {
+        Ref grad = Ref::steal(build(c, e.items[0]));
+        if (!grad) return false;
+        set_tensor_grad(owner, grad.get() == Py_None ? nullptr : grad.get());
         break;
       }
       case EffectKind::kDictContents: {

@@ -3,6 +3,7 @@
 #include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
+#include "record/history.h"
 #include "record/rules/rules.h"
 #include "replay/recipe.h"
 
@@ -108,6 +109,7 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
       return fail(o, "attributes on a tensor");
     if (tensor_has_hooks(o)) return fail(o, "hooks on a tensor");
     if (is_parameter(o)) return fail(o, "a parameter made in the call");
+    if (recorder_.graph().is_base() && unpack_tensor(o).requires_grad()) return describe_with_history(o);
     const int output = recorder_.graph().mark_output(unpack_tensor(o));
     if (output < 0) return fail(o, "not a value of the graph");
     return value_of(RecipeValue::Kind::kOutput, output);
@@ -229,6 +231,25 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
   }
   --depth_;
   return failure_.empty() ? result : RecipeValue{};
+}
+
+// A tensor that a base recording made and that requires grad: nothing can be rebuilt of its history, so only
+// one that is of no use any more may leave, and leaves that have seen no gradient.
+RecipeValue RecipeWriter::describe_with_history(PyObject* o) {
+  const at::Tensor& tensor = unpack_tensor(o);
+  bool passes;
+  if (tensor.is_leaf()) {
+    passes = !tensor.grad().defined();
+  } else {
+    PyThreadState* saved = PyEval_SaveThread();
+    passes = history_is_spent(tensor);
+    PyEval_RestoreThread(saved);
+  }
+  if (!passes) return fail(o, "it requires grad, through what was recorded below autograd");
+  const int output = recorder_.graph().mark_output(tensor);
+  if (output < 0) return fail(o, "not a value of the graph");
+  histories_.push_back(describe_history(tensor, output));
+  return value_of(RecipeValue::Kind::kOutput, output);
 }
 
 RecipeValue RecipeWriter::describe_function(PyObject* o) {
@@ -371,6 +392,16 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
           break;
         }
         p.items.push_back(describe(value));
+        break;
+      }
+      case EffectKind::kTensorGrad: {
+        Ref grad = Ref::steal(PyObject_GetAttrString(storage, "grad"));
+        if (!grad) {
+          PyErr_Clear();
+          fail(storage, "its gradient");
+          break;
+        }
+        p.items.push_back(describe(grad.get()));
         break;
       }
       case EffectKind::kListContents:

@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "py/frame.h"
 #include "py/layout.h"
 #include "py/ref.h"
 #include "py/torch_bridge.h"
@@ -79,6 +80,11 @@ const Rules& refresh_rules() {
       instance->unwatched_.insert(Py_NewRef(PyFunction_GET_CODE(function)));
       found_late_modules = true;
     }
+    // Imported by the transforms that use it.
+    Ref compare = resolve("torch.fx.experimental.symbolic_shapes", "sym_eq");
+    if (compare && PyFunction_Check(compare.get()) &&
+        !instance->pure_python_.contains(PyFunction_GET_CODE(compare.get())))
+      instance->pure_python_.insert(Py_NewRef(PyFunction_GET_CODE(compare.get())));
   }
   return *instance;
 }
@@ -195,7 +201,7 @@ Rules::Rules() {
   for (const auto& [module, name] :
        {std::pair{"reprlib", "recursive_repr"}, std::pair{"dataclasses", "_recursive_repr"}}) {
     Ref f = resolve(module, name);
-    if (f && PyFunction_Check(f.get())) add_nested_memo_code(PyFunction_GET_CODE(f.get()));
+    if (f && PyFunction_Check(f.get())) add_nested_code(PyFunction_GET_CODE(f.get()), memo_code_);
   }
   deque_ = type_of("collections", "deque");
   if (Ref f = resolve("torch._C", "_group_tensors_by_device_and_dtype"); f && PyCFunction_Check(f.get()))
@@ -247,6 +253,22 @@ Rules::Rules() {
     graph_breaks_.insert(
         Py_NewRef(PyFunction_GET_CODE(f.get())));  // dispatches in Python, on the keys of the thread
   }
+  for (const auto& [module, name] : {std::pair{"torch", "Tensor.backward"},
+                                     std::pair{"torch.autograd", "backward"},
+                                     std::pair{"torch.autograd", "grad"},
+                                     std::pair{"torch._functorch.vmap", "vmap_impl"},
+                                     std::pair{"torch._functorch.eager_transforms", "grad_impl"},
+                                     std::pair{"torch._functorch.eager_transforms", "grad_and_value_impl"},
+                                     std::pair{"torch._functorch.eager_transforms", "_vjp_with_argnums"},
+                                     std::pair{"torch._functorch.eager_transforms", "_jvp_with_argnums"}}) {
+    if (Ref f = resolve(module, name); f && PyFunction_Check(f.get()))
+      base_code_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
+  }
+  if (Ref f = resolve("torch._compile", "_disable_dynamo"); f && PyFunction_Check(f.get()))
+    add_nested_code(PyFunction_GET_CODE(f.get()), disabling_code_);
+  // Asks for a graph break around each step, for the peer's sake.
+  if (Ref f = resolve("torch.optim.optimizer", "_use_grad_for_differentiable"); f && PyFunction_Check(f.get()))
+    add_nested_code(PyFunction_GET_CODE(f.get()), optimizer_code_);
   if (Ref size = resolve("torch", "Size")) size_ = reinterpret_cast<PyTypeObject*>(size.release());
   if (Ref getter = resolve("_collections", "_tuplegetter"))
     tuplegetter_ = reinterpret_cast<PyTypeObject*>(getter.release());
@@ -259,6 +281,19 @@ Rules::Rules() {
   }
 }
 
+PyObject* Rules::undisabled(PyObject* function) const {
+  if (!disabling_code_.contains(PyFunction_GET_CODE(function))) return nullptr;
+  PyObject* closure = PyFunction_GET_CLOSURE(function);
+  for (Py_ssize_t i = 0; closure != nullptr && i < PyTuple_GET_SIZE(closure); ++i) {
+    PyObject* inner = PyCell_GET(PyTuple_GET_ITEM(closure, i));
+    if (inner == nullptr || !PyFunction_Check(inner)) continue;
+    PyObject* module = reinterpret_cast<PyFunctionObject*>(inner)->func_module;
+    const char* name = module != nullptr && PyUnicode_Check(module) ? PyUnicode_AsUTF8(module) : nullptr;
+    return name != nullptr && std::string_view(name).starts_with("torch.optim.") ? inner : nullptr;
+  }
+  return nullptr;
+}
+
 PyObject* disabling_mark(PyObject* function) {
   PyObject* attributes = reinterpret_cast<PyFunctionObject*>(function)->func_dict;
   if (attributes == nullptr || PyDict_GET_SIZE(attributes) == 0) return nullptr;
@@ -269,13 +304,13 @@ PyObject* disabling_mark(PyObject* function) {
   return nullptr;
 }
 
-void Rules::add_nested_memo_code(PyObject* code) {
+void Rules::add_nested_code(PyObject* code, FlatSet<PyObject*>& set) {
   PyObject* constants = reinterpret_cast<PyCodeObject*>(code)->co_consts;
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(constants); ++i) {
     PyObject* inner = PyTuple_GET_ITEM(constants, i);
     if (!PyCode_Check(inner)) continue;
-    memo_code_.insert(Py_NewRef(inner));
-    add_nested_memo_code(inner);
+    set.insert(Py_NewRef(inner));
+    add_nested_code(inner, set);
   }
 }
 
@@ -292,6 +327,13 @@ RuleRow Rules::slot(PyWrapperDescrObject* descriptor) const {
 RuleRow Rules::type(PyTypeObject* type) const {
   const RuleRow* row = types_.find(type);
   return row == nullptr ? RuleRow{} : *row;
+}
+
+bool Rules::computes_otherwise(const EvalFrame* frame) const {
+  if (frame == nullptr) return false;
+  PyObject* name = PyDict_GetItemString(py::frame_globals(frame->frame), "__name__");
+  const char* text = name != nullptr && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : nullptr;
+  return text != nullptr && std::string_view(text).starts_with("torch.optim");
 }
 
 PyObject* Rules::tracing_query(PyObject* code) const {

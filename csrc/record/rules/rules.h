@@ -83,6 +83,9 @@ enum class Rule : uint8_t {
   kTensorValue,     // a value of a tensor as a Python number
   kTensorValues,    // all of them
   kFunctionApply,   // autograd.Function
+  kEngine,          // runs the autograd engine
+  kBelow,           // works on what only recordings below autograd follow
+  kRequiresGrad,    // changes the history of its receiver
   kLegacyTensor,    // torch.FloatTensor(...), torch.Tensor(...): of sizes or of data
   kLegacyNew,       // Tensor.new: the same
   kLegacyVariable,  // Variable(tensor): detached
@@ -124,9 +127,17 @@ class Rules {
   // torch.compiler.is_compiling() and its like: the answer while recording (borrowed), or null.
   PyObject* tracing_query(PyObject* code) const;
   PyObject* tracing_query_c(PyMethodDef* def) const;
+  // Optimizers, told that tracing is on, compute with tensors what they compute with numbers otherwise: other
+  // bits come out. They are told the truth.
+  bool computes_otherwise(const EvalFrame* frame) const;
   bool is_hash_by_address(PyObject* code) const { return code == tensor_hash_; }
   bool is_graph_break(PyObject* code) const { return graph_breaks_.contains(code); }
 
+  // Functions that run the autograd engine.
+  bool needs_base(PyObject* code) const { return base_code_.contains(code); }
+  // What an optimizer's method stands for that torch keeps from TorchDynamo; null for other functions.
+  PyObject* undisabled(PyObject* function) const;
+  bool may_break_graph(PyObject* code) const { return optimizer_code_.contains(code); }
   bool is_unwatched(PyObject* code) const { return unwatched_.contains(code); }
   bool is_module_getattr(PyObject* code) const { return code == module_getattr_; }
   bool is_pure_python(PyObject* code) const { return pure_python_.contains(code); }
@@ -216,14 +227,14 @@ class Rules {
   void add_row(const char* module, const char* path, Rule rule);
   void add_namespace(const char* module, const char* path, Rule rule);
   void deny(const char* module, const char* path);
-  void add_nested_memo_code(PyObject* code);
+  void add_nested_code(PyObject* code, FlatSet<PyObject*>& set);
 
   FlatMap<PyMethodDef*, RuleRow, PointerHash> functions_;
   FlatMap<size_t, RuleRow, BitsHash> slots_;
   FlatMap<PyTypeObject*, RuleRow, PointerHash> types_;
   FlatMap<PyObject*, PyObject*, PointerHash> tracing_queries_;
   FlatMap<PyMethodDef*, PyObject*, PointerHash> tracing_queries_c_;
-  FlatSet<PyObject*> graph_breaks_;
+  FlatSet<PyObject*> graph_breaks_, base_code_, optimizer_code_, disabling_code_;
   FlatSet<PyTypeObject*> singleton_types_, value_types_, known_descriptors_;
   FlatSet<PyObject*> memo_code_;
   FlatSet<PyObject*> operator_callers_;

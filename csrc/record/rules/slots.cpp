@@ -124,6 +124,18 @@ void Rules::check_callback(Recorder& r, PyObject* f) const {
     }
     return;
   }
+  if (is_partial(f)) {
+    auto* p = reinterpret_cast<py::PartialLayout*>(f);
+    const NodeId node = r.node_of(f);
+    if (node != kNoNode) {
+      r.observe(r.tree_.child(node, Step::kPartialFunc), p->function);
+      r.watch(p->args, r.tree_.child(node, Step::kPartialArgs));
+      r.watch(p->keywords, r.tree_.child(node, Step::kPartialKeywords));
+    }
+    r.read_elements(p->args);
+    r.read_elements(p->keywords);
+    if (PyFunction_Check(p->function)) return;
+  }
   // C functions called from C: their arguments are not seen. Allowed where arguments cannot matter more
   // than their values, which the caller has read.
   RuleRow row;

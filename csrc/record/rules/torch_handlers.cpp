@@ -255,6 +255,20 @@ void Rules::call_torch_rule(Recorder& r, RuleRow row, PyObject* const* argv, Py_
       // A tensor is handed on, or converted by an operator.
       if (n >= 1 && is_tensor(argv[0])) return r.call_torch(row.name, argv, n, kwnames);
       return make_literal(r, argv, count, 0, pending);
+    case Rule::kEngine:
+      return r.run_engine(argv, n, kwnames);
+    case Rule::kBelow:
+      if (!r.graph_.is_base()) return r.need_base(row.name);
+      return r.call_torch(row.name, argv, n, kwnames);
+    case Rule::kRequiresGrad: {
+      if (!r.graph_.is_base()) return r.need_base(row.name);
+      if (n < 1 || !is_plain_tensor(argv[0])) return r.end(Break::k_denied_function, row.name);
+      // Of a tensor from outside it may stay as it is.
+      const bool wanted = count < 2 || argv[1] == Py_True;
+      if (r.node_of(argv[0]) != kNoNode && unpack_tensor(argv[0]).requires_grad() != wanted)
+        return r.end(Break::k_denied_function, row.name);
+      return;
+    }
     default:
       return r.end(Break::k_unknown_c_function, std::string(row.name) + ": no handler");
   }

@@ -1,0 +1,178 @@
+#include "record/history.h"
+
+#include <ATen/SequenceNumber.h>
+#include <ATen/ops/ones_like.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/functions/accumulate_grad.h>
+#include <torch/csrc/autograd/functions/basic_ops.h>
+#include <torch/csrc/autograd/node.h>
+#include <torch/csrc/autograd/saved_variable.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include <stdexcept>
+#include <string_view>
+#include <unordered_map>
+
+#include "record/tracer_mode.h"
+
+namespace flashpoint {
+namespace {
+
+namespace autograd = torch::autograd;
+
+bool has_hooks(autograd::Node& node) {
+  return !node.pre_hooks().empty() || !node.post_hooks().empty() || !node.tensor_pre_hooks().empty() ||
+         !node.retains_grad_hooks().empty();
+}
+
+// Nodes with a backward written in Python; their class is torch's own and has no header of C++ alone.
+bool is_python_node(const autograd::Node& node) {
+  return std::string_view(typeid(node).name()).find("PyNode") != std::string_view::npos;
+}
+
+constexpr const char* kSpent = "Trying to backward through the graph a second time";
+
+// Stands where the history of a replayed tensor has been used up.
+struct SpentNode final : autograd::Node {
+  explicit SpentNode(std::string name) : autograd::Node(/*sequence_nr=*/UINT64_MAX), label(std::move(name)) {}
+  autograd::variable_list apply(autograd::variable_list&&) override {
+    throw std::runtime_error(autograd::ERR_BACKWARD_TWICE);
+  }
+  std::string name() const override { return label; }
+  std::string label;
+};
+
+// Depth first without recursion: `enter` once per node; true ends the walk there.
+template <typename Enter>
+void walk(const std::vector<at::Tensor>& roots, std::vector<autograd::Node*>& order, Enter&& enter) {
+  std::unordered_set<autograd::Node*> seen;
+  struct Step {
+    autograd::Node* node;
+    size_t next;
+  };
+  std::vector<Step> path;
+  const auto visit = [&](autograd::Node* node) {
+    if (node == nullptr || !seen.insert(node).second) return;
+    if (enter(*node)) {
+      order.push_back(node);
+      return;
+    }
+    path.push_back({node, 0});
+  };
+  for (const at::Tensor& root : roots) {
+    if (!root.requires_grad()) continue;
+    visit(autograd::impl::gradient_edge(root).function.get());
+    while (!path.empty()) {
+      Step& step = path.back();
+      const auto& edges = step.node->next_edges();
+      if (step.next < edges.size()) {
+        autograd::Node* next = edges[step.next++].function.get();
+        visit(next);
+      } else {
+        order.push_back(step.node);
+        path.pop_back();
+      }
+    }
+  }
+}
+
+}  // namespace
+
+Region Region::begin() {
+  Region region;
+  region.first_node = at::sequence_number::peek();
+  return region;
+}
+
+bool Region::holds() const {
+  for (const Input& input : inputs) {
+    const at::Tensor& tensor = static_cast<const at::Tensor&>(*input.tensor);
+    if (tensor.requires_grad() != input.requires_grad || autograd::impl::grad_fn_unsafe(tensor) != input.node)
+      return false;
+  }
+  return true;
+}
+
+void Region::add_input(const at::Tensor& tensor) {
+  inputs.push_back({&tensor, tensor.requires_grad(), autograd::impl::grad_fn_unsafe(tensor)});
+  if (tensor.requires_grad() && !tensor.is_leaf()) foreign.insert(tensor.grad_fn().get());
+}
+
+bool leaf_has_hooks(const at::Tensor& leaf) {
+  if (!autograd::impl::hooks(leaf).empty() || autograd::impl::post_acc_grad_hooks(leaf) != nullptr)
+    return true;
+  const auto accumulator = autograd::impl::try_get_grad_accumulator(leaf);
+  return accumulator && has_hooks(*accumulator);
+}
+
+EngineRun explore_run(const std::vector<at::Tensor>& roots, const std::vector<at::Tensor>& inputs,
+                      bool accumulate, const Region& region) {
+  EngineRun run;
+  std::unordered_set<const autograd::Node*> ends;
+  std::vector<autograd::Edge> edges;  // keep accumulators alive
+  for (const at::Tensor& input : inputs) {
+    if (!input.requires_grad()) continue;  // torch says so itself
+    edges.push_back(autograd::impl::gradient_edge(input));
+    ends.insert(edges.back().function.get());
+  }
+  std::vector<autograd::Node*> order;
+  walk(roots, order, [](autograd::Node&) { return false; });
+  // What is run: everything, or what leads to the inputs. Children come before their parents here.
+  std::unordered_map<const autograd::Node*, bool> runs;
+  for (autograd::Node* node : order) {
+    bool leads = inputs.empty();
+    for (const auto& edge : node->next_edges()) {
+      if (!edge.function) continue;
+      leads = leads || ends.contains(edge.function.get()) || runs[edge.function.get()];
+    }
+    runs[node] = leads;
+    auto* leaf = dynamic_cast<autograd::AccumulateGrad*>(node);
+    const bool reached = leads || ends.contains(node);
+    if (!reached) continue;
+    if (leaf != nullptr) {
+      if (accumulate) run.leaves.push_back(leaf->variable);
+      if (leaf_has_hooks(leaf->variable)) run.refusal = "a hook of a leaf";
+      continue;
+    }
+    if (leads && (node->sequence_nr() < region.first_node || region.foreign.contains(node)))
+      run.refusal = "a graph that was made outside the region (" + node->name() + ")";
+  }
+  return run;
+}
+
+bool history_is_spent(const at::Tensor& tensor) {
+  std::vector<autograd::Node*> order;
+  std::vector<at::Tensor> leaves;
+  bool calls_python = false;
+  walk({tensor}, order, [&](autograd::Node& node) {
+    auto* leaf = dynamic_cast<autograd::AccumulateGrad*>(&node);
+    if (leaf != nullptr) leaves.push_back(leaf->variable);
+    calls_python = calls_python || is_python_node(node) || has_hooks(node);
+    return false;
+  });
+  if (calls_python || leaves.empty()) return false;
+  const NoTracerDispatchMode hidden;
+  try {
+    autograd::grad({tensor}, leaves, {at::ones_like(tensor)}, /*retain_graph=*/true, /*create_graph=*/false,
+                   /*allow_unused=*/true);
+  } catch (const std::exception& error) {
+    return std::string_view(error.what()).find(kSpent) != std::string_view::npos;
+  }
+  return false;
+}
+
+SpentHistory describe_history(const at::Tensor& tensor, int32_t output) {
+  return {output, tensor.is_leaf() ? std::string() : tensor.grad_fn()->name()};
+}
+
+at::Tensor with_history(const at::Tensor& tensor, const SpentHistory& history) {
+  if (history.name.empty()) return tensor.set_requires_grad(true);
+  auto node = c10::make_intrusive<SpentNode>(history.name);
+  node->add_input_metadata(tensor);
+  autograd::impl::set_gradient_edge(tensor, autograd::Edge(std::move(node), 0));
+  return tensor;
+}
+
+}  // namespace flashpoint
