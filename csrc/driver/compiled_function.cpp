@@ -157,6 +157,7 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
         PyUnicode_CompareWithASCIIString(backend, "native") == 0) {
       (*self->state)->backend = Backend::kNative;
     }
+    (*self->state)->compiler = Ref::share(PyDict_GetItemString(options, "compiler"));
   }
   live().insert(self);
   return reinterpret_cast<PyObject*>(self);
@@ -167,6 +168,7 @@ void forget(CompiledFunction* self) {
   auto fresh = std::make_shared<CodeState>();
   fresh->fullgraph = (*self->state)->fullgraph;
   fresh->backend = (*self->state)->backend;
+  fresh->compiler = (*self->state)->compiler;
   const std::shared_ptr<CodeState> old = std::exchange(*self->state, std::move(fresh));
 }
 
@@ -183,6 +185,7 @@ int traverse(PyObject* object, visitproc visit, void* arg) {
   Py_VISIT(self->function);
   Py_VISIT(self->dict);
   if (self->state != nullptr && self->state->use_count() == 1) {
+    Py_VISIT((*self->state)->compiler.get());
     if (const int r = traverse_entries((*self->state)->start, visit, arg)) return r;
     for (const auto& [key, position] : (*self->state)->positions) {
       if (const int r = traverse_entries(position, visit, arg)) return r;
@@ -193,7 +196,10 @@ int traverse(PyObject* object, visitproc visit, void* arg) {
 
 int clear(PyObject* object) {
   auto* self = reinterpret_cast<CompiledFunction*>(object);
-  if (self->state != nullptr) forget(self);
+  if (self->state != nullptr) {
+    forget(self);
+    const Ref compiler = std::move((*self->state)->compiler);
+  }
   Py_CLEAR(self->function);
   Py_CLEAR(self->dict);
   return 0;

@@ -53,6 +53,7 @@ struct CodeState {
   bool kept_last = false;  // everything the last recording call did is in entries
   bool fullgraph = false;
   Backend backend = Backend::kEager;
+  Ref compiler;  // a Python backend's (driver/fx_backend.h), or null
 };
 
 }  // namespace flashpoint

@@ -6,11 +6,14 @@
 #include <utility>
 
 #include "backend/eager/program.h"
+#include "backend/fx/python_program.h"
 #include "backend/native/program.h"
 #include "base/check.h"
 #include "base/counters.h"
 #include "base/log.h"
+#include "driver/fx_backend.h"
 #include "driver/host_function.h"
+#include "driver/saved_error.h"
 #include "eval/frame_state.h"
 #include "eval/liveness.h"
 #include "eval/thread_context.h"
@@ -32,27 +35,6 @@ constexpr size_t kEntriesAtPosition = 512;
 constexpr int kRecordingCalls = 32;
 
 thread_local Recorder* active = nullptr;
-
-// A pending Python error, put aside while our own code runs.
-class SavedError {
- public:
-  SavedError() { PyErr_Fetch(&type_, &value_, &traceback_); }
-  ~SavedError() { PyErr_Restore(type_, value_, traceback_); }
-  // Instead of it, the error that `raise` sets.
-  template <typename Raise>
-  void replace(Raise&& raise) {
-    Py_XDECREF(type_);
-    Py_XDECREF(value_);
-    Py_XDECREF(traceback_);
-    raise();
-    PyErr_Fetch(&type_, &value_, &traceback_);
-  }
-  SavedError(const SavedError&) = delete;
-  SavedError& operator=(const SavedError&) = delete;
-
- private:
-  PyObject *type_, *value_, *traceback_;
-};
 
 // True when an operation that may raise on tensor values follows a write to an input.
 bool failure_after_mutation(const ir::Graph& graph) {
@@ -102,6 +84,7 @@ struct Session::Recording {
   Chain chain;      // frames that were running when it started
   size_t positional = 0;
   Ref kwnames;
+  Ref function;  // null in the middle of one
   uint64_t suspensions = 0;
 };
 
@@ -135,7 +118,7 @@ PyObject* Session::record(PyObject* function, PyObject* const* args, size_t narg
   start_recording(std::move(kept), "", {}, function, nargs, kwnames);
   PyObject* result = PyObject_Vectorcall(function, args, nargs, kwnames);
   finish_call(result);
-  return result;
+  return or_backend_error(result);
 }
 
 PyObject* Session::resume(const std::shared_ptr<Entry>& entry, std::vector<BuiltFrame> frames) {
@@ -151,7 +134,14 @@ PyObject* Session::resume(const std::shared_ptr<Entry>& entry, std::vector<Built
   EvalFrame none;
   PyObject* result = run_callee(none);
   finish_call(result);
-  return result;
+  return or_backend_error(result);
+}
+
+PyObject* Session::or_backend_error(PyObject* result) {
+  if (!backend_error_.held()) return result;
+  Py_XDECREF(result);
+  backend_error_.raise();
+  return nullptr;
 }
 
 void Session::start_recording(std::vector<Ref> args, std::string key, Chain chain, PyObject* function,
@@ -159,7 +149,8 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   ++counters().captures_started;
   GraphRecorder::Options graph_options;
   graph_options.observing = &thread_context().armed;
-  graph_options.expect_values = options_.value_guards;
+  // A backend's graph cannot stop half way where a value differs.
+  graph_options.expect_values = options_.value_guards && !state_->compiler;
   recording_ = std::make_unique<Recording>(graph_options);
   Recording& r = *recording_;
   r.before = GlobalState::now();
@@ -169,6 +160,7 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   r.chain = std::move(chain);
   r.positional = nargs;
   r.kwnames = Ref::share(kwnames);
+  r.function = Ref::share(function);
   r.suspensions = hook_suspensions();
   PositionEntries& position = r.key.empty() ? state_->start : state_->positions[r.key];
   r.recorder = std::make_unique<Recorder>(r.graph, function, r.arg_pointers.data(), r.arg_pointers.size(),
@@ -214,7 +206,8 @@ void Session::dropped(const BreakReport& report) {
   state_->kept_last = false;
   PositionEntries& position = recording_->key.empty() ? state_->start : state_->positions[recording_->key];
   // What was learned makes the next one end in another place.
-  if (report.reason != Break::k_exception && !std::exchange(learned_, false)) ++position.drops;
+  const bool ours = report.reason != Break::k_exception && report.reason != Break::k_backend_failed;
+  if (ours && !backend_error_.held() && !std::exchange(learned_, false)) ++position.drops;
 }
 
 void Session::finish_call(PyObject* result) {
@@ -297,6 +290,11 @@ bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* ope
   recording_->graph.break_off(GraphBreak::stopped, "the recording ended");
   recording_->graph.forget_tensors();
   dropped(report);
+  if (backend_error_.held()) {
+    give_up();
+    error.replace([&] { backend_error_.raise(); });
+    return true;
+  }
   raising_ = options_.fullgraph && report.reason != Break::k_exception && report.reason != Break::k_internal;
   if (raising_ && frame == nullptr) return false;  // at the next boundary
   give_up();
@@ -519,9 +517,24 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
       recorder.end(Break::k_audit, recorder.tree().explain_failure());
       return nullptr;
     }
-    const auto functions = make_host_functions(recorder.take_hosted_calls());
+    std::vector<HostedCall> hosted_calls = recorder.take_hosted_calls();
     std::unique_ptr<GraphProgram> program;
-    if (state_->backend == Backend::kNative) {
+    Ref compiled = Ref::share(Py_None);
+    // As for torch.compile, a graph without operators is none.
+    if (state_->compiler && !graph->nodes.empty()) {
+      const RecordedCall call{r.function.get(), r.arg_pointers, r.positional, r.kwnames.get()};
+      compiled = compile_graph(state_->compiler.get(), *graph, recorder, recorder.tree(), hosted_calls, call,
+                               r.before, after);
+      if (!compiled) {
+        backend_error_.take();
+        recorder.end(Break::k_backend_failed);
+        return nullptr;
+      }
+    }
+    const auto functions = make_host_functions(std::move(hosted_calls));
+    if (compiled.get() != Py_None) {
+      program = fx::make_program(*graph, compiled.get());
+    } else if (state_->backend == Backend::kNative) {
       native::ScheduleOptions program_options;
       program_options.functions = functions;
       program_options.poison_empty = options_.poison_empty;
@@ -535,6 +548,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     auto entry =
         std::make_unique<Entry>(std::move(recorder.tree()), r.before, std::move(graph), std::move(program),
                                 writer.take(), std::move(effects), std::move(result_recipe));
+    if (compiled.get() != Py_None) entry->backend_callable = std::move(compiled);
     entry->tensor_nodes = recorder.tensor_nodes();
     entry->mutated_nodes = std::move(mutated);
     if (!(after == r.before)) entry->state_after = after;
