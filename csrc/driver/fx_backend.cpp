@@ -28,14 +28,14 @@ class RegionsAtEntry {
 
 PyObject* or_none(const Ref& ref) { return ref ? ref.get() : Py_None; }
 
-Ref describe_sources(const ir::Graph& graph, const Recorder& recorder, const GuardTree& tree) {
+Ref describe_sources(const ir::Graph& graph, Recorder& recorder) {
   const std::vector<ir::ValueId> mutated = graph.mutated_inputs();
   Ref list = Ref::steal(PyList_New(0));
   for (const ir::Input& input : graph.inputs) {
     PyObject* tensor = recorder.object_of(input.source);
     const bool writes = std::binary_search(mutated.begin(), mutated.end(), input.value);
     const Ref row =
-        Ref::steal(Py_BuildValue("(sOO)", tree.path(input.source).c_str(),
+        Ref::steal(Py_BuildValue("(sOO)", recorder.tree().path(input.source).c_str(),
                                  tensor == nullptr ? Py_None : tensor, writes ? Py_True : Py_False));
     if (!list || !row || PyList_Append(list.get(), row.get()) < 0) return Ref();
   }
@@ -70,20 +70,22 @@ Ref describe_functions(const std::vector<HostedCall>& functions) {
 
 }  // namespace
 
-Ref compile_graph(PyObject* compiler, const ir::Graph& graph, const Recorder& recorder, const GuardTree& tree,
+Ref compile_graph(PyObject* compiler, const ir::Graph& graph, Recorder& recorder, const CallTrace& trace,
                   const std::vector<HostedCall>& functions, const RecordedCall& call,
                   const GlobalState& before, const GlobalState& after) {
   const Ref exported = Ref::steal(fx::export_graph(graph));
-  const Ref sources = describe_sources(graph, recorder, tree);
+  const Ref sources = describe_sources(graph, recorder);
   const Ref calls = describe_functions(functions);
   const Ref positional = Ref::steal(PyLong_FromSize_t(call.positional));
   const Ref none = Ref::steal(PyTuple_New(0));
-  if (!exported || !sources || !calls || !positional || !none) return Ref();
+  const Ref traced = Ref::steal(trace.exported(recorder));
+  if (!traced || !exported || !sources || !calls || !positional || !none) return Ref();
   const auto set = [&](const char* key, PyObject* value) {
     return PyDict_SetItemString(exported.get(), key, value == nullptr ? Py_None : value) == 0;
   };
-  const bool complete = set("sources", sources.get()) && set("functions", calls.get()) &&
-                        set("function", call.function) && set("positional", positional.get()) &&
+  const bool complete = set("sources", sources.get()) && set("trace", traced.get()) &&
+                        set("functions", calls.get()) && set("function", call.function) &&
+                        set("positional", positional.get()) &&
                         set("keywords", call.keywords == nullptr ? none.get() : call.keywords) &&
                         set("first", call.arguments.empty() ? nullptr : call.arguments.front());
   if (!complete) return Ref();

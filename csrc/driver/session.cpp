@@ -22,6 +22,7 @@
 #include "ir/verifier.h"
 #include "py/frame.h"
 #include "py/torch_bridge.h"
+#include "record/call_trace.h"
 #include "record/graph_recorder.h"
 #include "record/tracer_mode.h"
 
@@ -72,8 +73,10 @@ void log_entry(const std::string& where, const Entry& entry) {
 }  // namespace
 
 struct Session::Recording {
-  explicit Recording(const GraphRecorder::Options& options) : graph(options) {}
+  Recording(const GraphRecorder::Options& options, std::unique_ptr<CallTrace> calls)
+      : trace(std::move(calls)), graph(options) {}
 
+  std::unique_ptr<CallTrace> trace;  // for a Python backend
   GraphRecorder graph;
   std::unique_ptr<Recorder> recorder;
   std::optional<TracerScope> tracer;
@@ -151,7 +154,9 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   graph_options.observing = &thread_context().armed;
   // A backend's graph cannot stop half way where a value differs.
   graph_options.expect_values = options_.value_guards && !state_->compiler;
-  recording_ = std::make_unique<Recording>(graph_options);
+  auto trace = state_->compiler ? std::make_unique<CallTrace>() : nullptr;
+  graph_options.positions = trace.get();
+  recording_ = std::make_unique<Recording>(graph_options, std::move(trace));
   Recording& r = *recording_;
   r.before = GlobalState::now();
   r.args = std::move(args);
@@ -182,6 +187,8 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
     return give_up();
   }
   r.recorder->sink = this;
+  r.recorder->trace = r.trace.get();
+  if (r.trace) r.trace->follow(r.recorder.get());
   active = r.recorder.get();
   thread_context().observer = r.recorder.get();
   r.tracer.emplace(&r.graph);
@@ -523,7 +530,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     // As for torch.compile, a graph without operators is none.
     if (state_->compiler && !graph->nodes.empty()) {
       const RecordedCall call{r.function.get(), r.arg_pointers, r.positional, r.kwnames.get()};
-      compiled = compile_graph(state_->compiler.get(), *graph, recorder, recorder.tree(), hosted_calls, call,
+      compiled = compile_graph(state_->compiler.get(), *graph, recorder, *r.trace, hosted_calls, call,
                                r.before, after);
       if (!compiled) {
         backend_error_.take();

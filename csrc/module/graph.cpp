@@ -20,6 +20,7 @@
 #include <string>
 
 #include "backend/eager/program.h"
+#include "backend/fx/export.h"
 #include "backend/native/program.h"
 #include "base/counters.h"
 #include "ir/parser.h"
@@ -106,6 +107,11 @@ PyObject* graph_text(PyObject* self, PyObject*) {
 PyObject* graph_verify(PyObject* self, PyObject*) {
   if (!require_graph(self)) return nullptr;
   return guarded([&] { return PyUnicode_FromString(ir::verify(*self_of(self)->graph).c_str()); });
+}
+
+PyObject* graph_export(PyObject* self, PyObject*) {
+  if (!require_graph(self)) return nullptr;
+  return guarded([&] { return fx::export_graph(*self_of(self)->graph); });
 }
 
 bool take_tensors(PyObject* const* args, Py_ssize_t count, std::vector<at::Tensor>& tensors) {
@@ -253,6 +259,7 @@ PyCFunction fastcall() {
 
 PyMethodDef graph_methods[] = {
     {"text", graph_text, METH_NOARGS, "The graph as text."},
+    {"export", graph_export, METH_NOARGS, "The graph as plain Python values (csrc/backend/fx/export.h)."},
     {"verify", graph_verify, METH_NOARGS, "The first violated invariant, or an empty string."},
     {"run", fastcall<graph_run>(), METH_FASTCALL, "Replays the graph; takes every registered input."},
     {"run_poisoned", fastcall<graph_run_poisoned>(), METH_FASTCALL,

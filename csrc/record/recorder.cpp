@@ -5,6 +5,7 @@
 #include "py/frame.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
+#include "record/call_trace.h"
 #include "record/graph_recorder.h"
 #include "record/rules/late_modules.h"
 #include "record/rules/rules.h"
@@ -370,6 +371,7 @@ void Recorder::leave_frame(EvalFrame& frame, PyObject* result) {
 Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   frame_ = &frame;
   if (ended_) return {};
+  if (trace != nullptr) trace->event(frame, o);
   Pending pending;
   bool followed = false;
   if (fail_at_event == 0 && break_at_event == 0 && break_before == nullptr &&

@@ -31,6 +31,7 @@
 
 namespace flashpoint {
 
+class CallTrace;
 class GraphRecorder;
 
 // A call that replay makes again: the callable, its arguments (null where a tensor goes), and which parts of
@@ -93,6 +94,7 @@ class Recorder final : public Observer {
   int64_t break_at_event = 0;       // tests: the event at which the recording ends
   bool reads_abc_registry = false;  // an isinstance() against an abstract base class
   BreakSink* sink = nullptr;
+  CallTrace* trace = nullptr;  // told of every event
   // Instructions before which the recording is to end: code object, byte offset.
   const FlatMap<std::pair<PyCodeObject*, size_t>, Nothing, InstructionHash>* break_before = nullptr;
   // Takes back end(), so that what was recorded can be finished.

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import itertools
 import logging
+import os
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import torch
 from torch._dynamo.exc import BackendCompilerFailed, ShortenTraceback, SkipFrame
 from torch._guards import CompileContext, CompileId, TracingContext, compile_context, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flashpoint.fx import fakes, graph_module
-from flashpoint.fx.exported import read
+from flashpoint.fx.exported import Exported, read
 
 _log = logging.getLogger("flashpoint")
 _graph_numbers = itertools.count()
@@ -36,19 +38,27 @@ class GraphCompiler:
         """
         exported = read(raw)
         mode = fakes.new_mode()
-        try:
-            module, examples = graph_module.build(exported, mode)
-        except graph_module.NotConvertible as reason:
-            _log.info("graph %s is not handed to backend %s: %s", exported.name, self.name, reason)
-            return None
-        number = next(_graph_numbers)
-        compile_id = CompileId(frame_id=number, frame_compile_id=0)
+        compile_id = CompileId(frame_id=next(_graph_numbers), frame_compile_id=0)
         with (
             _random_state_kept(),
             tracing(TracingContext(mode)),
             compile_context(CompileContext(compile_id)),
         ):
-            return self._compile(module, examples)
+            built = self._build(exported, mode)
+            return None if built is None else self._compile(*built)
+
+    def _build(
+        self, exported: Exported, mode: FakeTensorMode
+    ) -> tuple[torch.fx.GraphModule, list[Any]] | None:
+        try:
+            return graph_module.build(exported, mode)
+        except graph_module.NotConvertible as reason:
+            _log.info("graph %s is not handed to backend %s: %s", exported.name, self.name, reason)
+        except Exception as error:  # a defect of ours
+            if os.environ.get("FLASHPOINT_STRICT") == "1":
+                raise
+            _log.warning("graph %s is not handed to backend %s: %r", exported.name, self.name, error)
+        return None
 
     def _compile(self, module: torch.fx.GraphModule, examples: list[Any]) -> Callable[..., Any] | None:
         try:

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from flashpoint.fx.calls import Trace
+from flashpoint.fx.names import argument_names
+
 # ("%", value) | ("=", constant) | ("#", number in a tensor's place) | ("[", [arguments])
 Argument = tuple[str, Any]
 
@@ -65,12 +68,11 @@ class Exported(NamedTuple):
     sources: list[Source]
     functions: list[HostFunction]
     arguments: list[str]
+    trace: Trace
 
 
 def read(raw: dict[str, Any]) -> Exported:
     """The core's plain tuples under names."""
-    from flashpoint.fx.names import argument_names
-
     return Exported(
         name=raw["name"],
         values=[None if v is None else TensorMeta(*v) for v in raw["values"]],
@@ -81,4 +83,5 @@ def read(raw: dict[str, Any]) -> Exported:
         sources=[Source(*s) for s in raw["sources"]],
         functions=[HostFunction(*f) for f in raw["functions"]],
         arguments=argument_names(raw["function"], raw["positional"], raw["keywords"], raw["first"]),
+        trace=Trace(raw["trace"]),
     )

@@ -15,7 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import Graph, GraphModule
 from torch.fx import Node as FxNode
 
-from flashpoint.fx import fakes, names, regions
+from flashpoint.configuration import config
+from flashpoint.fx import fakes, names, regions, targets
 from flashpoint.fx.exported import Argument, Exported, HostFunction, Node, TensorMeta
 
 
@@ -54,7 +55,7 @@ class _Builder:
         self.graph = Graph()
         self.root: dict[str, Any] = {}
         self.values: dict[int, FxNode] = {}
-        self.uses: list[int] = [0] * len(exported.values)
+        self.torch_level = config.fx_torch_targets
 
     def run(self) -> tuple[GraphModule, list[Any]]:
         exported = self.exported
@@ -85,6 +86,28 @@ class _Builder:
         return examples
 
     def node(self, node: Node) -> None:
+        last = next(iter(reversed(self.graph.nodes)), None)
+        self.add(node)
+        self.locate(node, last)
+
+    def locate(self, node: Node, last: FxNode | None) -> None:
+        """Says of the nodes behind `last` where the program called them."""
+        trace = self.exported.trace
+        call = trace.call(node.location)
+        if call is None:
+            return
+        stack = trace.stack_trace(call)
+        modules = trace.module_stack(call, self.exported.arguments)
+        for made in reversed(self.graph.nodes):
+            if made is last:
+                return
+            made.meta["stack_trace"] = stack
+            if modules:
+                made.meta["nn_module_stack"] = modules
+            if made.op in ("call_function", "call_method"):
+                made.meta["source_fn_stack"] = [(made.name, made.target)]
+
+    def add(self, node: Node) -> None:
         if node.operator.startswith("flashpoint::"):
             made = self.pseudo(node)
         else:
@@ -115,6 +138,16 @@ class _Builder:
 
     def operator_call(self, node: Node) -> FxNode:
         overload = find_overload(node)
+        call = self.exported.trace.call(node.location) if self.torch_level else None
+        target = None if call is None else self.exported.trace.target(call)
+        if target is not None:
+            found = targets.torch_call(target, node, overload._schema, self.exported.values)
+            if found is not None:
+                args = targets.map_values(found.args, self.values.__getitem__)
+                kwargs = targets.map_values(found.kwargs, self.values.__getitem__)
+                if found.method:
+                    return self.graph.call_method(found.name, args, kwargs)
+                return self.graph.call_function(found.target, args, kwargs)
         args, kwargs = self.bind(overload._schema, node.arguments)
         return self.graph.call_function(overload, args, kwargs)
 
