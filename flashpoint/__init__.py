@@ -8,7 +8,7 @@ from flashpoint import _versions
 
 _versions.check()
 
-from flashpoint import store, tracer  # noqa: E402
+from flashpoint import registering, store, tracer  # noqa: E402
 from flashpoint.compiling import compile  # noqa: E402
 from flashpoint.configuration import config  # noqa: E402
 from flashpoint.decorators import allow_in_graph, disable, graph_break  # noqa: E402
@@ -16,6 +16,8 @@ from flashpoint.explaining import Explanation, explain  # noqa: E402
 from flashpoint.optimized_module import OptimizedModule  # noqa: E402
 from flashpoint.scope import current_scope_id, enter_new_scope  # noqa: E402
 from flashpoint.state import counters, reset, reset_counters  # noqa: E402
+
+registering.register()
 
 __version__ = "0.1.0"
 __all__ = [

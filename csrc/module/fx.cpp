@@ -15,9 +15,13 @@ PyObject* switch_flags(PyObject*, PyObject* flags) {
   return PyLong_FromUnsignedLongLong(before);
 }
 
+PyObject* global_flags(PyObject*, PyObject*) { return PyLong_FromUnsignedLongLong(ir::global_flags()); }
+
 PyMethodDef functions[] = {
     {"switch_global_flags", switch_flags, METH_O,
      "Sets the process-wide switches of csrc/ir/global_flags.def, as bits; returns those before."},
+    {"global_flags", global_flags, METH_NOARGS,
+     "Default dtype, precision and those switches, as one comparable number."},
     {nullptr, nullptr, 0, nullptr},
 };
 
