@@ -11,10 +11,17 @@ _versions.check()
 from flashpoint import registering, store, tracer  # noqa: E402
 from flashpoint.compiling import compile  # noqa: E402
 from flashpoint.configuration import config  # noqa: E402
-from flashpoint.decorators import allow_in_graph, disable, graph_break  # noqa: E402
+from flashpoint.decorators import (  # noqa: E402
+    allow_in_graph,
+    assume_constant_result,
+    disable,
+    graph_break,
+)
 from flashpoint.explaining import Explanation, explain  # noqa: E402
+from flashpoint.installing import install, installed, uninstall  # noqa: E402
 from flashpoint.optimized_module import OptimizedModule  # noqa: E402
 from flashpoint.scope import current_scope_id, enter_new_scope  # noqa: E402
+from flashpoint.stance import set_stance  # noqa: E402
 from flashpoint.state import counters, reset, reset_counters  # noqa: E402
 
 registering.register()
@@ -24,6 +31,7 @@ __all__ = [
     "Explanation",
     "OptimizedModule",
     "allow_in_graph",
+    "assume_constant_result",
     "compile",
     "config",
     "counters",
@@ -32,8 +40,12 @@ __all__ = [
     "enter_new_scope",
     "explain",
     "graph_break",
+    "install",
+    "installed",
     "reset",
     "reset_counters",
+    "set_stance",
     "store",
     "tracer",
+    "uninstall",
 ]

@@ -76,3 +76,18 @@ def allow_in_graph(fn: _F) -> _F:
     if not callable(fn):
         raise TypeError(f"[flashpoint.allow_in_graph] takes a callable, not {type(fn).__name__}")
     return fn
+
+
+def assume_constant_result(fn: _F) -> _F:
+    """Declares that the function always gives the same result: a recording calls it once, watches nothing of
+    what it does, and keeps the result as a constant.
+
+    Raises:
+        TypeError: `fn` is not callable.
+
+    `torch.compiler.assume_constant_result` means the same.
+    """
+    if not callable(fn):
+        raise TypeError(f"[flashpoint.assume_constant_result] takes a callable, not {type(fn).__name__}")
+    fn._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return fn

@@ -14,6 +14,7 @@
 #include "driver/fx_backend.h"
 #include "driver/host_function.h"
 #include "driver/saved_error.h"
+#include "driver/stance.h"
 #include "eval/frame_state.h"
 #include "eval/liveness.h"
 #include "eval/thread_context.h"
@@ -269,7 +270,9 @@ bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* ope
   state_->reports.push_back(report);
   recorder.sink = nullptr;
   bool kept = false;
-  if (options_.resume && !off_ && report.reason != Break::k_internal && report.reason != Break::k_too_large) {
+  const bool must_not_break = options_.fullgraph || errors_on_graph_break();
+  if (options_.resume && !must_not_break && !off_ && report.reason != Break::k_internal &&
+      report.reason != Break::k_too_large) {
     if (frame != nullptr && operands->event != Event::kUnsupported) {
       kept = suspend(*frame, *operands);
       if (!kept && recorder.blamed() != nullptr)
@@ -302,7 +305,7 @@ bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* ope
     error.replace([&] { backend_error_.raise(); });
     return true;
   }
-  raising_ = options_.fullgraph && report.reason != Break::k_exception && report.reason != Break::k_internal;
+  raising_ = must_not_break && report.reason != Break::k_exception && report.reason != Break::k_internal;
   if (raising_ && frame == nullptr) return false;  // at the next boundary
   give_up();
   if (!raising_) return false;
@@ -314,11 +317,11 @@ void Session::raise_break(const BreakReport& report) {
   raising_ = false;
   const char* hint = break_hint(report.reason);
   PyErr_Format(PyExc_RuntimeError,
-               "[flashpoint.compile] fullgraph=True, but the recording broke at %s (%s): %s%s%s%s. What ran "
+               "[flashpoint.compile] %s, but the recording broke at %s (%s): %s%s%s%s. What ran "
                "before it stands.%s%s",
-               report.location.c_str(), report.function.c_str(), break_message(report.reason),
-               report.detail.empty() ? "" : " (", report.detail.c_str(), report.detail.empty() ? "" : ")",
-               *hint == 0 ? "" : " Hint: ", hint);
+               options_.fullgraph ? "fullgraph=True" : "error_on_graph_break(True)", report.location.c_str(),
+               report.function.c_str(), break_message(report.reason), report.detail.empty() ? "" : " (",
+               report.detail.c_str(), report.detail.empty() ? "" : ")", *hint == 0 ? "" : " Hint: ", hint);
 }
 
 Session::Chain Session::chain_to(EvalFrame& innermost) const {
@@ -628,6 +631,15 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
   for (size_t i = position.entries.size(); i-- > 0;) position.wears_out(i, *state_);
   if (position.entries.size() >= kEntriesAtPosition || position.recording_calls >= kRecordingCalls ||
       position.drops >= kMaxDrops || is_dispatch_hidden() || dies_visibly(args)) {
+    return hand_over();
+  }
+  if (const Stance stance = current_stance(); stance == Stance::kFailOnRecompile) {
+    give_up();
+    PyErr_SetString(PyExc_RuntimeError,
+                    "[flashpoint.compile] what follows a graph break would be recorded, and the stance is "
+                    "'fail_on_recompile'");
+    return Action::kError;
+  } else if (stance != Stance::kDefault) {
     return hand_over();
   }
   std::vector<Ref> kept;

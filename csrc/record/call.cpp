@@ -64,6 +64,7 @@ Pending Recorder::call(EvalFrame& frame, const Operands& o) {
     pending.answer = PyObject_Vectorcall(o.a, o.args, o.nargs, o.kwnames);
     if (pending.answer == nullptr) PyErr_Clear();  // the evaluator makes the call, and it raises again
   }
+  if (ended_) pending.instead = nullptr;
   return pending;
 }
 
@@ -79,6 +80,7 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     if (rules().is_pure_python(PyFunction_GET_CODE(f))) {
       return rules().call_pure_python(*this, f, args, n, kwnames, pending);
     }
+    if (call_marked(frame, f, args, n, kwnames, pending, depth)) return;
     return expect(frame, f, FrameLink::kResult);
   }
   const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));

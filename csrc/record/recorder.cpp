@@ -306,6 +306,13 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
   return node;
 }
 
+// Under torch.compile nested_compile_region's function never runs: another one stands in for it. In eager
+// mode it calls the region, which is what is to be recorded.
+static bool asks_for_eager(const EvalFrame* caller) {
+  static PyObject* const name = PyUnicode_InternFromString("invoke_subgraph_placeholder");  // never released
+  return caller != nullptr && py::frame_code(caller->frame)->co_name == name;
+}
+
 PyObject* Recorder::enter_frame(EvalFrame& frame) {
   frame_ = &frame;
   ++frames_entered_;
@@ -319,7 +326,7 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
   PyCodeObject* code = py::frame_code(frame.frame);
   if (answers_tracing_queries && !hosted_call_runs_) {
     PyObject* answer = rules().tracing_query(reinterpret_cast<PyObject*>(code));
-    if (answer != nullptr) {
+    if (answer != nullptr && !asks_for_eager(frame.caller)) {
       Py_INCREF(answer);
       return answer;
     }
@@ -401,7 +408,8 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   });
   in_before_ = false;
   pending.done = !wants_after(o.event) && !followed && !sets_data_;
-  if (PyErr_Occurred() != nullptr) PyErr_Clear();  // none was set when the instruction began
+  // None was set when the instruction began.
+  if (!pending.raise && PyErr_Occurred() != nullptr) PyErr_Clear();
   if (ended_ && sink != nullptr) pending.raise = sink->on_break(*this, &frame, &o);
   return pending;
 }

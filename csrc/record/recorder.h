@@ -222,6 +222,11 @@ class Recorder final : public Observer {
   void call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames,
                  EvalFrame* frame = nullptr, Pending* pending = nullptr);
   void after_call(const Operands& operands, Pending pending, PyObject* result);
+  // call_marked.cpp: functions that say how they want to be compiled. True when nothing more is to be done.
+  bool call_marked(EvalFrame& frame, PyObject* function, PyObject* const* args, Py_ssize_t n,
+                   PyObject* kwnames, Pending& pending, int depth);
+  void call_assumed_constant(PyObject* function, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
+                             Pending& pending);
   void expect(EvalFrame& caller, PyObject* function, FrameLink link) {
     expected_ = {&caller, function, link};
   }
