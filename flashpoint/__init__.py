@@ -16,6 +16,7 @@ from flashpoint.decorators import (  # noqa: E402
     assume_constant_result,
     disable,
     graph_break,
+    substitute_in_graph,
 )
 from flashpoint.explaining import Explanation, explain  # noqa: E402
 from flashpoint.installing import install, installed, uninstall  # noqa: E402
@@ -46,6 +47,7 @@ __all__ = [
     "reset_counters",
     "set_stance",
     "store",
+    "substitute_in_graph",
     "tracer",
     "uninstall",
 ]

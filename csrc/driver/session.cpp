@@ -169,13 +169,20 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   r.function = Ref::share(function);
   r.suspensions = hook_suspensions();
   PositionEntries& position = r.key.empty() ? state_->start : state_->positions[r.key];
-  r.recorder = std::make_unique<Recorder>(r.graph, function, r.arg_pointers.data(), r.arg_pointers.size(),
-                                          r.key.empty() ? std::vector<bool>{} : position.varying(r.args));
+  // FX graphs have no numbers among their inputs. What changes is a break there, or, where none may be, a
+  // constant of one recording among several.
+  const bool follow_numbers = !state_->compiler || !options_.fullgraph;
+  r.recorder = std::make_unique<Recorder>(
+      r.graph, function, r.arg_pointers.data(), r.arg_pointers.size(),
+      r.key.empty() || !follow_numbers ? std::vector<bool>{} : position.varying(r.args));
   r.recorder->shadow().set_outermost(outermost_);
-  for (const auto& entry : position.entries) {
-    entry->changed_numbers(r.arg_pointers.data(), r.arg_pointers.size(), position.open_places);
+  r.recorder->shadow().feeds_graph = !state_->compiler;
+  if (follow_numbers) {
+    for (const auto& entry : position.entries) {
+      entry->changed_numbers(r.arg_pointers.data(), r.arg_pointers.size(), position.open_places);
+    }
+    r.recorder->shadow().open_places = &position.open_places;
   }
-  r.recorder->shadow().open_places = &position.open_places;
   if (r.key.empty()) r.recorder->shadow().starts_with(function, nargs, kwnames);
   r.recorder->answers_tracing_queries = options_.tracing_state_queries;
   r.recorder->fail_at_event = options_.fail_at_event;

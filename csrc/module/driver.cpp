@@ -7,6 +7,7 @@
 #include "driver/stance.h"
 #include "module/bindings.h"
 #include "py/ref.h"
+#include "record/substitutes.h"
 
 namespace flashpoint {
 namespace {
@@ -58,6 +59,13 @@ PyObject* set_stance(PyObject*, PyObject* name) {
   return nullptr;
 }
 
+PyObject* add_substitute(PyObject*, PyObject* args) {
+  PyObject *original, *replacement;
+  if (!PyArg_ParseTuple(args, "OO", &original, &replacement)) return nullptr;
+  substitute(original, replacement);
+  Py_RETURN_NONE;
+}
+
 PyObject* set_config(PyObject*, PyObject* args) {
   const char* name;
   PyObject* value;
@@ -95,6 +103,7 @@ PyMethodDef functions[] = {
     {"enter_disabled", enter_disabled, METH_NOARGS, "Compiled functions run eagerly on this thread; nests."},
     {"leave_disabled", leave_disabled, METH_NOARGS, "Undoes enter_disabled."},
     {"set_stance", set_stance, METH_O, "Sets what compiled functions may do; returns what was set before."},
+    {"substitute", add_substitute, METH_VARARGS, "Recordings call the second function for the first."},
     {"set_config", set_config, METH_VARARGS, "Sets one setting of the core."},
     {nullptr, nullptr, 0, nullptr},
 };

@@ -10,6 +10,7 @@
 #include "record/graph_recorder.h"
 #include "record/recorder.h"
 #include "record/rules/rules.h"
+#include "record/substitutes.h"
 #include "record/tracer_mode.h"
 
 namespace flashpoint {
@@ -72,6 +73,10 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
                             PyObject* kwnames, Pending& pending, int depth) {
   if (ended_) return;
   if (depth > 16) return end(Break::k_unknown_c_function, "a deep chain of callables");
+  if (PyObject* other = depth == 0 ? substitute_of(f) : nullptr) {
+    pending.instead = other;
+    return resolve_call(frame, other, args, n, kwnames, pending, 1);
+  }
   if (PyFunction_Check(f)) {  // its frame comes through the hook
     if (rules().is_graph_break(PyFunction_GET_CODE(f)) || disabling_mark(f) != nullptr)
       return end_disabled(f);

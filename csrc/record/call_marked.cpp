@@ -3,12 +3,14 @@
 //  - What torch.compile has wrapped is recorded as the function it was made from: a call inside a recording
 //  is
 //    part of it. torch.compile() itself, called inside, gives back its argument.
+//  - substitute_in_graph: another function is called, and recorded, in place of one that cannot be.
 //  - assume_constant_result: the function runs unwatched, once for each recording, and its result is a
 //  constant.
 #include "py/frame.h"
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
 #include "record/recorder.h"
+#include "record/substitutes.h"
 #include "record/tracer_mode.h"
 
 namespace flashpoint {
@@ -34,7 +36,24 @@ bool is_torch_compile(PyCodeObject* code) {
   return code->co_name == name && ends_with(code->co_filename, "torch/__init__.py");
 }
 
+FlatMap<PyObject*, PyObject*, PointerHash>& substitutes() {
+  static auto* map = new FlatMap<PyObject*, PyObject*, PointerHash>();
+  return *map;
+}
+
 }  // namespace
+
+void substitute(PyObject* original, PyObject* replacement) {
+  // The old replacement may be running: nothing is ever let go.
+  if (substitutes().try_emplace(Py_NewRef(original), Py_NewRef(replacement)).second) return;
+  *substitutes().find(original) = replacement;
+}
+
+PyObject* substitute_of(PyObject* callable) {
+  if (substitutes().empty()) return nullptr;
+  PyObject* const* found = substitutes().find(callable);
+  return found == nullptr ? nullptr : *found;
+}
 
 bool Recorder::call_marked(EvalFrame& frame, PyObject* function, PyObject* const* args, Py_ssize_t n,
                            PyObject* kwnames, Pending& pending, int depth) {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import itertools
 import logging
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,6 +32,10 @@ class GraphCompiler:
         self.backend = backend
         self.name = getattr(backend, "__name__", None) or getattr(backend, "compiler_name", "?")
 
+    # A copy of a compiled module has the same backend, counters of it included.
+    def __deepcopy__(self, memo: dict[int, Any]) -> GraphCompiler:
+        return self
+
     def __call__(self, raw: dict[str, Any]) -> Callable[..., Any] | None:
         """The callable that runs the graph; None where the recorded operators are to run instead.
 
@@ -45,7 +51,11 @@ class GraphCompiler:
             compile_context(CompileContext(compile_id)),
         ):
             built = self._build(exported, mode)
-            return None if built is None else self._compile(*built)
+            if built is None:
+                return None
+            if _wants_graph_code():
+                print(built[0].print_readable(print_output=False), file=sys.stderr)
+            return self._compile(*built)
 
     def _build(
         self, exported: Exported, mode: FakeTensorMode
@@ -80,6 +90,14 @@ class GraphCompiler:
             raise BackendCompilerFailed(self.backend, error, inspect.currentframe()).with_traceback(
                 error.__traceback__
             ) from None
+
+
+@functools.cache
+def _wants_graph_code() -> bool:
+    return any(
+        "graph_code" in os.environ.get(variable, "").split(",")
+        for variable in ("FLASHPOINT_LOG", "TORCH_LOGS")
+    )
 
 
 @contextlib.contextmanager

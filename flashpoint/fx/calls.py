@@ -99,23 +99,17 @@ class Trace:
 
 
 def _summary(code: types.CodeType, instruction: int) -> traceback.FrameSummary:
-    positions = next(_positions(code, instruction))
-    line = positions[0] or code.co_firstlineno
-    return traceback.FrameSummary(
-        code.co_filename,
-        line,
-        code.co_name,
-        lookup_line=False,
-        line=linecache.getline(code.co_filename, line).strip(),
-    )
+    lines = _lines(code)
+    index = instruction // 2
+    line = (lines[index] if index < len(lines) else None) or code.co_firstlineno
+    text = linecache.getline(code.co_filename, line).strip()
+    return traceback.FrameSummary(code.co_filename, line, code.co_name, lookup_line=False, line=text)
 
 
-def _positions(code: types.CodeType, instruction: int) -> Iterator[tuple[int | None, ...]]:
-    for index, position in enumerate(code.co_positions()):
-        if index == instruction // 2:
-            yield position
-            return
-    yield (None,)
+@functools.lru_cache(maxsize=256)
+def _lines(code: types.CodeType) -> list[int | None]:
+    """The line of each instruction."""
+    return [position[0] for position in code.co_positions()]
 
 
 def _module_path(path: str, arguments: list[str]) -> str:

@@ -192,6 +192,11 @@ class _Builder:
             index = node.arguments[0][1]
             call = HostCall(self.exported.functions[index])
             return self.graph.call_function(call, tuple(self.argument(node.arguments[1])))
+        if what == "expect_true":  # of an assert statement; raises in a run, as under torch.compile
+            value = self.argument(node.arguments[0])
+            if not node.arguments[1][1]:
+                value = self.graph.call_function(torch.logical_not, (value,))
+            return self.graph.call_function(torch._assert_async, (value, "assertion failed"))
         raise NotConvertible(f"{node.operator} has no form in an FX graph")
 
 

@@ -138,6 +138,30 @@ def test_assume_constant_result_takes_callables() -> None:
         flashpoint.assume_constant_result(3)
 
 
+def test_substitute_in_graph() -> None:
+    import operator
+
+    def original(x, factor):
+        open("/dev/null").close()  # cannot be recorded
+        return x * factor
+
+    @flashpoint.substitute_in_graph(original)
+    def replacement(x, factor):
+        return torch.mul(x, factor)
+
+    torch.testing.assert_close(check(lambda x: original(x, factor=3) + 1, X), X * 3 + 1)
+    assert operator.length_hint([1]) == 1
+    flashpoint.reset_counters()
+
+    @flashpoint.substitute_in_graph(operator.length_hint)
+    def length_hint(object, default=0):
+        return len(object)
+
+    torch.testing.assert_close(check(lambda x: x * operator.length_hint([1, 2]), X), X * 2)
+    with pytest.raises(TypeError, match=r"^\[flashpoint.substitute_in_graph\]"):
+        flashpoint.substitute_in_graph(int)
+
+
 def test_error_on_graph_break() -> None:
     def f(x, fail):
         y = x + 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import operator
+import threading
 import weakref
 
 import pytest
@@ -282,7 +284,11 @@ def test_what_the_backend_made_goes_with_the_compiled_function() -> None:
 
 
 def test_a_backend_may_call_compiled_functions() -> None:
-    helper = flashpoint.compile(lambda x: x * 2, backend="eager")
+    def doubled(x):
+        flashpoint.graph_break()
+        return x * 2
+
+    helper = flashpoint.compile(doubled, backend="eager")
 
     def backend(module, examples):
         helper(torch.ones(2)), helper(torch.ones(2))
@@ -300,3 +306,104 @@ def test_list_backends_are_all_known() -> None:
         if name in ("onnxrt", "tvm", "openxla"):  # need packages that are not here
             continue
         assert callable(backends.core_options(name, None, None, None).get("compiler", operator.add))
+
+
+# What users and frameworks test with.
+
+
+def counted(compile_with, fn, inputs) -> tuple[int, int]:
+    from torch._dynamo.testing import CompileCounter
+
+    counter = CompileCounter()
+    compiled = compile_with(fn, backend=counter)
+    for args in inputs:
+        compiled(*args)
+    return counter.frame_count, counter.op_count
+
+
+@pytest.mark.parametrize(
+    ("fn", "count"),
+    [
+        (lambda x: torch.nn.functional.gelu(x * 2) + 1, 1),
+        (lambda x: torch.cat([x, x.sin()]).sum(), 1),
+        (lambda x: x.view(-1).softmax(-1)[0], 1),
+        (Net(), 1),
+        (lambda x: x, 0),
+    ],
+)
+def test_compile_counter_counts_as_under_torch_compile(fn, count) -> None:
+    inputs = [(torch.randn(2, 4),)] * 3
+    ours = counted(flashpoint.compile, fn, inputs)
+    torch._dynamo.reset()
+    assert ours == counted(torch.compile, fn, inputs)
+    assert ours[0] == count
+
+
+def test_recorded_aot_graphs() -> None:
+    from torch._dynamo.testing import AotEagerAndRecordGraphs
+
+    backend = AotEagerAndRecordGraphs()
+    x = torch.randn(3, requires_grad=True)
+    compiled = flashpoint.compile(lambda x: (x * x).sum(), backend=backend)
+    for _ in range(2):
+        compiled(x).backward()
+    assert (len(backend.graphs), len(backend.fw_graphs), len(backend.bw_graphs)) == (1, 1, 1)
+    torch.testing.assert_close(x.grad, 4 * x.detach())
+
+
+def test_copies_share_the_backend() -> None:
+    backend = Recording()
+    compiled = flashpoint.compile(Net(), backend=backend)
+    copied = copy.deepcopy(compiled)
+    x = torch.randn(2, 4)
+    torch.testing.assert_close(copied(x), compiled(x))
+    torch.testing.assert_close(copied(x), compiled(x))
+    assert backend.graphs == 2 and backend.runs == 2
+
+
+def test_threads() -> None:
+    net = Net()
+    compiled = flashpoint.compile(net, backend="aot_eager")
+    compiled(torch.randn(2, 4))
+    wrong = []
+
+    def run(seed: int) -> None:
+        x = torch.randn(2, 4, generator=torch.Generator().manual_seed(seed))
+        for _ in range(20):
+            if not torch.allclose(compiled(x), net(x)):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong and flashpoint.counters()["hits"] == 80
+
+
+def test_modes_and_options_reach_the_backend() -> None:
+    seen = []
+
+    def backend(module, examples, mode=None, options=None):
+        seen.append((mode, options))
+        return module
+
+    x = torch.randn(2, 4)
+    flashpoint.compile(Net(), backend=backend, mode="fast")(x)
+    flashpoint.compile(Net(), backend=backend, options={"level": 3})(x)
+    flashpoint.compile(Net(), backend=backend, mode="default")(x)
+    assert seen == [("fast", None), (None, {"level": 3}), (None, None)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"mode": "nonsuch"}, "Unrecognized mode=nonsuch"),
+        ({"options": {"nonsuch": 1}}, "Unexpected optimization option nonsuch"),
+        ({"options": {"max_autotune": 3}}, "Unexpected type of attr max_autotune"),
+        ({"mode": "default", "options": {}}, "mode and options cannot both be given"),
+    ],
+)
+def test_inductors_modes_and_options_are_checked(arguments, text) -> None:
+    with pytest.raises(RuntimeError, match=text):
+        flashpoint.compile(Net(), backend="inductor", **arguments)

@@ -236,3 +236,13 @@ def test_one_tensor_as_two_arguments(backend, write) -> None:
         torch.testing.assert_close(compiled(*inputs), f(*expected_inputs))
         torch.testing.assert_close(inputs, expected_inputs)
     assert flashpoint.counters()["hits"] >= 2
+
+
+def test_graph_code_is_logged(run_python) -> None:
+    code = """
+import torch, flashpoint
+flashpoint.compile(lambda x: torch.nn.functional.gelu(x), backend=lambda m, e: m)(torch.ones(2))
+"""
+    done = run_python("-c", code, TORCH_LOGS="graph_code")
+    assert done.returncode == 0, done.stderr
+    assert "torch._C._nn.gelu(l_x_)" in done.stderr
