@@ -8,20 +8,31 @@ from flashpoint import _versions
 
 _versions.check()
 
-from flashpoint import store, tracer  # noqa: E402
+from flashpoint import registering, store, tracer  # noqa: E402
 from flashpoint.compiling import compile  # noqa: E402
 from flashpoint.configuration import config  # noqa: E402
-from flashpoint.decorators import allow_in_graph, disable, graph_break  # noqa: E402
+from flashpoint.decorators import (  # noqa: E402
+    allow_in_graph,
+    assume_constant_result,
+    disable,
+    graph_break,
+    substitute_in_graph,
+)
 from flashpoint.explaining import Explanation, explain  # noqa: E402
+from flashpoint.installing import install, installed, uninstall  # noqa: E402
 from flashpoint.optimized_module import OptimizedModule  # noqa: E402
 from flashpoint.scope import current_scope_id, enter_new_scope  # noqa: E402
+from flashpoint.stance import set_stance  # noqa: E402
 from flashpoint.state import counters, reset, reset_counters  # noqa: E402
+
+registering.register()
 
 __version__ = "0.1.0"
 __all__ = [
     "Explanation",
     "OptimizedModule",
     "allow_in_graph",
+    "assume_constant_result",
     "compile",
     "config",
     "counters",
@@ -30,8 +41,13 @@ __all__ = [
     "enter_new_scope",
     "explain",
     "graph_break",
+    "install",
+    "installed",
     "reset",
     "reset_counters",
+    "set_stance",
     "store",
+    "substitute_in_graph",
     "tracer",
+    "uninstall",
 ]

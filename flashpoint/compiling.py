@@ -14,10 +14,9 @@ from typing import Any, TypeVar, overload
 
 import torch
 
-from flashpoint import _C
+from flashpoint import _C, backends
 from flashpoint.optimized_module import OptimizedModule, unwrap
 
-_BACKENDS = ("eager", "native")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -27,7 +26,7 @@ def compile(
     *,
     fullgraph: bool = False,
     dynamic: bool | None = None,
-    backend: str = "eager",
+    backend: str | Callable[..., Any] = "eager",
     mode: str | None = None,
     options: dict[str, Any] | None = None,
     disable: bool = False,
@@ -40,7 +39,7 @@ def compile(
     *,
     fullgraph: bool = False,
     dynamic: bool | None = None,
-    backend: str = "eager",
+    backend: str | Callable[..., Any] = "eager",
     mode: str | None = None,
     options: dict[str, Any] | None = None,
     disable: bool = False,
@@ -52,7 +51,7 @@ def compile(
     *,
     fullgraph: bool = False,
     dynamic: bool | None = None,
-    backend: str = "eager",
+    backend: str | Callable[..., Any] = "eager",
     mode: str | None = None,
     options: dict[str, Any] | None = None,
     disable: bool = False,
@@ -63,11 +62,13 @@ def compile(
         model: a function, bound method, other callable or `nn.Module`. Left out, a decorator is returned.
         fullgraph: raise where a graph break would be. The error comes before the breaking instruction runs;
             effects of the instructions before it stand.
-        dynamic: None or False. Every new input shape is recorded anew.
-        backend: "eager", which replays the recorded operators, or "native", which generates code for what
-            it can on CPU and replays the rest.
-        mode: must be None.
-        options: must be None or empty.
+        dynamic: None, True or False: a hint. In this version every new input shape is recorded anew.
+        backend: "eager", which replays the recorded operators; "native", which generates code for what it can
+            on CPU and replays the rest; a name of `torch.compiler.list_backends(exclude_tags=None)`; or a
+            callable that takes `(torch.fx.GraphModule, example_inputs)` and returns a callable. That one
+            takes the graph's inputs and returns a tuple or list of its outputs.
+        mode: for backend="inductor" one of torch.compile's modes; not together with `options`.
+        options: for backend="inductor" its settings; for a callable backend whatever it takes as `options`.
         disable: return `model` itself.
 
     Returns:
@@ -75,14 +76,19 @@ def compile(
         docstring and signature, and binds as a method where a function would.
 
     Raises:
-        NotImplementedError: an argument that torch.compile has and this version does not.
+        NotImplementedError: `model` is a class, or a mode that the backend does not have.
         TypeError: an argument of the wrong type.
         ValueError: an unknown option.
+        RuntimeError: mode and options together, or one that inductor does not know.
+        torch._dynamo.exc.InvalidBackend: no backend of that name.
+
+    A call raises torch._dynamo.exc.BackendCompilerFailed when the backend does, as with torch.compile; with
+    torch._dynamo.config.suppress_errors the recorded operators run instead.
     """
     _check_arguments(fullgraph, dynamic, backend, mode, options, disable)
-    core_options: dict[str, Any] = {"fullgraph": True} if fullgraph else {}
-    if backend != "eager":
-        core_options["backend"] = backend
+    core_options = backends.core_options(backend, mode, options, dynamic)
+    if fullgraph:
+        core_options["fullgraph"] = True
 
     def decorate(target: Any) -> Any:
         if disable and callable(target):
@@ -149,28 +155,23 @@ def _check_arguments(
             raise TypeError(f"[flashpoint.compile] {name} must be True or False, not {value!r}")
     if dynamic is not None and not isinstance(dynamic, bool):
         raise TypeError(f"[flashpoint.compile] dynamic must be None, True or False, not {dynamic!r}")
-    if dynamic:
-        raise NotImplementedError(
-            "[flashpoint.compile] dynamic=True is not supported in this version: every new shape is recorded "
-            "anew. Leave dynamic out, and raise flashpoint.config.recompile_limit if many shapes occur"
-        )
     if not isinstance(backend, str) and not callable(backend):
-        raise TypeError(f"[flashpoint.compile] backend must be a string, not {type(backend).__name__}")
-    if backend not in _BACKENDS:
-        name = repr(backend) if isinstance(backend, str) else getattr(backend, "__name__", repr(backend))
-        raise NotImplementedError(
-            f"[flashpoint.compile] backend {name} is not supported in this version; "
-            'use backend="eager" or "native", or leave it out'
-        )
-    if mode is not None:
-        raise NotImplementedError(
-            f"[flashpoint.compile] mode={mode!r} is not supported in this version: modes choose how a "
-            'backend generates code, and backend="eager" generates none. Leave mode out'
+        raise TypeError(
+            f"[flashpoint.compile] backend must be a string or a callable, not {type(backend).__name__}"
         )
     if options is not None and not isinstance(options, dict):
         raise TypeError(f"[flashpoint.compile] options must be a dict or None, not {type(options).__name__}")
+    if mode is not None and options is not None:
+        raise RuntimeError("[flashpoint.compile] mode and options cannot both be given")
+    if backend not in backends.OWN:
+        return
+    if mode is not None:
+        raise NotImplementedError(
+            f"[flashpoint.compile] mode={mode!r} means nothing to backend={backend!r}: modes choose how a "
+            "backend generates code. Leave mode out"
+        )
     if options:
         raise ValueError(
-            f"[flashpoint.compile] unknown options: {', '.join(map(str, options))}. This version has none; "
-            "settings of the process are in flashpoint.config"
+            f"[flashpoint.compile] unknown options: {', '.join(map(str, options))}. backend={backend!r} has "
+            "none; settings of the process are in flashpoint.config"
         )

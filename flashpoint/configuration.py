@@ -16,6 +16,7 @@ class _Field(NamedTuple):
     default: bool | int
     minimum: int | None  # for numbers
     text: str
+    core: bool = True  # the core is told
 
 
 _FIELDS: dict[str, _Field] = {
@@ -34,6 +35,12 @@ _FIELDS: dict[str, _Field] = {
         False,
         None,
         "a tensor's value that the program reads is checked by the replay instead of a graph break",
+    ),
+    "fx_torch_targets": _Field(
+        True,
+        None,
+        "graphs for backends of torch.compile call torch's functions where one of them made one operator",
+        core=False,
     ),
     "verify": _Field(False, None, "check every recorded graph for consistency (always done in strict mode)"),
     "poison_empty": _Field(
@@ -57,6 +64,9 @@ class Config:
     value_guards: bool, default False. A value of a tensor that becomes a Python number, a branch or a size is
         a constant of the recording, and a replay that meets another one goes on to the next recording. When
         off, and where inputs have been written to before, it is a graph break.
+    fx_torch_targets: bool, default True. Graphs for backends of torch.compile call what the program called
+        (`torch.nn.functional.gelu`, `torch.cat`, a tensor method, `operator.add`) where that made exactly one
+        operator. When off, all nodes call ATen operators.
     verify: bool, default False. Check every recorded graph for consistency (always done in strict mode).
     poison_empty: bool, default False. For tests: replays of what is recorded meanwhile fill memory that eager
         leaves uninitialized, so that a write that was not recorded shows.
@@ -68,6 +78,7 @@ class Config:
     tracing_state_queries: bool
     resume_breaks: bool
     value_guards: bool
+    fx_torch_targets: bool
     verify: bool
     poison_empty: bool
 
@@ -93,7 +104,8 @@ class Config:
             )
         if field.minimum is not None and value < field.minimum:
             raise ValueError(f"[flashpoint.config] {name} must be {field.minimum} or more, not {value}")
-        _C.set_config(name, value)
+        if field.core:
+            _C.set_config(name, value)
         self._values[name] = value
 
     def __delattr__(self, name: str) -> None:

@@ -76,3 +76,40 @@ def allow_in_graph(fn: _F) -> _F:
     if not callable(fn):
         raise TypeError(f"[flashpoint.allow_in_graph] takes a callable, not {type(fn).__name__}")
     return fn
+
+
+def assume_constant_result(fn: _F) -> _F:
+    """Declares that the function always gives the same result: a recording calls it once, watches nothing of
+    what it does, and keeps the result as a constant.
+
+    Raises:
+        TypeError: `fn` is not callable.
+
+    `torch.compiler.assume_constant_result` means the same.
+    """
+    if not callable(fn):
+        raise TypeError(f"[flashpoint.assume_constant_result] takes a callable, not {type(fn).__name__}")
+    fn._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return fn
+
+
+def substitute_in_graph(original: Callable[..., Any]) -> Callable[[_F], _F]:
+    """Decorates a function that recordings call in place of `original`, which they cannot follow.
+
+    Args:
+        original: a function that gives the same results, with the same effects. Outside recordings it is
+            called as ever. Nothing undoes this.
+
+    Raises:
+        TypeError: one of the two is not callable, or `original` is a class.
+    """
+    if isinstance(original, type) or not callable(original):
+        raise TypeError(f"[flashpoint.substitute_in_graph] takes a function, not {original!r}")
+
+    def decorate(replacement: _F) -> _F:
+        if not callable(replacement):
+            raise TypeError(f"[flashpoint.substitute_in_graph] decorates a function, not {replacement!r}")
+        _C.substitute(original, replacement)
+        return replacement
+
+    return decorate

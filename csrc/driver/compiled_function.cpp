@@ -10,6 +10,7 @@
 #include "base/counters.h"
 #include "base/log.h"
 #include "driver/session.h"
+#include "driver/stance.h"
 #include "ir/printer.h"
 #include "py/layout.h"
 #include "record/rules/rules.h"
@@ -83,6 +84,19 @@ PyObject* record_call(std::shared_ptr<CodeState> state, PyObject* function, PyOb
   return result;
 }
 
+PyObject* fail_on_recompile(PyObject* function, const PositionEntries& start) {
+  std::string why;
+  if (!start.entries.empty()) {
+    const Entry& entry = *start.entries.front();
+    why = "; the last entry does not fit: " +
+          (entry.last_miss().empty() ? entry.guards().explain_failure() : entry.last_miss());
+  }
+  PyErr_Format(PyExc_RuntimeError,
+               "[flashpoint.compile] %s would be recorded, and the stance is 'fail_on_recompile'%s",
+               name_of(function).c_str(), why.c_str());
+  return nullptr;
+}
+
 PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, PyObject* kwnames) {
   auto* self = reinterpret_cast<CompiledFunction*>(callable);
   size_t nargs = PyVectorcall_NARGS(nargsf);
@@ -99,7 +113,9 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
   }
   Ref keep_function = Ref::share(function);
   if (capturing()) return PyObject_Vectorcall(function, args, nargs, kwnames);
-  if (!global_state_supported() || !PyFunction_Check(function) || disabled_depth() > 0)
+  const Stance stance = current_stance();
+  if (stance == Stance::kForceEager || !global_state_supported() || !PyFunction_Check(function) ||
+      disabled_depth() > 0)
     return call_eagerly(function, args, nargs, kwnames);
   const std::shared_ptr<CodeState> state = *self->state;
   PositionEntries& start = state->start;
@@ -125,6 +141,8 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
     if (start.wears_out(i, *state)) --i;
   }
   if (!start.entries.empty()) ++counters().misses;
+  if (stance == Stance::kEagerOnRecompile) return call_eagerly(function, args, nargs, kwnames);
+  if (stance == Stance::kFailOnRecompile) return fail_on_recompile(function, start);
   // Inside NoTracerDispatchMode operators cannot be recorded.
   if (static_cast<int>(start.entries.size()) >= driver_config().recompile_limit || start.drops >= kMaxDrops ||
       is_dispatch_hidden() || disabling_mark(function) != nullptr) {
@@ -157,6 +175,7 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
         PyUnicode_CompareWithASCIIString(backend, "native") == 0) {
       (*self->state)->backend = Backend::kNative;
     }
+    (*self->state)->compiler = Ref::share(PyDict_GetItemString(options, "compiler"));
   }
   live().insert(self);
   return reinterpret_cast<PyObject*>(self);
@@ -167,6 +186,7 @@ void forget(CompiledFunction* self) {
   auto fresh = std::make_shared<CodeState>();
   fresh->fullgraph = (*self->state)->fullgraph;
   fresh->backend = (*self->state)->backend;
+  fresh->compiler = (*self->state)->compiler;
   const std::shared_ptr<CodeState> old = std::exchange(*self->state, std::move(fresh));
 }
 
@@ -183,6 +203,7 @@ int traverse(PyObject* object, visitproc visit, void* arg) {
   Py_VISIT(self->function);
   Py_VISIT(self->dict);
   if (self->state != nullptr && self->state->use_count() == 1) {
+    Py_VISIT((*self->state)->compiler.get());
     if (const int r = traverse_entries((*self->state)->start, visit, arg)) return r;
     for (const auto& [key, position] : (*self->state)->positions) {
       if (const int r = traverse_entries(position, visit, arg)) return r;
@@ -193,7 +214,10 @@ int traverse(PyObject* object, visitproc visit, void* arg) {
 
 int clear(PyObject* object) {
   auto* self = reinterpret_cast<CompiledFunction*>(object);
-  if (self->state != nullptr) forget(self);
+  if (self->state != nullptr) {
+    forget(self);
+    const Ref compiler = std::move((*self->state)->compiler);
+  }
   Py_CLEAR(self->function);
   Py_CLEAR(self->dict);
   return 0;

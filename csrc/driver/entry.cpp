@@ -265,6 +265,7 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
 int Entry::traverse(visitproc visit, void* arg) const {
   if (const int r = tree_.traverse(visit, arg)) return r;
   Py_VISIT(kwnames.get());
+  Py_VISIT(backend_callable.get());
   auto value = [&](const RecipeValue& v) -> int {
     Py_VISIT(v.constant.get());
     return 0;

@@ -47,6 +47,7 @@ class Entry {
   size_t positional = 0;
   uint64_t abc_token = 0;                  // 0: no abstract base class was asked
   std::optional<GlobalState> state_after;  // where it differs
+  Ref backend_callable;                    // what the program calls, where a Python backend compiled it
   // Set when the recording ended at a break: then a call gives these frames instead of a result.
   std::unique_ptr<Suspension> suspension;
   std::vector<SpentHistory> histories;  // of outputs

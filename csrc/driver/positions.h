@@ -57,6 +57,7 @@ struct CodeState {
   bool learned_level = false;  // the last recording ended because the next one is made at another level
   bool fullgraph = false;
   Backend backend = Backend::kEager;
+  Ref compiler;  // a Python backend's (driver/fx_backend.h), or null
 };
 
 }  // namespace flashpoint

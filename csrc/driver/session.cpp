@@ -6,11 +6,15 @@
 #include <utility>
 
 #include "backend/eager/program.h"
+#include "backend/fx/python_program.h"
 #include "backend/native/program.h"
 #include "base/check.h"
 #include "base/counters.h"
 #include "base/log.h"
+#include "driver/fx_backend.h"
 #include "driver/host_function.h"
+#include "driver/saved_error.h"
+#include "driver/stance.h"
 #include "eval/frame_state.h"
 #include "eval/liveness.h"
 #include "eval/thread_context.h"
@@ -19,6 +23,7 @@
 #include "ir/verifier.h"
 #include "py/frame.h"
 #include "py/torch_bridge.h"
+#include "record/call_trace.h"
 #include "record/graph_recorder.h"
 #include "record/tracer_mode.h"
 
@@ -32,27 +37,6 @@ constexpr size_t kEntriesAtPosition = 512;
 constexpr int kRecordingCalls = 32;
 
 thread_local Recorder* active = nullptr;
-
-// A pending Python error, put aside while our own code runs.
-class SavedError {
- public:
-  SavedError() { PyErr_Fetch(&type_, &value_, &traceback_); }
-  ~SavedError() { PyErr_Restore(type_, value_, traceback_); }
-  // Instead of it, the error that `raise` sets.
-  template <typename Raise>
-  void replace(Raise&& raise) {
-    Py_XDECREF(type_);
-    Py_XDECREF(value_);
-    Py_XDECREF(traceback_);
-    raise();
-    PyErr_Fetch(&type_, &value_, &traceback_);
-  }
-  SavedError(const SavedError&) = delete;
-  SavedError& operator=(const SavedError&) = delete;
-
- private:
-  PyObject *type_, *value_, *traceback_;
-};
 
 // True when an operation that may raise on tensor values follows a write to an input.
 bool failure_after_mutation(const ir::Graph& graph) {
@@ -90,8 +74,10 @@ void log_entry(const std::string& where, const Entry& entry) {
 }  // namespace
 
 struct Session::Recording {
-  explicit Recording(const GraphRecorder::Options& options) : graph(options) {}
+  Recording(const GraphRecorder::Options& options, std::unique_ptr<CallTrace> calls)
+      : trace(std::move(calls)), graph(options) {}
 
+  std::unique_ptr<CallTrace> trace;  // for a Python backend
   GraphRecorder graph;
   std::unique_ptr<Recorder> recorder;
   std::optional<TracerScope> tracer;
@@ -102,6 +88,7 @@ struct Session::Recording {
   Chain chain;      // frames that were running when it started
   size_t positional = 0;
   Ref kwnames;
+  Ref function;  // null in the middle of one
   uint64_t suspensions = 0;
 };
 
@@ -137,7 +124,7 @@ PyObject* Session::record(PyObject* function, PyObject* const* args, size_t narg
   start_recording(std::move(kept), "", {}, function, nargs, kwnames);
   PyObject* result = PyObject_Vectorcall(function, args, nargs, kwnames);
   finish_call(result);
-  return result;
+  return or_backend_error(result);
 }
 
 PyObject* Session::resume(const std::shared_ptr<Entry>& entry, std::vector<BuiltFrame> frames) {
@@ -153,7 +140,14 @@ PyObject* Session::resume(const std::shared_ptr<Entry>& entry, std::vector<Built
   EvalFrame none;
   PyObject* result = run_callee(none);
   finish_call(result);
-  return result;
+  return or_backend_error(result);
+}
+
+PyObject* Session::or_backend_error(PyObject* result) {
+  if (!backend_error_.held()) return result;
+  Py_XDECREF(result);
+  backend_error_.raise();
+  return nullptr;
 }
 
 void Session::start_recording(std::vector<Ref> args, std::string key, Chain chain, PyObject* function,
@@ -161,10 +155,14 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   ++counters().captures_started;
   GraphRecorder::Options graph_options;
   graph_options.observing = &thread_context().armed;
-  graph_options.expect_values = options_.value_guards;
   PositionEntries& position = key.empty() ? state_->start : state_->positions[key];
   graph_options.level = position.level;
-  recording_ = std::make_unique<Recording>(graph_options);
+  // A backend's graph cannot stop half way where a value differs.
+  graph_options.may_stop = !state_->compiler;
+  graph_options.expect_values = options_.value_guards && !state_->compiler;
+  auto trace = state_->compiler ? std::make_unique<CallTrace>() : nullptr;
+  graph_options.positions = trace.get();
+  recording_ = std::make_unique<Recording>(graph_options, std::move(trace));
   Recording& r = *recording_;
   r.before = GlobalState::now();
   r.args = std::move(args);
@@ -173,14 +171,22 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   r.chain = std::move(chain);
   r.positional = nargs;
   r.kwnames = Ref::share(kwnames);
+  r.function = Ref::share(function);
   r.suspensions = hook_suspensions();
-  r.recorder = std::make_unique<Recorder>(r.graph, function, r.arg_pointers.data(), r.arg_pointers.size(),
-                                          r.key.empty() ? std::vector<bool>{} : position.varying(r.args));
+  // FX graphs have no numbers among their inputs. What changes is a break there, or, where none may be, a
+  // constant of one recording among several.
+  const bool follow_numbers = !state_->compiler || !options_.fullgraph;
+  r.recorder = std::make_unique<Recorder>(
+      r.graph, function, r.arg_pointers.data(), r.arg_pointers.size(),
+      r.key.empty() || !follow_numbers ? std::vector<bool>{} : position.varying(r.args));
   r.recorder->shadow().set_outermost(outermost_);
-  for (const auto& entry : position.entries) {
-    entry->changed_numbers(r.arg_pointers.data(), r.arg_pointers.size(), position.open_places);
+  r.recorder->shadow().feeds_graph = !state_->compiler;
+  if (follow_numbers) {
+    for (const auto& entry : position.entries) {
+      entry->changed_numbers(r.arg_pointers.data(), r.arg_pointers.size(), position.open_places);
+    }
+    r.recorder->shadow().open_places = &position.open_places;
   }
-  r.recorder->shadow().open_places = &position.open_places;
   if (r.key.empty()) r.recorder->shadow().starts_with(function, nargs, kwnames);
   r.recorder->answers_tracing_queries = options_.tracing_state_queries;
   r.recorder->fail_at_event = options_.fail_at_event;
@@ -193,6 +199,8 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
     return give_up();
   }
   r.recorder->sink = this;
+  r.recorder->trace = r.trace.get();
+  if (r.trace) r.trace->follow(r.recorder.get());
   active = r.recorder.get();
   thread_context().observer = r.recorder.get();
   r.tracer.emplace(&r.graph, position.level);
@@ -219,7 +227,8 @@ void Session::dropped(const BreakReport& report) {
   PositionEntries& position = recording_->key.empty() ? state_->start : state_->positions[recording_->key];
   if (learn_level(position, report)) return;
   // What was learned makes the next one end in another place.
-  if (report.reason != Break::k_exception && !std::exchange(learned_, false)) ++position.drops;
+  const bool ours = report.reason != Break::k_exception && report.reason != Break::k_backend_failed;
+  if (ours && !backend_error_.held() && !std::exchange(learned_, false)) ++position.drops;
 }
 
 // Which level the next recording at this position is made at; true when that is another one.
@@ -245,6 +254,7 @@ bool Session::learn_level(PositionEntries& position, const BreakReport& report) 
 
 // The recording ended at something that one at base level would follow.
 bool Session::may_go_below() const {
+  if (state_->compiler) return false;  // its graphs are of whole operators
   const PositionEntries& position =
       recording_->key.empty() ? state_->start : state_->positions[recording_->key];
   const bool start_untried = !state_->start.base_refused && state_->start.level != TracerLevel::kBase;
@@ -316,7 +326,8 @@ bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* ope
   bool kept = false;
   const bool below = may_go_below();
   state_->learned_level = state_->learned_level || below;
-  if (options_.resume && !off_ && !below && report.reason != Break::k_internal &&
+  const bool must_not_break = options_.fullgraph || errors_on_graph_break();
+  if (options_.resume && !must_not_break && !off_ && !below && report.reason != Break::k_internal &&
       report.reason != Break::k_too_large) {
     if (frame != nullptr && operands->event != Event::kUnsupported) {
       kept = suspend(*frame, *operands);
@@ -345,8 +356,13 @@ bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* ope
   recording_->graph.break_off(GraphBreak::stopped, "the recording ended");
   recording_->graph.forget_tensors();
   dropped(report);
-  raising_ = options_.fullgraph && !below && report.reason != Break::k_exception &&
-             report.reason != Break::k_internal;
+  if (backend_error_.held()) {
+    give_up();
+    error.replace([&] { backend_error_.raise(); });
+    return true;
+  }
+  raising_ =
+      must_not_break && !below && report.reason != Break::k_exception && report.reason != Break::k_internal;
   if (raising_ && frame == nullptr) return false;  // at the next boundary
   give_up();
   if (!raising_) return false;
@@ -358,11 +374,11 @@ void Session::raise_break(const BreakReport& report) {
   raising_ = false;
   const char* hint = break_hint(report.reason);
   PyErr_Format(PyExc_RuntimeError,
-               "[flashpoint.compile] fullgraph=True, but the recording broke at %s (%s): %s%s%s%s. What ran "
+               "[flashpoint.compile] %s, but the recording broke at %s (%s): %s%s%s%s. What ran "
                "before it stands.%s%s",
-               report.location.c_str(), report.function.c_str(), break_message(report.reason),
-               report.detail.empty() ? "" : " (", report.detail.c_str(), report.detail.empty() ? "" : ")",
-               *hint == 0 ? "" : " Hint: ", hint);
+               options_.fullgraph ? "fullgraph=True" : "error_on_graph_break(True)", report.location.c_str(),
+               report.function.c_str(), break_message(report.reason), report.detail.empty() ? "" : " (",
+               report.detail.c_str(), report.detail.empty() ? "" : ")", *hint == 0 ? "" : " Hint: ", hint);
 }
 
 Session::Chain Session::chain_to(EvalFrame& innermost) const {
@@ -572,9 +588,24 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
       recorder.end(Break::k_audit, recorder.tree().explain_failure());
       return nullptr;
     }
-    const auto functions = make_host_functions(recorder.take_hosted_calls());
+    std::vector<HostedCall> hosted_calls = recorder.take_hosted_calls();
     std::unique_ptr<GraphProgram> program;
-    if (state_->backend == Backend::kNative) {
+    Ref compiled = Ref::share(Py_None);
+    // As for torch.compile, a graph without operators is none.
+    if (state_->compiler && !graph->nodes.empty()) {
+      const RecordedCall call{r.function.get(), r.arg_pointers, r.positional, r.kwnames.get()};
+      compiled = compile_graph(state_->compiler.get(), *graph, recorder, *r.trace, hosted_calls, call,
+                               r.before, after);
+      if (!compiled) {
+        backend_error_.take();
+        recorder.end(Break::k_backend_failed);
+        return nullptr;
+      }
+    }
+    const auto functions = make_host_functions(std::move(hosted_calls));
+    if (compiled.get() != Py_None) {
+      program = fx::make_program(*graph, compiled.get());
+    } else if (state_->backend == Backend::kNative) {
       native::ScheduleOptions program_options;
       program_options.functions = functions;
       program_options.poison_empty = options_.poison_empty;
@@ -590,6 +621,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
                                 writer.take(), std::move(effects), std::move(result_recipe));
     entry->histories = writer.take_histories();
     entry->distinct_tensors = r.graph.is_base();
+    if (compiled.get() != Py_None) entry->backend_callable = std::move(compiled);
     entry->tensor_nodes = recorder.tensor_nodes();
     entry->mutated_nodes = std::move(mutated);
     if (!(after == r.before)) entry->state_after = after;
@@ -662,6 +694,15 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
   for (size_t i = position.entries.size(); i-- > 0;) position.wears_out(i, *state_);
   if (position.entries.size() >= kEntriesAtPosition || position.recording_calls >= kRecordingCalls ||
       position.drops >= kMaxDrops || is_dispatch_hidden() || dies_visibly(args)) {
+    return hand_over();
+  }
+  if (const Stance stance = current_stance(); stance == Stance::kFailOnRecompile) {
+    give_up();
+    PyErr_SetString(PyExc_RuntimeError,
+                    "[flashpoint.compile] what follows a graph break would be recorded, and the stance is "
+                    "'fail_on_recompile'");
+    return Action::kError;
+  } else if (stance != Stance::kDefault) {
     return hand_over();
   }
   std::vector<Ref> kept;

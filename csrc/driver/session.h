@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "driver/positions.h"
+#include "driver/saved_error.h"
 #include "eval/frame_control.h"
 #include "record/recorder.h"
 
@@ -79,6 +80,7 @@ class Session final : public FrameControl, public BreakSink {
   void stop_recording();
   void attach_arguments(const Chain& chain);
   void finish_call(PyObject* result);
+  PyObject* or_backend_error(PyObject* result);
   bool suspend(EvalFrame& frame, const Operands& operands);
   std::unique_ptr<Entry> finish(PyObject* result, std::unique_ptr<Suspension> suspension,
                                 const std::vector<Slots>& slots);
@@ -103,6 +105,7 @@ class Session final : public FrameControl, public BreakSink {
   bool unwinding_ = false;
   bool off_ = false;
   bool learned_ = false;  // the recording that is being dropped has left an instruction to break before
+  KeptError backend_error_;
   bool raising_ = false;  // at the next boundary: a break of a function that must have none
   const void* handled_ = nullptr;
   // Frames to be restored, from level next_ on; the plan belongs to an entry kept by entry_.

@@ -11,6 +11,7 @@ namespace flashpoint {
 int bind_eval(PyObject* module);
 int bind_graph(PyObject* module);
 int bind_driver(PyObject* module);
+int bind_fx(PyObject* module);
 int bind_scope(PyObject* module);
 int bind_store_keys(PyObject* module);
 int bind_store(PyObject* module);

@@ -1,10 +1,13 @@
 // Bindings of the driver: CompiledFunction, counters, configuration.
 #include <cstring>
+#include <iterator>
 
 #include "base/counters.h"
 #include "driver/compiled_function.h"
+#include "driver/stance.h"
 #include "module/bindings.h"
 #include "py/ref.h"
+#include "record/substitutes.h"
 
 namespace flashpoint {
 namespace {
@@ -38,6 +41,28 @@ PyObject* enter_disabled(PyObject*, PyObject*) {
 
 PyObject* leave_disabled(PyObject*, PyObject*) {
   if (disabled_depth() > 0) --disabled_depth();
+  Py_RETURN_NONE;
+}
+
+constexpr const char* kStances[] = {"default", "force_eager", "eager_on_recompile", "fail_on_recompile"};
+
+PyObject* set_stance(PyObject*, PyObject* name) {
+  const char* text = PyUnicode_AsUTF8(name);
+  if (text == nullptr) return nullptr;
+  const auto before = static_cast<size_t>(own_stance());
+  for (size_t i = 0; i < std::size(kStances); ++i) {
+    if (std::strcmp(text, kStances[i]) != 0) continue;
+    set_own_stance(static_cast<Stance>(i));
+    return PyUnicode_FromString(kStances[before]);
+  }
+  PyErr_Format(PyExc_ValueError, "[flashpoint.set_stance] no stance %R", name);
+  return nullptr;
+}
+
+PyObject* add_substitute(PyObject*, PyObject* args) {
+  PyObject *original, *replacement;
+  if (!PyArg_ParseTuple(args, "OO", &original, &replacement)) return nullptr;
+  substitute(original, replacement);
   Py_RETURN_NONE;
 }
 
@@ -77,6 +102,8 @@ PyMethodDef functions[] = {
     {"reset_all", reset_all, METH_NOARGS, "Forgets the recordings of every compiled function."},
     {"enter_disabled", enter_disabled, METH_NOARGS, "Compiled functions run eagerly on this thread; nests."},
     {"leave_disabled", leave_disabled, METH_NOARGS, "Undoes enter_disabled."},
+    {"set_stance", set_stance, METH_O, "Sets what compiled functions may do; returns what was set before."},
+    {"substitute", add_substitute, METH_VARARGS, "Recordings call the second function for the first."},
     {"set_config", set_config, METH_VARARGS, "Sets one setting of the core."},
     {nullptr, nullptr, 0, nullptr},
 };

@@ -20,6 +20,7 @@
 #include <string>
 
 #include "backend/eager/program.h"
+#include "backend/fx/export.h"
 #include "backend/native/program.h"
 #include "base/counters.h"
 #include "ir/parser.h"
@@ -62,7 +63,8 @@ struct GraphObject {
   PyObject_HEAD std::optional<ir::Graph> graph;
   std::optional<eager::Program> program;
   std::optional<eager::Program> poisoned;
-  std::unique_ptr<GraphProgram> native;
+  std::unique_ptr<GraphProgram> native;     // single operators generated
+  std::unique_ptr<GraphProgram> generated;  // as the native backend has it
   GraphBreak reason;
   std::string detail;
   RunStatus status;
@@ -106,6 +108,11 @@ PyObject* graph_text(PyObject* self, PyObject*) {
 PyObject* graph_verify(PyObject* self, PyObject*) {
   if (!require_graph(self)) return nullptr;
   return guarded([&] { return PyUnicode_FromString(ir::verify(*self_of(self)->graph).c_str()); });
+}
+
+PyObject* graph_export(PyObject* self, PyObject*) {
+  if (!require_graph(self)) return nullptr;
+  return guarded([&] { return fx::export_graph(*self_of(self)->graph); });
 }
 
 bool take_tensors(PyObject* const* args, Py_ssize_t count, std::vector<at::Tensor>& tensors) {
@@ -186,6 +193,11 @@ PyObject* graph_run_native(PyObject* self, PyObject* const* args, Py_ssize_t cou
   return run_with(self, self_of(self)->native, compile, args, count);
 }
 
+PyObject* graph_run_generated(PyObject* self, PyObject* const* args, Py_ssize_t count) {
+  const auto compile = [](const ir::Graph& graph) { return native::compile(graph); };
+  return run_with(self, self_of(self)->generated, compile, args, count);
+}
+
 PyObject* graph_native_stages(PyObject* self, PyObject*) {
   if (!require_graph(self)) return nullptr;
   return guarded([&] {
@@ -253,12 +265,14 @@ PyCFunction fastcall() {
 
 PyMethodDef graph_methods[] = {
     {"text", graph_text, METH_NOARGS, "The graph as text."},
+    {"export", graph_export, METH_NOARGS, "The graph as plain Python values (csrc/backend/fx/export.h)."},
     {"verify", graph_verify, METH_NOARGS, "The first violated invariant, or an empty string."},
     {"run", fastcall<graph_run>(), METH_FASTCALL, "Replays the graph; takes every registered input."},
     {"run_poisoned", fastcall<graph_run_poisoned>(), METH_FASTCALL,
      "The same with `empty` results filled with junk."},
     {"run_native", fastcall<graph_run_native>(), METH_FASTCALL,
      "The same by the native backend, single operators generated as well."},
+    {"run_generated", fastcall<graph_run_generated>(), METH_FASTCALL, "The same by the native backend."},
     {"native_stages", graph_native_stages, METH_NOARGS,
      "Texts of the native backend's stages: lowered, scheduled, kernels, llvm."},
     {nullptr, nullptr, 0, nullptr},
@@ -295,6 +309,7 @@ PyObject* new_graph(std::optional<ir::Graph> graph, GraphBreak reason, std::stri
   new (&self->program) std::optional<eager::Program>();
   new (&self->poisoned) std::optional<eager::Program>();
   new (&self->native) std::unique_ptr<GraphProgram>();
+  new (&self->generated) std::unique_ptr<GraphProgram>();
   self->reason = reason;
   new (&self->detail) std::string(std::move(detail));
   self->status = {};

@@ -1,11 +1,13 @@
 #include "py/torch_bridge.h"
 
 #include <ATen/PythonTorchFunctionTLS.h>
+#include <torch/csrc/DynamicTypes.h>
 #include <torch/csrc/Exceptions.h>
 #include <torch/csrc/PyInterpreter.h>
 #include <torch/csrc/autograd/python_variable.h>
 #include <torch/csrc/autograd/variable.h>
 #include <torch/csrc/jit/python/pybind_utils.h>
+#include <torch/csrc/utils/tensor_memoryformats.h>
 
 namespace flashpoint {
 
@@ -76,6 +78,18 @@ PyObject* to_python(c10::IValue value) {
   }
 }
 
+PyObject* wrap_dtype(c10::ScalarType dtype) {
+  return Py_NewRef(reinterpret_cast<PyObject*>(torch::getTHPDtype(dtype)));
+}
+
+PyObject* wrap_layout(c10::Layout layout) {
+  return Py_NewRef(reinterpret_cast<PyObject*>(torch::getTHPLayout(layout)));
+}
+
+PyObject* wrap_memory_format(c10::MemoryFormat format) {
+  return Py_NewRef(torch::utils::getTHPMemoryFormat(format));
+}
+
 size_t function_mode_count() { return static_cast<size_t>(at::impl::PythonTorchFunctionTLS::stack_len()); }
 
 PyObject* function_mode_at(size_t index) {
@@ -91,5 +105,7 @@ void set_python_error(std::exception_ptr error) {
     torch::translate_exception_to_python(std::current_exception());
   }
 }
+
+void throw_python_error() { throw pybind11::error_already_set(); }
 
 }  // namespace flashpoint

@@ -8,6 +8,9 @@
 #pragma once
 
 #include <Python.h>
+#include <c10/core/Layout.h>
+#include <c10/core/MemoryFormat.h>
+#include <c10/core/ScalarType.h>
 
 #include <cstddef>
 #include <exception>
@@ -50,11 +53,18 @@ PyObject* wrap_tensor(at::Tensor tensor);
 
 PyObject* to_python(c10::IValue value);
 
+// torch's own objects for these.
+PyObject* wrap_dtype(c10::ScalarType dtype);
+PyObject* wrap_layout(c10::Layout layout);
+PyObject* wrap_memory_format(c10::MemoryFormat format);
+
 // The torch-function modes of this thread, innermost last. Borrowed.
 size_t function_mode_count();
 PyObject* function_mode_at(size_t index);
 
 // Turns a caught exception into the Python error torch itself would raise.
 void set_python_error(std::exception_ptr error);
+// The Python error that is set, as a C++ exception that set_python_error turns back.
+[[noreturn]] void throw_python_error();
 
 }  // namespace flashpoint

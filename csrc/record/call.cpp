@@ -10,6 +10,7 @@
 #include "record/graph_recorder.h"
 #include "record/recorder.h"
 #include "record/rules/rules.h"
+#include "record/substitutes.h"
 #include "record/tracer_mode.h"
 
 namespace flashpoint {
@@ -64,6 +65,7 @@ Pending Recorder::call(EvalFrame& frame, const Operands& o) {
     pending.answer = PyObject_Vectorcall(o.a, o.args, o.nargs, o.kwnames);
     if (pending.answer == nullptr) PyErr_Clear();  // the evaluator makes the call, and it raises again
   }
+  if (ended_) pending.instead = nullptr;
   return pending;
 }
 
@@ -71,6 +73,10 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
                             PyObject* kwnames, Pending& pending, int depth) {
   if (ended_) return;
   if (depth > 16) return end(Break::k_unknown_c_function, "a deep chain of callables");
+  if (PyObject* other = depth == 0 ? substitute_of(f) : nullptr) {
+    pending.instead = other;
+    return resolve_call(frame, other, args, n, kwnames, pending, 1);
+  }
   if (PyFunction_Check(f)) {  // its frame comes through the hook
     if (rules().is_graph_break(PyFunction_GET_CODE(f)) || disabling_mark(f) != nullptr) {
       if (!rules().may_break_graph(reinterpret_cast<PyObject*>(py::frame_code(frame.frame))))
@@ -100,6 +106,7 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     if (rules().is_pure_python(PyFunction_GET_CODE(f))) {
       return rules().call_pure_python(*this, f, args, n, kwnames, pending);
     }
+    if (call_marked(frame, f, args, n, kwnames, pending, depth)) return;
     return expect(frame, f, FrameLink::kResult);
   }
   const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));

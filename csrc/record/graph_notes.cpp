@@ -60,7 +60,7 @@ void GraphRecorder::note_set_data(const at::Tensor& tensor, const at::Tensor& da
 
 bool GraphRecorder::may_expect() const {
   // A run that ends half way may have written nothing that can be seen.
-  return (options_.expect_values || asserts_) && !broken() && !wrote_input_;
+  return options_.may_stop && (options_.expect_values || asserts_) && !broken() && !wrote_input_;
 }
 
 LoggedCall* GraphRecorder::begin_expectation(ir::PseudoOp op, const at::Tensor& tensor) {

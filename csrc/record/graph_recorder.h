@@ -46,8 +46,9 @@ class GraphRecorder final : public TracerSink {
     int64_t max_constant_bytes = int64_t{1} << 20;
     bool* observing = nullptr;  // cleared while an operator runs: Python code of kernels is not recorded
     bool expect_values = false;
+    bool may_stop = true;                         // a run may end where a value is not the recorded one
     TracerLevel level = TracerLevel::kComposite;  // that of the TracerScope it is used with
-    PositionSource* positions = nullptr;  // outlives the recorder
+    PositionSource* positions = nullptr;          // outlives the recorder
   };
 
   GraphRecorder();

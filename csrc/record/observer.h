@@ -116,10 +116,12 @@ struct Operands {
 
 struct Pending {
   PyObject* answer = nullptr;  // kCall only: a new reference that replaces the call's result
-  uint32_t word = 0;           // the observer's own
-  bool done = false;           // the observer wants no `after`
-  bool raise = false;          // a Python error is set: the instruction raises it instead of running
-  void* data = nullptr;        // the observer's own
+  // kCall only: called in place of the callable. Borrowed; the callable keeps it alive.
+  PyObject* instead = nullptr;
+  uint32_t word = 0;     // the observer's own
+  bool done = false;     // the observer wants no `after`
+  bool raise = false;    // a Python error is set: the instruction raises it instead of running
+  void* data = nullptr;  // the observer's own
 };
 
 class Observer {

@@ -5,6 +5,7 @@
 #include "py/frame.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
+#include "record/call_trace.h"
 #include "record/graph_recorder.h"
 #include "record/rules/late_modules.h"
 #include "record/rules/rules.h"
@@ -313,6 +314,13 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
   return node;
 }
 
+// Under torch.compile nested_compile_region's function never runs: another one stands in for it. In eager
+// mode it calls the region, which is what is to be recorded.
+static bool asks_for_eager(const EvalFrame* caller) {
+  static PyObject* const name = PyUnicode_InternFromString("invoke_subgraph_placeholder");  // never released
+  return caller != nullptr && py::frame_code(caller->frame)->co_name == name;
+}
+
 PyObject* Recorder::enter_frame(EvalFrame& frame) {
   frame_ = &frame;
   ++frames_entered_;
@@ -326,7 +334,7 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
   PyCodeObject* code = py::frame_code(frame.frame);
   if (answers_tracing_queries && !hosted_call_runs_ && !rules().computes_otherwise(frame.caller)) {
     PyObject* answer = rules().tracing_query(reinterpret_cast<PyObject*>(code));
-    if (answer != nullptr) {
+    if (answer != nullptr && !asks_for_eager(frame.caller)) {
       Py_INCREF(answer);
       return answer;
     }
@@ -412,6 +420,7 @@ bool Recorder::is_settled(const Operands& o) const {
 Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   frame_ = &frame;
   if (ended_) return {};
+  if (trace != nullptr) trace->event(frame, o);
   Pending pending;
   bool followed = false;
   expected_ = {};

@@ -32,6 +32,7 @@
 
 namespace flashpoint {
 
+class CallTrace;
 class GraphRecorder;
 
 // A call that replay makes again: the callable, its arguments (null where a tensor goes), and which parts of
@@ -94,6 +95,7 @@ class Recorder final : public Observer {
   int64_t break_at_event = 0;       // tests: the event at which the recording ends
   bool reads_abc_registry = false;  // an isinstance() against an abstract base class
   BreakSink* sink = nullptr;
+  CallTrace* trace = nullptr;  // told of every event
   // Instructions before which the recording is to end: code object, byte offset.
   const FlatMap<std::pair<PyCodeObject*, size_t>, Nothing, InstructionHash>* break_before = nullptr;
   // Takes back end(), so that what was recorded can be finished.
@@ -226,6 +228,11 @@ class Recorder final : public Observer {
   void call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames,
                  EvalFrame* frame = nullptr, Pending* pending = nullptr);
   void after_call(const Operands& operands, Pending pending, PyObject* result);
+  // call_marked.cpp: functions that say how they want to be compiled. True when nothing more is to be done.
+  bool call_marked(EvalFrame& frame, PyObject* function, PyObject* const* args, Py_ssize_t n,
+                   PyObject* kwnames, Pending& pending, int depth);
+  void call_assumed_constant(PyObject* function, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
+                             Pending& pending);
   void expect(EvalFrame& caller, PyObject* function, FrameLink link) {
     expected_ = {&caller, function, link};
   }

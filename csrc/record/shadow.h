@@ -42,6 +42,7 @@ class Shadow {
   // Places outside the call (attributes, globals, cells) whose numbers were others at an earlier call, by
   // GuardTree::place. A number read there by an instruction that pushes it is followed like an argument.
   const std::unordered_set<std::string>* open_places = nullptr;
+  bool feeds_graph = true;  // numbers may become inputs of the graph
   bool has_places() const { return follows_places() || !stores_.empty(); }
   // Many places are read at once: none of the numbers is what the event pushes.
   void reads_all() { pushes_ = false; }

@@ -334,7 +334,7 @@ void Recorder::finish_aliases() {
   const size_t count = effects_.size();
   for (size_t e = 0; e < count && !ended_; ++e) {
     const NodeId node = effects_[e].owner;
-    if (effects_[e].kind == EffectKind::kTypeAttr) continue;  // a class is guarded as the very object
+    if (effects_[e].kind == EffectKind::kTypeAttr) continue;    // a class is guarded as the very object
     if (effects_[e].kind == EffectKind::kTensorGrad) continue;  // tensors of a base recording are distinct
     if (node == kNoNode || tree_.node(node).step == Step::kConst) continue;
     // Two objects of one type that share no dict: told apart by the objects, not by their dicts.

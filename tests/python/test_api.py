@@ -189,21 +189,19 @@ def test_disable_returns_the_model(model) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        (
-            {"backend": "inductor"},
-            NotImplementedError,
-            "backend 'inductor' is not supported.*use backend=\"eager\"",
-        ),
-        ({"backend": lambda graph, inputs: graph}, NotImplementedError, "backend <lambda> is not supported"),
-        ({"backend": 3}, TypeError, "backend must be a string, not int"),
-        ({"dynamic": True}, NotImplementedError, "dynamic=True is not supported.*recompile_limit"),
+        ({"backend": 3}, TypeError, "backend must be a string or a callable, not int"),
         ({"dynamic": "yes"}, TypeError, "dynamic must be None, True or False"),
         (
             {"mode": "max-autotune"},
             NotImplementedError,
-            "mode='max-autotune' is not supported.*Leave mode out",
+            "mode='max-autotune' means nothing to backend='eager'.*Leave mode out",
         ),
         ({"options": {"shape_padding": True}}, ValueError, "unknown options: shape_padding"),
+        (
+            {"backend": "inductor", "mode": "default", "options": {"x": 1}},
+            RuntimeError,
+            "mode and options cannot both be given",
+        ),
         ({"options": 3}, TypeError, "options must be a dict or None"),
         ({"fullgraph": "yes"}, TypeError, "fullgraph must be True or False"),
         ({"disable": 1}, TypeError, "disable must be True or False"),
@@ -520,6 +518,7 @@ def test_config_values() -> None:
         "tracing_state_queries": True,
         "resume_breaks": True,
         "value_guards": False,
+        "fx_torch_targets": True,
         "verify": False,
         "poison_empty": False,
     }

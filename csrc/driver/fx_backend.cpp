@@ -1,0 +1,96 @@
+#include "driver/fx_backend.h"
+
+#include <algorithm>
+
+#include "backend/fx/export.h"
+
+namespace flashpoint {
+
+namespace {
+
+// For the duration of a backend's work the regions are those the recording started in.
+class RegionsAtEntry {
+ public:
+  RegionsAtEntry(const GlobalState& before, const GlobalState& after) : after_(after) {
+    differs_ = !(before == after);
+    if (differs_) before.enter_regions();
+  }
+  ~RegionsAtEntry() {
+    if (differs_) after_.enter_regions();
+  }
+  RegionsAtEntry(const RegionsAtEntry&) = delete;
+  RegionsAtEntry& operator=(const RegionsAtEntry&) = delete;
+
+ private:
+  const GlobalState& after_;
+  bool differs_;
+};
+
+PyObject* or_none(const Ref& ref) { return ref ? ref.get() : Py_None; }
+
+Ref describe_sources(const ir::Graph& graph, Recorder& recorder) {
+  const std::vector<ir::ValueId> mutated = graph.mutated_inputs();
+  Ref list = Ref::steal(PyList_New(0));
+  for (const ir::Input& input : graph.inputs) {
+    PyObject* tensor = recorder.object_of(input.source);
+    const bool writes = std::binary_search(mutated.begin(), mutated.end(), input.value);
+    const Ref row =
+        Ref::steal(Py_BuildValue("(sOO)", recorder.tree().path(input.source).c_str(),
+                                 tensor == nullptr ? Py_None : tensor, writes ? Py_True : Py_False));
+    if (!list || !row || PyList_Append(list.get(), row.get()) < 0) return Ref();
+  }
+  return list;
+}
+
+Ref list_of(const std::vector<Ref>& items) {
+  Ref list = Ref::steal(PyList_New(0));
+  for (const Ref& item : items) {
+    if (!list || PyList_Append(list.get(), or_none(item)) < 0) return Ref();
+  }
+  return list;
+}
+
+Ref describe_functions(const std::vector<HostedCall>& functions) {
+  Ref list = Ref::steal(PyList_New(0));
+  for (const HostedCall& call : functions) {
+    const Ref arguments = list_of(call.arguments);
+    const Ref results = list_of(call.results);
+    if (!list || !arguments || !results) return Ref();
+    // Told apart from the constant None by a flag of their own.
+    Ref tensors = Ref::steal(PyList_New(0));
+    for (const Ref& argument : call.arguments) {
+      if (!tensors || PyList_Append(tensors.get(), argument ? Py_False : Py_True) < 0) return Ref();
+    }
+    const Ref row = Ref::steal(Py_BuildValue("(OOOOO)", call.callable.get(), arguments.get(), tensors.get(),
+                                             call.returns_tuple ? Py_True : Py_False, results.get()));
+    if (!row || PyList_Append(list.get(), row.get()) < 0) return Ref();
+  }
+  return list;
+}
+
+}  // namespace
+
+Ref compile_graph(PyObject* compiler, const ir::Graph& graph, Recorder& recorder, const CallTrace& trace,
+                  const std::vector<HostedCall>& functions, const RecordedCall& call,
+                  const GlobalState& before, const GlobalState& after) {
+  const Ref exported = Ref::steal(fx::export_graph(graph));
+  const Ref sources = describe_sources(graph, recorder);
+  const Ref calls = describe_functions(functions);
+  const Ref positional = Ref::steal(PyLong_FromSize_t(call.positional));
+  const Ref none = Ref::steal(PyTuple_New(0));
+  const Ref traced = Ref::steal(trace.exported(recorder));
+  if (!traced || !exported || !sources || !calls || !positional || !none) return Ref();
+  const auto set = [&](const char* key, PyObject* value) {
+    return PyDict_SetItemString(exported.get(), key, value == nullptr ? Py_None : value) == 0;
+  };
+  const bool complete = set("sources", sources.get()) && set("trace", traced.get()) &&
+                        set("functions", calls.get()) && set("function", call.function) &&
+                        set("positional", positional.get()) &&
+                        set("keywords", call.keywords == nullptr ? none.get() : call.keywords) &&
+                        set("first", call.arguments.empty() ? nullptr : call.arguments.front());
+  if (!complete) return Ref();
+  const RegionsAtEntry regions(before, after);
+  return Ref::steal(PyObject_CallOneArg(compiler, exported.get()));
+}
+
+}  // namespace flashpoint

@@ -1,0 +1,90 @@
+"""`flashpoint.install`: torch.compile and nn.Module.compile compile with Flashpoint."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from flashpoint.compiling import compile as flashpoint_compile
+from flashpoint.state import reset
+
+# What install() replaced; empty while it is not installed.
+_replaced: dict[str, Any] = {}
+
+
+def install(backend: str | Callable[..., Any] = "native") -> None:
+    """From now on `torch.compile`, and with it `nn.Module.compile`, is `flashpoint.compile`; and
+    `torch.compiler.reset` resets Flashpoint too.
+
+    What was compiled before stays as it is. Installing again only sets the backend.
+
+    Args:
+        backend: for calls that name none. A backend that is named is used as named.
+    """
+    if not _replaced:
+        _replaced["compile"] = torch.compile
+        _replaced["reset"] = torch.compiler.reset
+    original, original_reset = _replaced["compile"], _replaced["reset"]
+
+    @functools.wraps(original)
+    def compile(
+        model: Any = None,
+        *,
+        fullgraph: bool = False,
+        dynamic: bool | None = None,
+        backend: Any = backend,
+        mode: str | None = None,
+        options: dict[str, Any] | None = None,
+        disable: bool = False,
+        **rest: Any,
+    ) -> Any:
+        if any(value not in (None, False) for value in rest.values()):
+            names = ", ".join(name for name, value in rest.items() if value not in (None, False))
+            raise NotImplementedError(
+                f"[flashpoint.install] torch.compile's arguments {names} are not supported"
+            )
+        if backend in ("eager", "native"):
+            mode, options = None, None  # they choose how inductor generates code
+        return flashpoint_compile(
+            model,
+            fullgraph=fullgraph,
+            dynamic=dynamic,
+            backend=backend,
+            mode=mode,
+            options=options,
+            disable=disable,
+        )
+
+    @functools.wraps(original_reset)
+    def reset_both() -> None:
+        original_reset()
+        reset()
+
+    torch.compile = compile  # type: ignore[assignment]
+    torch.compiler.reset = reset_both
+
+
+def uninstall() -> None:
+    """`torch.compile` is torch's own again. What was compiled meanwhile stays compiled."""
+    if _replaced:
+        torch.compile = _replaced.pop("compile")
+        torch.compiler.reset = _replaced.pop("reset")
+
+
+@contextmanager
+def installed(backend: str | Callable[..., Any] = "native") -> Iterator[None]:
+    """`install` for the duration of a `with` block."""
+    was_installed = bool(_replaced)
+    before = torch.compile, torch.compiler.reset
+    install(backend)
+    try:
+        yield
+    finally:
+        if was_installed:
+            torch.compile, torch.compiler.reset = before
+        else:
+            uninstall()
