@@ -78,12 +78,6 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     return resolve_call(frame, other, args, n, kwnames, pending, 1);
   }
   if (PyFunction_Check(f)) {  // its frame comes through the hook
-    if (rules().is_graph_break(PyFunction_GET_CODE(f)) || disabling_mark(f) != nullptr) {
-      if (!rules().may_break_graph(reinterpret_cast<PyObject*>(py::frame_code(frame.frame))))
-        return end_disabled(f);
-      pending.answer = Py_NewRef(Py_None);
-      return;
-    }
     if (PyObject* inner = rules().undisabled(f)) {
       NodeId node = node_of(f);
       if (node != kNoNode) {
@@ -96,6 +90,12 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
         }
       }
       return call_instead(inner, args, n, kwnames, pending);
+    }
+    if (rules().is_graph_break(PyFunction_GET_CODE(f)) || disabling_mark(f) != nullptr) {
+      if (!rules().may_break_graph(reinterpret_cast<PyObject*>(py::frame_code(frame.frame))))
+        return end_disabled(f);
+      pending.answer = Py_NewRef(Py_None);
+      return;
     }
     if (!graph_.is_base() && rules().needs_base(PyFunction_GET_CODE(f))) {
       const char* name = PyUnicode_AsUTF8(reinterpret_cast<PyFunctionObject*>(f)->func_qualname);
