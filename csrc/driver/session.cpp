@@ -175,13 +175,13 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   r.suspensions = hook_suspensions();
   // FX graphs have no numbers among their inputs. What changes is a break there, or, where none may be, a
   // constant of one recording among several.
-  const bool follow_numbers = !state_->compiler || !options_.fullgraph;
-  r.recorder = std::make_unique<Recorder>(
-      r.graph, function, r.arg_pointers.data(), r.arg_pointers.size(),
-      r.key.empty() || !follow_numbers ? std::vector<bool>{} : position.varying(r.args));
+  const bool fx = static_cast<bool>(state_->compiler);
+  const bool breaks_at_numbers = fx ? !options_.fullgraph : !r.key.empty();
+  r.recorder = std::make_unique<Recorder>(r.graph, function, r.arg_pointers.data(), r.arg_pointers.size(),
+                                          breaks_at_numbers ? position.varying(r.args) : std::vector<bool>{});
   r.recorder->shadow().set_outermost(outermost_);
-  r.recorder->shadow().feeds_graph = !state_->compiler;
-  if (follow_numbers) {
+  r.recorder->shadow().feeds_graph = !fx;
+  if (!fx || !options_.fullgraph) {
     for (const auto& entry : position.entries) {
       entry->changed_numbers(r.arg_pointers.data(), r.arg_pointers.size(), position.open_places);
     }
