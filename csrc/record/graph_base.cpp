@@ -62,7 +62,8 @@ void GraphRecorder::check_base_keys(const std::string& name) {
   const bool inference = c10::AutogradState::get_tls_state().get_inference_mode();
   if ((keys.included_ & below) != (c10::default_included_set & below) ||
       (keys.excluded_ & below) != (c10::default_excluded_set & below) ||
-      keys.included_.has_any(c10::DispatchKeySet({c10::DispatchKey::Python, c10::DispatchKey::Functionalize})) ||
+      keys.included_.has_any(
+          c10::DispatchKeySet({c10::DispatchKey::Python, c10::DispatchKey::Functionalize})) ||
       inference != base_inference_) {
     break_off(GraphBreak::dispatch_keys, name);
   }

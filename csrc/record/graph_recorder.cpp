@@ -257,8 +257,7 @@ bool GraphRecorder::seal_holds(IdentityTable::Index index, const char* what) {
   const Seal now = take_seal(entry.get());
   const char* difference = is_base() ? compare_memory(entry.seal, now) : compare_seals(entry.seal, now);
   // Versions move above us, once for each write we saw.
-  if (is_base() && difference == nullptr &&
-      now.version > table_.newest_version(entry.storage))
+  if (is_base() && difference == nullptr && now.version > table_.newest_version(entry.storage))
     difference = "version";
   if (difference == nullptr) return true;
   break_off(GraphBreak::seal_broken,

@@ -10,10 +10,10 @@ namespace flashpoint {
 namespace {
 
 thread_local TracerSink* thread_sink = nullptr;
-thread_local TracerScope* thread_scope = nullptr;  // the innermost; scopes are on the stack
+thread_local TracerScope* thread_scope = nullptr;       // the innermost; scopes are on the stack
 thread_local c10::DispatchKey active_key = kTracerKey;  // that of the innermost scope's level
-thread_local int hidden_depth = 0;                 // begin_hidden_dispatch without its end
-thread_local bool hidden_by_us = false;            // the key was not excluded when one of them began
+thread_local int hidden_depth = 0;                      // begin_hidden_dispatch without its end
+thread_local bool hidden_by_us = false;                 // the key was not excluded when one of them began
 
 constexpr c10::DispatchKey key_of(TracerLevel level) {
   return level == TracerLevel::kBase ? kBaseTracerKey : kTracerKey;

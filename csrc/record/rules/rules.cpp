@@ -244,21 +244,21 @@ Rules::Rules() {
     graph_breaks_.insert(
         Py_NewRef(PyFunction_GET_CODE(f.get())));  // dispatches in Python, on the keys of the thread
   }
-  for (const auto& [module, name] : {std::pair{"torch", "Tensor.backward"},
-                                     std::pair{"torch.autograd", "backward"},
-                                     std::pair{"torch.autograd", "grad"},
-                                     std::pair{"torch._functorch.vmap", "vmap_impl"},
-                                     std::pair{"torch._functorch.eager_transforms", "grad_impl"},
-                                     std::pair{"torch._functorch.eager_transforms", "grad_and_value_impl"},
-                                     std::pair{"torch._functorch.eager_transforms", "_vjp_with_argnums"},
-                                     std::pair{"torch._functorch.eager_transforms", "_jvp_with_argnums"}}) {
+  for (const auto& [module, name] :
+       {std::pair{"torch", "Tensor.backward"}, std::pair{"torch.autograd", "backward"},
+        std::pair{"torch.autograd", "grad"}, std::pair{"torch._functorch.vmap", "vmap_impl"},
+        std::pair{"torch._functorch.eager_transforms", "grad_impl"},
+        std::pair{"torch._functorch.eager_transforms", "grad_and_value_impl"},
+        std::pair{"torch._functorch.eager_transforms", "_vjp_with_argnums"},
+        std::pair{"torch._functorch.eager_transforms", "_jvp_with_argnums"}}) {
     if (Ref f = resolve(module, name); f && PyFunction_Check(f.get()))
       base_code_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
   }
   if (Ref f = resolve("torch._compile", "_disable_dynamo"); f && PyFunction_Check(f.get()))
     add_nested_code(PyFunction_GET_CODE(f.get()), disabling_code_);
   // Asks for a graph break around each step, for the peer's sake.
-  if (Ref f = resolve("torch.optim.optimizer", "_use_grad_for_differentiable"); f && PyFunction_Check(f.get()))
+  if (Ref f = resolve("torch.optim.optimizer", "_use_grad_for_differentiable");
+      f && PyFunction_Check(f.get()))
     add_nested_code(PyFunction_GET_CODE(f.get()), optimizer_code_);
   if (Ref size = resolve("torch", "Size")) size_ = reinterpret_cast<PyTypeObject*>(size.release());
   if (Ref getter = resolve("_collections", "_tuplegetter"))
