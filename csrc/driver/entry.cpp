@@ -91,7 +91,8 @@ bool are_distinct(const std::vector<PyObject*>& values, const std::vector<NodeId
   by_storage.reserve(tensors.size());
   for (NodeId node : tensors) {
     c10::TensorImpl* impl = tensor_impl(values[node]);
-    by_storage.emplace_back(impl->has_storage() ? impl->unsafe_storage().unsafeGetStorageImpl() : nullptr, node);
+    by_storage.emplace_back(impl->has_storage() ? impl->unsafe_storage().unsafeGetStorageImpl() : nullptr,
+                            node);
   }
   std::sort(by_storage.begin(), by_storage.end());
   const auto is_mutated = [&](NodeId node) {
@@ -178,7 +179,8 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
     last_miss_.clear();  // explained on demand from the tree
     return Outcome::kMiss;
   }
-  if ((distinct_tensors || !mutated_nodes.empty()) && overlaps()) return miss("overlapping memory of mutated tensors");
+  if ((distinct_tensors || !mutated_nodes.empty()) && overlaps())
+    return miss("overlapping memory of mutated tensors");
 
   std::vector<Ref> scalars;
   if (!scalar_steps.empty()) {
@@ -246,7 +248,8 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
   counters().ops_replayed += program_->node_count();
   counters().kernels_run += status.kernels;
   for (const SpentHistory& history : histories)
-    outputs[static_cast<size_t>(history.output)] = with_history(outputs[static_cast<size_t>(history.output)], history);
+    outputs[static_cast<size_t>(history.output)] =
+        with_history(outputs[static_cast<size_t>(history.output)], history);
   std::vector<Ref> tensors;
   tensors.reserve(outputs.size());
   for (const at::Tensor& t : outputs) tensors.push_back(Ref::steal(wrap_tensor(t)));

@@ -130,10 +130,9 @@ void StateSwitcher::apply(const NodeState& state) {
   if (state.base != current_.base) {
     // Not ADInplaceOrView: versions are counted and views known as such, as in eager mode.
     auto keys = c10::impl::tls_local_dispatch_key_set();
-    keys.excluded_ =
-        state.base ? keys.excluded_ | c10::autograd_dispatch_keyset
-                   : (keys.excluded_ - c10::autograd_dispatch_keyset) |
-                         (saved_keys_.excluded_ & c10::autograd_dispatch_keyset);
+    keys.excluded_ = state.base ? keys.excluded_ | c10::autograd_dispatch_keyset
+                                : (keys.excluded_ - c10::autograd_dispatch_keyset) |
+                                      (saved_keys_.excluded_ & c10::autograd_dispatch_keyset);
     c10::impl::_force_tls_local_dispatch_key_set(keys);
   }
   c10::AutogradState::get_tls_state().set_grad_mode(state.grad);

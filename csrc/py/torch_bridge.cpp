@@ -47,11 +47,13 @@ bool has_cpp_hooks(const at::Tensor& tensor) {
 bool tensor_has_hooks(PyObject* tensor) {
   const auto* variable = reinterpret_cast<THPVariable*>(tensor);
   return variable->backward_hooks != nullptr || variable->post_accumulate_grad_hooks != nullptr ||
-         (variable->cdata.unsafeGetTensorImpl()->autograd_meta() != nullptr && has_cpp_hooks(variable->cdata));
+         (variable->cdata.unsafeGetTensorImpl()->autograd_meta() != nullptr &&
+          has_cpp_hooks(variable->cdata));
 }
 
 PyObject* dict_get_tensor(PyObject* dict, PyObject* tensor) {
-  PyObject* found = _PyDict_GetItem_KnownHash(dict, tensor, static_cast<Py_hash_t>(reinterpret_cast<size_t>(tensor)));
+  PyObject* found =
+      _PyDict_GetItem_KnownHash(dict, tensor, static_cast<Py_hash_t>(reinterpret_cast<size_t>(tensor)));
   if (found == nullptr) PyErr_Clear();
   return found;
 }

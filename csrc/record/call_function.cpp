@@ -53,6 +53,7 @@ void Recorder::apply_function(EvalFrame&, PyObject* apply, PyObject* const* args
     differentiable |= unpack_tensor(args[i]).requires_grad();
   }
   if (!differentiable || !c10::GradMode::is_enabled()) return;
+  if (graph_.is_base()) return unsupported("its history, below autograd");
   if (hosted_call_runs_) return unsupported("one in another");
   if (!touched_.empty() || graph_.wrote_input()) return unsupported("after a write");
   for (Py_ssize_t i = 0; i < n; ++i) {

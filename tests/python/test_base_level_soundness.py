@@ -363,3 +363,78 @@ def test_a_module_that_is_frozen_half_way() -> None:
         for a, b in zip(model.parameters(), reference.parameters(), strict=True):
             assert (a.grad is None) == (b.grad is None)
             assert a.grad is None or torch.equal(a.grad, b.grad)
+
+
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x.exp())
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
+        (saved,) = ctx.saved_tensors
+        return gradient * saved
+
+
+def test_a_backward_of_the_program() -> None:
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        loss = (Doubled.apply(x) * x).sum()
+        loss.backward()
+        return loss.detach()
+
+    compiled = flashpoint.compile(fn, backend="eager")
+    for i in range(5):
+        torch.manual_seed(i)
+        x = torch.randn(3, requires_grad=True)
+        y = x.detach().clone().requires_grad_()
+        assert torch.equal(compiled(x), fn(y)) and torch.equal(x.grad, y.grad)
+
+
+def test_a_gradient_that_is_given_to_a_new_tensor() -> None:
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        y = torch.func.grad(lambda t: (t * t).sum())(x)
+        y.grad = x * 3
+        return y
+
+    compiled = flashpoint.compile(fn, backend="eager")
+    for i in range(4):
+        x = torch.full((3,), float(i))
+        y = compiled(x)
+        assert torch.equal(y, 2 * x) and torch.equal(y.grad, 3 * x)
+
+
+def test_a_number_that_a_backward_uses_again() -> None:
+    def fn(x: torch.Tensor, factor: float) -> torch.Tensor:
+        loss = (x * factor).sin().sum()
+        loss.backward()
+        return loss.detach()
+
+    compiled = flashpoint.compile(fn, backend="eager")
+    for factor in (2.0, 2.0, 2.0, 3.0, 4.0, 5.0, 2.0, 6.0):
+        x = torch.ones(3, requires_grad=True)
+        y = torch.ones(3, requires_grad=True)
+        assert torch.equal(compiled(x, factor), fn(y, factor)) and torch.equal(x.grad, y.grad)
+
+
+def test_a_learning_rate_that_changes() -> None:
+    def world_of() -> tuple[torch.nn.Parameter, Callable, torch.optim.Optimizer]:
+        p = torch.nn.Parameter(torch.ones(3))
+        optimizer = torch.optim.SGD([p], lr=0.5)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            (p * p).sum().backward()
+            optimizer.step()
+
+        return p, step, optimizer
+
+    p, step, optimizer = world_of()
+    q, eager_step, reference = world_of()
+    compiled = flashpoint.compile(step, backend="eager")
+    for i in range(10):
+        for o in (optimizer, reference):
+            o.param_groups[0]["lr"] = 0.5 / (i + 1)
+        compiled()
+        eager_step()
+        assert torch.equal(p, q) and torch.equal(p.grad, q.grad)
