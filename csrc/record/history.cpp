@@ -1,8 +1,7 @@
 #include "record/history.h"
 
 #include <ATen/SequenceNumber.h>
-#include <ATen/ops/ones_like.h>
-#include <torch/csrc/autograd/engine.h>
+#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
@@ -79,22 +78,25 @@ void walk(const std::vector<at::Tensor>& roots, std::vector<autograd::Node*>& or
   }
 }
 
-// Whether a backward from `root` raises in this node, given that it gets there.
-bool raises_in(const at::Tensor& root, const autograd::Node& node) {
-  autograd::edge_list ends;
-  for (const autograd::Edge& edge : node.next_edges()) {
-    if (edge.is_valid()) ends.push_back(edge);
-  }
-  if (ends.empty()) return false;
+// What the newest region of this thread was given; there is one recording at a time.
+thread_local uint64_t newest_first_node = 0;
+thread_local std::unordered_set<const void*> newest_foreign;
+
+enum class Probe : uint8_t { kRuns, kSpent, kUnknown };
+
+// Whether the node still has what its backward needs: runs that by itself, on zeros. What comes out is
+// dropped, and nothing is freed, since that is the engine's part.
+Probe probe(autograd::Node& node) {
   try {
-    autograd::Engine::get_default_engine().execute({autograd::impl::gradient_edge(root)},
-                                                   {at::ones_like(root)},
-                                                   /*keep_graph=*/true, /*create_graph=*/false,
-                                                   /*accumulate_grad=*/false, ends);
+    const c10::AutoGradMode off(false);
+    autograd::variable_list gradients;
+    for (uint32_t i = 0; i < node.num_inputs(); ++i) gradients.push_back(node.input_metadata(i).zeros_like());
+    node(std::move(gradients));
   } catch (const std::exception& error) {
-    return std::string_view(error.what()).find(kSpent) != std::string_view::npos;
+    const bool spent = std::string_view(error.what()).find(kSpent) != std::string_view::npos;
+    return spent ? Probe::kSpent : Probe::kUnknown;
   }
-  return false;
+  return Probe::kRuns;
 }
 
 }  // namespace
@@ -102,6 +104,8 @@ bool raises_in(const at::Tensor& root, const autograd::Node& node) {
 Region Region::begin() {
   Region region;
   region.first_node = at::sequence_number::peek();
+  newest_first_node = region.first_node;
+  newest_foreign.clear();
   return region;
 }
 
@@ -116,7 +120,9 @@ bool Region::holds() const {
 
 void Region::add_input(const at::Tensor& tensor) {
   inputs.push_back({&tensor, tensor.requires_grad(), autograd::impl::grad_fn_unsafe(tensor)});
-  if (tensor.requires_grad() && !tensor.is_leaf()) foreign.insert(tensor.grad_fn().get());
+  if (!tensor.requires_grad() || tensor.is_leaf()) return;
+  foreign.insert(tensor.grad_fn().get());
+  newest_foreign.insert(tensor.grad_fn().get());
 }
 
 bool leaf_has_hooks(const at::Tensor& leaf) {
@@ -186,7 +192,16 @@ bool history_is_spent(const at::Tensor& tensor) {
     autograd::Node* node = *next;
     ready.erase(next);
     if (dynamic_cast<autograd::AccumulateGrad*>(node) != nullptr) return false;
-    if (raises_in(tensor, *node)) return true;
+    // The next call may come with a graph that is alive.
+    if (node->sequence_nr() < newest_first_node || newest_foreign.contains(node)) return false;
+    switch (probe(*node)) {
+      case Probe::kSpent:
+        return true;
+      case Probe::kUnknown:
+        return false;
+      case Probe::kRuns:
+        break;
+    }
     for (const autograd::Edge& edge : node->next_edges()) {
       if (edge.is_valid() && --missing[edge.function.get()] == 0) ready.push_back(edge.function.get());
     }

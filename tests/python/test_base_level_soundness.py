@@ -438,3 +438,20 @@ def test_a_learning_rate_that_changes() -> None:
         compiled()
         eager_step()
         assert torch.equal(p, q) and torch.equal(p.grad, q.grad)
+
+
+def test_history_that_another_call_finds_alive() -> None:
+    """What leaves was used up outside the region; the next call brings a graph that was not."""
+
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        torch.func.grad(lambda t: t.sum())(x.detach())
+        return x * 1
+
+    compiled = flashpoint.compile(fn, backend="eager")
+    leaf = torch.ones(3, requires_grad=True)
+    for i in range(5):
+        x = leaf.exp()
+        if i < 3:
+            x.sum().backward()
+        result = outcome(lambda: compiled(x).sum().backward())  # noqa: B023
+        assert result == outcome(lambda: fn(leaf.exp() if i >= 3 else x).sum().backward())  # noqa: B023
