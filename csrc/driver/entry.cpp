@@ -173,6 +173,7 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
     }
   }
   if (!(now == state_)) return miss("global state");
+  if (distinct_tensors && !autograd_is_plain()) return miss("hooks on saved tensors, or forward AD");
   if (abc_token != 0 && abc_token != flashpoint::abc_token())
     return miss("abstract base class registrations");
   if (!tree_.evaluate(args, total)) {

@@ -152,10 +152,11 @@ PyObject* Session::or_backend_error(PyObject* result) {
 
 void Session::start_recording(std::vector<Ref> args, std::string key, Chain chain, PyObject* function,
                               size_t nargs, PyObject* kwnames) {
+  PositionEntries& position = key.empty() ? state_->start : state_->positions[key];
+  if (position.level == TracerLevel::kBase && !autograd_is_plain()) return give_up();
   ++counters().captures_started;
   GraphRecorder::Options graph_options;
   graph_options.observing = &thread_context().armed;
-  PositionEntries& position = key.empty() ? state_->start : state_->positions[key];
   graph_options.level = position.level;
   // A backend's graph cannot stop half way where a value differs.
   graph_options.may_stop = !state_->compiler;

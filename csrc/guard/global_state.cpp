@@ -4,6 +4,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/PythonTorchFunctionTLS.h>
+#include <ATen/SavedTensorHooks.h>
 #include <ATen/autocast_mode.h>
 #include <c10/core/DefaultDtype.h>
 #include <c10/core/GradMode.h>
@@ -12,6 +13,7 @@
 #include <c10/core/impl/TorchDispatchModeTLS.h>
 
 #include <torch/csrc/autograd/anomaly_mode.h>
+#include <torch/csrc/autograd/forward_grad.h>
 
 #include "ir/node_state.h"
 #include "py/ref.h"
@@ -85,6 +87,11 @@ std::string GlobalState::text() const {
   return std::string("grad ") + (grad_mode ? "on" : "off") + (inference_mode ? ", inference mode" : "") +
          ", default dtype " + c10::toString(static_cast<c10::ScalarType>(default_dtype)) +
          ", dispatch keys +" + std::to_string(tls_included) + " -" + std::to_string(tls_excluded);
+}
+
+bool autograd_is_plain() {
+  return at::SavedTensorDefaultHooks::get_tls_state().stack.empty() &&
+         torch::autograd::ForwardADLevel::try_get_by_idx(0) == nullptr;
 }
 
 bool global_state_supported() {

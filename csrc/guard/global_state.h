@@ -43,6 +43,10 @@ struct GlobalState {
 // eagerly.
 bool global_state_supported();
 
+// No hooks on saved tensors and no level of forward AD around the call: nothing that a graph of the base
+// level, which runs below autograd, would leave out.
+bool autograd_is_plain();
+
 // Counts registrations with abstract base classes; equal tokens mean equal isinstance() results.
 uint64_t abc_token();
 
