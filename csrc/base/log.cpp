@@ -15,7 +15,8 @@ bool listed(const char* variable, const char* word, bool all = true) {
   for (const char* at = value; *at != '\0';) {
     const char* end = std::strchr(at, ',');
     const size_t length = end == nullptr ? std::strlen(at) : static_cast<size_t>(end - at);
-    if ((length == n && std::strncmp(at, word, n) == 0) || (all && length == 3 && std::strncmp(at, "all", 3) == 0))
+    if ((length == n && std::strncmp(at, word, n) == 0) ||
+        (all && length == 3 && std::strncmp(at, "all", 3) == 0))
       return true;
     at += length + (end == nullptr ? 0 : 1);
   }
