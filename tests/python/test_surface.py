@@ -43,6 +43,7 @@ def double(x):
 
 
 def test_torch_compiled_functions_are_recorded_as_what_they_wrap() -> None:
+    torch._dynamo.utils.counters.clear()
     inner = torch.compile(double, backend="eager")
     torch.testing.assert_close(check(lambda x: inner(x) + 1, X), X * 2 + 1)
     flashpoint.reset_counters()
