@@ -47,7 +47,7 @@ class GraphRecorder final : public TracerSink {
     bool* observing = nullptr;  // cleared while an operator runs: Python code of kernels is not recorded
     bool expect_values = false;
     TracerLevel level = TracerLevel::kComposite;  // that of the TracerScope it is used with
-    PositionSource* positions = nullptr;  // outlives the recorder
+    PositionSource* positions = nullptr;          // outlives the recorder
   };
 
   GraphRecorder();
