@@ -52,8 +52,8 @@ class Entry {
   std::unique_ptr<Suspension> suspension;
   std::vector<SpentHistory> histories;  // of outputs
   bool distinct_tensors = false;        // no two of them may be one tensor
-  std::vector<NodeId> tensor_nodes;   // all guarded tensors, for overlap guards
-  std::vector<NodeId> mutated_nodes;  // those the graph writes to
+  std::vector<NodeId> tensor_nodes;     // all guarded tensors, for overlap guards
+  std::vector<NodeId> mutated_nodes;    // those the graph writes to
   // The entry that ran behind this one's break the last time.
   std::weak_ptr<Entry> successor;
   std::vector<ScalarStep> scalar_steps;

@@ -53,7 +53,7 @@ struct CodeState {
   std::vector<Ref> kept;             // code objects named by positions and break_before
   std::vector<BreakReport> reports;  // breaks of the last call that recorded, in order
   bool has_report = false;
-  bool kept_last = false;  // everything the last recording call did is in entries
+  bool kept_last = false;      // everything the last recording call did is in entries
   bool learned_level = false;  // the last recording ended because the next one is made at another level
   bool fullgraph = false;
   Backend backend = Backend::kEager;
