@@ -5,22 +5,16 @@
 #include <algorithm>
 #include <utility>
 
-#include "backend/eager/program.h"
-#include "backend/fx/python_program.h"
-#include "backend/native/program.h"
 #include "base/check.h"
 #include "base/counters.h"
 #include "base/log.h"
-#include "driver/fx_backend.h"
-#include "driver/host_function.h"
+#include "driver/recording.h"
 #include "driver/saved_error.h"
 #include "driver/stance.h"
 #include "eval/frame_state.h"
 #include "eval/liveness.h"
 #include "eval/thread_context.h"
 #include "ir/printer.h"
-#include "ir/schema.h"
-#include "ir/verifier.h"
 #include "py/frame.h"
 #include "py/torch_bridge.h"
 #include "record/call_trace.h"
@@ -38,27 +32,11 @@ constexpr int kRecordingCalls = 32;
 
 thread_local Recorder* active = nullptr;
 
-// True when an operation that may raise on tensor values follows a write to an input.
-bool failure_after_mutation(const ir::Graph& graph) {
-  bool mutated = false;
-  for (const ir::Node& node : graph.nodes) {
-    if (mutated && ir::may_raise_on_values(graph, node)) return true;
-    mutated = mutated || !node.mutates.empty();
-  }
-  return false;
-}
-
 // Raised through C code to drop the frames between two evaluated ones; never seen by the program.
 PyObject* unwinding_error() {
   static PyObject* type =
       PyErr_NewException("flashpoint._C.DroppedFrame", PyExc_BaseException, nullptr);  // lives for ever
   return type;
-}
-
-// Stands for a local that nothing reads any more.
-PyObject* dead_slot() {
-  static char address;
-  return reinterpret_cast<PyObject*>(&address);
 }
 
 void log_entry(const std::string& where, const Entry& entry) {
@@ -72,25 +50,6 @@ void log_entry(const std::string& where, const Entry& entry) {
 }
 
 }  // namespace
-
-struct Session::Recording {
-  Recording(const GraphRecorder::Options& options, std::unique_ptr<CallTrace> calls)
-      : trace(std::move(calls)), graph(options) {}
-
-  std::unique_ptr<CallTrace> trace;  // for a Python backend
-  GraphRecorder graph;
-  std::unique_ptr<Recorder> recorder;
-  std::optional<TracerScope> tracer;
-  GlobalState before;
-  std::vector<Ref> args;
-  std::vector<PyObject*> arg_pointers;
-  std::string key;  // empty: the function's start
-  Chain chain;      // frames that were running when it started
-  size_t positional = 0;
-  Ref kwnames;
-  Ref function;  // null in the middle of one
-  uint64_t suspensions = 0;
-};
 
 bool capturing() { return active != nullptr; }
 
@@ -500,150 +459,6 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
   add(std::move(entry));
   ++counters().breaks_resumed;
   return true;
-}
-
-std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspension> suspension,
-                                       const std::vector<Slots>& slots) {
-  Recording& r = *recording_;
-  Recorder& recorder = *r.recorder;
-  counters().ops_recorded += r.graph.node_count();
-  if (hook_suspensions() != r.suspensions)
-    recorder.end(Break::k_foreign_frame, "near the end of the C stack");
-  if (r.graph.broken()) recorder.end(Break::k_graph, graph_break_text(r.graph));
-  if (recorder.ended()) return nullptr;
-  try {
-    const GlobalState after = GlobalState::now();
-    // A whole function leaves regions as it found them; behind a break it may leave one.
-    const bool restorable = suspension || !r.key.empty() ? after.differs_only_in_regions(r.before)
-                                                         : after.differs_only_in_grad_mode(r.before);
-    if (!(after == r.before) && !restorable) {
-      recorder.end(Break::k_global_state, after.text());
-      return nullptr;
-    }
-    if (!global_state_supported()) {
-      recorder.end(Break::k_global_state, "a mode was left on");
-      return nullptr;
-    }
-    if (!recorder.histories_hold()) {
-      recorder.end(Break::k_foreign_history, "the history of a tensor from outside was changed");
-      return nullptr;
-    }
-    RecipeWriter writer(recorder);
-    RecipeValue result_recipe;
-    if (suspension) {
-      for (size_t i = 0; i < slots.size(); ++i) {
-        const auto describe = [&](const Slot& slot) {
-          return slot.value == nullptr ? RecipeValue{} : writer.describe(slot.value, slot.tag);
-        };
-        FramePlan& f = suspension->frames[i];
-        f.function = describe(slots[i][0]);
-        f.self = describe(slots[i][1]);
-        for (size_t s = 2; s < slots[i].size(); ++s) {
-          const bool dead = slots[i][s].value == dead_slot();
-          f.slots.push_back(dead ? RecipeValue{RecipeValue::Kind::kKeep, 0, Ref()} : describe(slots[i][s]));
-        }
-      }
-    } else {
-      result_recipe = writer.describe(result, recorder.shadow().result_tag());
-    }
-    std::vector<PlannedEffect> effects;
-    if (!writer.failure().empty() || !writer.describe_effects(effects)) {
-      recorder.end(r.graph.broken() ? Break::k_graph : Break::k_unsupported_escape,
-                   r.graph.broken() ? graph_break_text(r.graph) : writer.failure());
-      return nullptr;
-    }
-    auto graph = r.graph.finish();
-    if (!graph) {
-      recorder.end(Break::k_graph, graph_break_text(r.graph));
-      return nullptr;
-    }
-    if (options_.verify || strict_mode()) {
-      const std::string violation = ir::verify(*graph);
-      FP_CHECK(violation.empty(), violation);
-    }
-    if (failure_after_mutation(*graph) || r.graph.may_misfit_after_write()) {
-      recorder.end(Break::k_mutation_may_fail);
-      return nullptr;
-    }
-    recorder.shadow().finish();
-    recorder.finish_aliases();
-    std::vector<bool> skip = recorder.audit_skips();
-    std::vector<NodeId> mutated;
-    for (ir::ValueId value : graph->mutated_inputs()) {
-      for (const ir::Input& input : graph->inputs) {
-        if (input.value == value) mutated.push_back(input.source);
-      }
-    }
-    skip.resize(recorder.tree().size());
-    for (NodeId node : mutated) skip[node] = true;
-    // With memory shared between a mutated tensor and another the entry could never be used.
-    for (NodeId node : mutated) {
-      for (NodeId other : recorder.tensor_nodes()) {
-        if (node != other && tensors_overlap(recorder.object_of(node), recorder.object_of(other))) {
-          recorder.end(Break::k_overlap);
-          return nullptr;
-        }
-      }
-    }
-    if (!recorder.tree().audit(r.arg_pointers.data(), r.arg_pointers.size(), skip)) {
-      recorder.end(Break::k_audit, recorder.tree().explain_failure());
-      return nullptr;
-    }
-    std::vector<HostedCall> hosted_calls = recorder.take_hosted_calls();
-    std::unique_ptr<GraphProgram> program;
-    Ref compiled = Ref::share(Py_None);
-    // As for torch.compile, a graph without operators is none.
-    if (state_->compiler && !graph->nodes.empty()) {
-      const RecordedCall call{r.function.get(), r.arg_pointers, r.positional, r.kwnames.get()};
-      compiled = compile_graph(state_->compiler.get(), *graph, recorder, *r.trace, hosted_calls, call,
-                               r.before, after);
-      if (!compiled) {
-        backend_error_.take();
-        recorder.end(Break::k_backend_failed);
-        return nullptr;
-      }
-    }
-    const auto functions = make_host_functions(std::move(hosted_calls));
-    if (compiled.get() != Py_None) {
-      program = fx::make_program(*graph, compiled.get());
-    } else if (state_->backend == Backend::kNative) {
-      native::ScheduleOptions program_options;
-      program_options.functions = functions;
-      program_options.poison_empty = options_.poison_empty;
-      program = native::compile(*graph, program_options);
-    } else {
-      eager::Options program_options;
-      program_options.functions = functions;
-      program_options.poison_empty = options_.poison_empty;
-      program = eager::compile_later(*graph, program_options);
-    }
-    auto entry =
-        std::make_unique<Entry>(std::move(recorder.tree()), r.before, std::move(graph), std::move(program),
-                                writer.take(), std::move(effects), std::move(result_recipe));
-    entry->histories = writer.take_histories();
-    entry->distinct_tensors = r.graph.is_base();
-    if (compiled.get() != Py_None) entry->backend_callable = std::move(compiled);
-    entry->tensor_nodes = recorder.tensor_nodes();
-    entry->mutated_nodes = std::move(mutated);
-    if (!(after == r.before)) entry->state_after = after;
-    entry->numbers = recorder.shadow().numbers();
-    entry->scalar_steps = recorder.shadow().table().take_steps();
-    recorder.shadow().table().for_each_source([&](NodeId node, PyObject* value, bool pinned) {
-      if (pinned) entry->pinned.emplace_back(entry->guards().node(node).index, Ref::share(value));
-    });
-    entry->suspension = std::move(suspension);
-    entry->add_sites(r.graph.sites());
-    entry->positional = r.positional;
-    entry->kwnames = r.kwnames;
-    if (recorder.reads_abc_registry) entry->abc_token = abc_token();
-    entry->finish();
-    return entry;
-  } catch (const std::exception& e) {
-    if (strict_mode()) check_failed("finishing a recording threw", __FILE__, __LINE__, e.what());
-    recorder.end(Break::k_internal, e.what());
-    ++counters().internal_errors;
-    return nullptr;
-  }
 }
 
 FrameControl::Action Session::at_boundary(EvalFrame& frame) {

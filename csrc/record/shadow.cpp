@@ -373,7 +373,7 @@ void Shadow::before(EvalFrame& frame, const Operands& o) {
   builds_ = o.event == Event::kBuild;
   collect(frame, o);
   if (used_.empty() || follow(frame, o)) return;
-  if (lifts_numbers) plan_feeds(frame, o);
+  if (feeds_graph) plan_feeds(frame, o);
   if (used_.empty()) return;
   uses_ = true;
   const bool varies = std::any_of(used_.begin(), used_.end(), [&](Tag t) { return table_.varies(t); });

@@ -66,7 +66,6 @@ class Shadow {
 
   const ScalarTable& table() const { return table_; }
   ScalarTable& table() { return table_; }
-  bool lifts_numbers = true;  // the backend takes numbers as inputs
   // By the source of the graph's number inputs.
   std::vector<NumberInput> numbers() const;
   Tag result_tag() const { return result_tag_; }  // of what the function returned

@@ -1,0 +1,38 @@
+// What a Session keeps of one recording. Private to the session's own files.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "driver/session.h"
+#include "record/call_trace.h"
+#include "record/graph_recorder.h"
+#include "record/tracer_mode.h"
+
+namespace flashpoint {
+
+struct Session::Recording {
+  Recording(const GraphRecorder::Options& options, std::unique_ptr<CallTrace> calls)
+      : trace(std::move(calls)), graph(options) {}
+
+  std::unique_ptr<CallTrace> trace;  // for a Python backend
+  GraphRecorder graph;
+  std::unique_ptr<Recorder> recorder;
+  std::optional<TracerScope> tracer;
+  GlobalState before;
+  std::vector<Ref> args;
+  std::vector<PyObject*> arg_pointers;
+  std::string key;  // empty: the function's start
+  Chain chain;      // frames that were running when it started
+  size_t positional = 0;
+  Ref kwnames;
+  Ref function;  // null in the middle of one
+  uint64_t suspensions = 0;
+};
+
+// Stands for a local that nothing reads any more.
+PyObject* dead_slot();
+
+}  // namespace flashpoint
