@@ -1,5 +1,7 @@
 #include "record/scalars.h"
 
+#include <algorithm>
+
 namespace flashpoint {
 
 bool is_scalar(PyObject* o) {
@@ -8,7 +10,7 @@ bool is_scalar(PyObject* o) {
 }
 
 Tag ScalarTable::add_source(NodeId node, PyObject* value) {
-  rows_.push_back({.kind = Kind::kSource, .node = node, .value = Ref::share(value), .parts = {}});
+  rows_.push_back({.kind = Kind::kSource, .node = node, .value = Ref::share(value), .sources = {}});
   return static_cast<Tag>(rows_.size());
 }
 
@@ -18,13 +20,22 @@ Tag ScalarTable::add_opaque(NodeId node, PyObject* object) {
   return tag;
 }
 
+// Chains of rows can be long: each knows its arguments, so that no question walks one.
+void ScalarTable::add_sources(std::vector<Tag>& sources, Tag tag, const Row& row) {
+  const auto add = [&](Tag source) {
+    if (std::find(sources.begin(), sources.end(), source) == sources.end()) sources.push_back(source);
+  };
+  if (row.kind == Kind::kSource) return add(tag);
+  for (const Tag source : row.sources) add(source);
+}
+
 void ScalarTable::add_operands(ScalarStep& step, const std::vector<Tag>& tags,
-                               const std::vector<PyObject*>& values, std::vector<Tag>* parts) const {
+                               const std::vector<PyObject*>& values, std::vector<Tag>* sources) const {
   for (size_t i = 0; i < tags.size(); ++i) {
     const Tag tag = resolve(tags[i]);
     if (tag != 0 && is_open(tag)) {
       step.operands.push_back(operand(tag));
-      if (parts != nullptr) parts->push_back(tag);
+      if (sources != nullptr) add_sources(*sources, tag, rows_[tag - 1]);
     } else {
       step.operands.push_back({ScalarOperand::Kind::kConstant, 0, Ref::share(values[i])});
     }
@@ -41,8 +52,8 @@ void ScalarTable::add_decision(ScalarStep step, const std::vector<Tag>& tags,
 
 Tag ScalarTable::add_computed(ScalarStep step, const std::vector<Tag>& tags,
                               const std::vector<PyObject*>& values, PyObject* result) {
-  Row row{.kind = Kind::kComputed, .value = Ref::share(result), .parts = {}};
-  add_operands(step, tags, values, &row.parts);
+  Row row{.kind = Kind::kComputed, .value = Ref::share(result), .sources = {}};
+  add_operands(step, tags, values, &row.sources);
   step.type = Py_TYPE(result);
   row.step = static_cast<int32_t>(steps_.size());
   steps_.push_back(std::move(step));
@@ -51,10 +62,14 @@ Tag ScalarTable::add_computed(ScalarStep step, const std::vector<Tag>& tags,
 }
 
 Tag ScalarTable::add_tuple(PyObject* tuple, const std::vector<Tag>& elements) {
-  rows_.push_back({.kind = Kind::kTuple, .value = Ref::share(tuple), .parts = elements});
+  Row row{.kind = Kind::kTuple, .value = Ref::share(tuple), .sources = {}};
+  for (const Tag element : elements) {
+    if (const Tag of = resolve(element); of != 0) add_sources(row.sources, of, rows_[of - 1]);
+  }
+  rows_.push_back(std::move(row));
   const auto tag = static_cast<Tag>(rows_.size());
   for (const Tag element : elements) {
-    rows_.push_back({.kind = Kind::kAlias, .of = resolve(element), .value = {}, .parts = {}});
+    rows_.push_back({.kind = Kind::kAlias, .of = resolve(element), .value = {}, .sources = {}});
   }
   return tag;
 }
@@ -69,10 +84,8 @@ bool ScalarTable::is_open(Tag tag) const {
   if (tag == 0) return false;
   const Row& row = rows_[tag - 1];
   if (row.kind == Kind::kSource) return !row.pinned;
-  for (const Tag part : row.parts) {
-    if (is_open(part)) return true;
-  }
-  return false;
+  return std::any_of(row.sources.begin(), row.sources.end(),
+                     [&](Tag source) { return !rows_[source - 1].pinned; });
 }
 
 bool ScalarTable::varies(Tag tag) const {
@@ -80,10 +93,8 @@ bool ScalarTable::varies(Tag tag) const {
   if (tag == 0) return false;
   const Row& row = rows_[tag - 1];
   if (row.kind == Kind::kSource) return row.varies && !row.pinned;
-  for (const Tag part : row.parts) {
-    if (varies(part)) return true;
-  }
-  return false;
+  return std::any_of(row.sources.begin(), row.sources.end(),
+                     [&](Tag source) { return rows_[source - 1].varies && !rows_[source - 1].pinned; });
 }
 
 ScalarOperand ScalarTable::operand(Tag tag) const {
@@ -102,7 +113,7 @@ void ScalarTable::pin(Tag tag, const std::function<void(NodeId, PyObject*)>& gua
   if (row.pinned) return;
   row.pinned = true;
   if (row.kind == Kind::kSource) return guard(row.node, row.value.get());
-  for (const Tag part : row.parts) pin(part, guard);
+  for (const Tag source : row.sources) pin(source, guard);
 }
 
 }  // namespace flashpoint

@@ -86,11 +86,12 @@ class ScalarTable {
       if (row.kind == Kind::kSource) visit(row.node, row.value.get(), row.pinned);
     }
   }
+  size_t step_count() const { return steps_.size(); }
   std::vector<ScalarStep> take_steps() { return std::move(steps_); }
 
  private:
   void add_operands(ScalarStep& step, const std::vector<Tag>& tags, const std::vector<PyObject*>& values,
-                    std::vector<Tag>* parts) const;
+                    std::vector<Tag>* sources) const;
 
   struct Row {
     Kind kind;
@@ -101,8 +102,9 @@ class ScalarTable {
     int32_t step = -1;      // kComputed
     Tag of = 0;             // kAlias
     Ref value;
-    std::vector<Tag> parts;  // kComputed: operands; kTuple: elements
+    std::vector<Tag> sources;  // kComputed, kTuple: the arguments it depends on, each once
   };
+  static void add_sources(std::vector<Tag>& sources, Tag tag, const Row& row);
   std::vector<Row> rows_;
   std::vector<ScalarStep> steps_;
 };

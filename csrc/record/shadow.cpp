@@ -16,6 +16,8 @@ namespace flashpoint {
 
 namespace {
 
+constexpr size_t kMostSteps = 2000;
+
 // Where the argument lands, or -1.
 int parameter_slot(PyCodeObject* code, Py_ssize_t argument, Py_ssize_t positional, PyObject* kwnames) {
   if (argument < positional) return argument < code->co_argcount ? static_cast<int>(argument) : -1;
@@ -232,6 +234,8 @@ void Shadow::collect(EvalFrame& frame, const Operands& o) {
 }
 
 void Shadow::compute(ScalarStep step, std::vector<Tag> tags, std::vector<PyObject*> values) {
+  // A loop that counts in Python: what it makes is not worth making again at each call.
+  if (table_.step_count() >= kMostSteps) return;
   bool open = false;
   for (size_t i = 0; i < values.size(); ++i) {
     if (!is_scalar(values[i]) && !is_singleton(values[i])) return;

@@ -336,3 +336,17 @@ def test_late_numbers_serve_all_values() -> None:
         x = torch.arange(4.0) * i
         assert torch.equal(compiled(x), fn(x))
     assert kept() - before == 2
+
+
+def test_long_chains_of_numbers() -> None:
+    """Counting in Python: no deep recursion of ours, and no program of a million steps."""
+
+    def fn(x: torch.Tensor, n: int) -> torch.Tensor:
+        i = 0
+        while i < n:
+            i += 1
+        return x * i
+
+    compiled = flashpoint.compile(fn)
+    for n in (3, 50_000, 50_000, 5, 60_000):
+        assert torch.equal(compiled(torch.ones(1), n), torch.full((1,), float(n)))
