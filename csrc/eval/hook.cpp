@@ -65,9 +65,15 @@ PyObject* pass_on(PyThreadState* tstate, _PyInterpreterFrame* frame, int throwfl
 __attribute__((noinline)) PyObject* run_without_hook(PyThreadState* tstate, _PyInterpreterFrame* frame,
                                                      int throwflag) {
   state.suspensions++;
-  uninstall(tstate->interp);
-  PyObject* result = pass_on(tstate, frame, throwflag);
-  if (wanted()) install(tstate->interp);
+  PyInterpreterState* interp = tstate->interp;
+  uninstall(interp);
+  // Another hook, TorchDynamo's for one, takes C stack for each frame too.
+  const _PyFrameEvalFunction other = _PyInterpreterState_GetEvalFrameFunc(interp);
+  _PyInterpreterState_SetEvalFrameFunc(interp, _PyEval_EvalFrameDefault);
+  PyObject* result = _PyEval_EvalFrameDefault(tstate, frame, throwflag);
+  if (_PyInterpreterState_GetEvalFrameFunc(interp) == _PyEval_EvalFrameDefault)
+    _PyInterpreterState_SetEvalFrameFunc(interp, other);
+  if (wanted()) install(interp);
   return result;
 }
 
