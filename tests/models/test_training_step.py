@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-import pytest
 import torch
+import transformers
 
 os.environ.setdefault("FLASHPOINT_STRICT", "1")
 
 import flashpoint  # noqa: E402
-
-transformers = pytest.importorskip("transformers")
 
 
 def classifier() -> torch.nn.Module:
