@@ -1,5 +1,6 @@
 #include "guard/guard_tree.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string_view>
 
@@ -124,6 +125,11 @@ void GuardTree::check_tensor(NodeId id, TensorMeta meta) {
   }
   add_check(id, CheckKind::kTensor).number = static_cast<int32_t>(metas_.size());
   metas_.push_back(std::move(meta));
+}
+
+void GuardTree::check_plain_call(NodeId id) {
+  add_check(id, CheckKind::kPlainCall).number = static_cast<int32_t>(plain_calls_.size());
+  plain_calls_.emplace_back();
 }
 
 size_t GuardTree::check_count() const { return checks_.size(); }
@@ -405,6 +411,8 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
       if (c.kind == CheckKind::kContextUnset) return value == nullptr;
       return value != nullptr && primitives_equal(value, operand);
     }
+    case CheckKind::kPlainCall:
+      return plain_calls_[c.number].holds(v);
     case CheckKind::kSameAs:
       return v == values_[c.number];
     case CheckKind::kNotSameAs:
@@ -455,6 +463,14 @@ void GuardTree::changed_numbers(PyObject* const* args, size_t nargs,
   run(args, nargs, false, nullptr, &places);
 }
 
+bool GuardTree::writes_hooks(size_t node, const std::vector<bool>& written) const {
+  const auto& names = PlainCall::hook_names();
+  return std::any_of(names.begin(), names.end(), [&](PyObject* name) {
+    const NodeId hooks = find_child(static_cast<NodeId>(node), Step::kDictValue, name, 0);
+    return hooks != kNoNode && written[hooks];
+  });
+}
+
 bool GuardTree::run(PyObject* const* args, size_t nargs, bool use_tags, const std::vector<bool>* skip,
                     std::unordered_set<std::string>* changed) {
   const auto note_change = [&](size_t node, const Check& check, PyObject* value) {
@@ -492,6 +508,7 @@ bool GuardTree::run(PyObject* const* args, size_t nargs, bool use_tags, const st
           values_[check.number] == nullptr) {
         continue;
       }
+      if (skip != nullptr && check.kind == CheckKind::kPlainCall && writes_hooks(i, *skip)) continue;
       if (!holds(node, check, v) && !note_change(i, check, v)) {
         failed_node_ = static_cast<NodeId>(i);
         failed_check_ = c;

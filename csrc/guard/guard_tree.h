@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "base/flat_map.h"
+#include "guard/plain_call.h"
 #include "guard/tensor_meta.h"
 #include "py/ref.h"
 
@@ -75,6 +76,7 @@ class GuardTree {
   // Adds a check that a place (a key, a name, an index) holds a value; the caller asks for each place once.
   void check_place(NodeId node, CheckKind kind, PyObject* place, PyObject* value, int32_t index = 0);
   void check_tensor(NodeId node, TensorMeta meta);
+  void check_plain_call(NodeId instance_dict);  // once for each
 
   // True when every guard holds for these arguments. On false, failed_node/failed_check say which.
   bool evaluate(PyObject* const* args, size_t nargs);
@@ -124,6 +126,8 @@ class GuardTree {
   bool run(PyObject* const* args, size_t nargs, bool use_tags, const std::vector<bool>* skip,
            std::unordered_set<std::string>* changed = nullptr);
   bool is_other_number(const Check& check, PyObject* value) const;
+  // Whether the recording wrote to what the check is about.
+  bool writes_hooks(size_t node, const std::vector<bool>& written) const;
 
   Check& add_check(NodeId node, CheckKind kind);
 
@@ -131,6 +135,7 @@ class GuardTree {
   std::vector<Check> checks_;
   FlatMap<Key, NodeId, KeyHash> index_;
   std::vector<TensorMeta> metas_;
+  mutable std::vector<PlainCall> plain_calls_;  // they remember
   std::vector<PyObject*> values_;  // borrowed from the objects reached; valid right after evaluate()
   std::vector<Ref> temporaries_;   // keep-alive for the few steps that make a new object
   std::vector<PassState> pass_;

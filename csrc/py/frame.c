@@ -11,5 +11,8 @@ PyCodeObject* fp_frame_code(struct _PyInterpreterFrame* f) { return f->f_code; }
 int fp_frame_instruction(struct _PyInterpreterFrame* f) {
   return (int)(_PyInterpreterFrame_LASTI(f) * sizeof(_Py_CODEUNIT));
 }
+void fp_set_frame_instruction(struct _PyInterpreterFrame* f, int offset) {
+  f->prev_instr = _PyCode_CODE(f->f_code) + offset / (int)sizeof(_Py_CODEUNIT);
+}
 PyObject** fp_frame_slots(struct _PyInterpreterFrame* f) { return f->localsplus; }
 PyObject* fp_frame_local(struct _PyInterpreterFrame* f, int i) { return f->localsplus[i]; }

@@ -17,6 +17,8 @@ PyCodeObject* frame_code(_PyInterpreterFrame* frame);
 int frame_line(_PyInterpreterFrame* frame);
 // Byte offset of the instruction being executed.
 int frame_instruction(_PyInterpreterFrame* frame);
+// Makes it the one that was executed last. For a frame that is about to start.
+void set_frame_instruction(_PyInterpreterFrame* frame, int offset);
 // The i-th fast local, or null when unset.
 PyObject* frame_local(_PyInterpreterFrame* frame, int i);
 // The first of its slots: locals, cells, then the value stack.

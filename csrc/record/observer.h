@@ -132,7 +132,8 @@ class Observer {
   virtual Tag after(EvalFrame& frame, const Operands& operands, Pending pending, PyObject* result) = 0;
   // A frame starts (its arguments are in place, no instruction has run; a generator's resume included, also
   // one that raises at once because of throw()). No Python error is set.
-  // A non-null answer (new reference) becomes the frame's return value and its code does not run.
+  // A non-null answer (new reference) becomes the frame's return value and its code does not run. Else it may
+  // have moved the frame on, to the start of a statement, by doing what the instructions before do.
   virtual PyObject* enter_frame(EvalFrame& frame) = 0;
   // A frame ends: result is its return or yielded value, null when it raises.
   virtual void leave_frame(EvalFrame& frame, PyObject* result) = 0;

@@ -332,9 +332,9 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
   }
   expected_ = {};
   PyCodeObject* code = py::frame_code(frame.frame);
-  if (answers_tracing_queries && !hosted_call_runs_ && !rules().computes_otherwise(frame.caller)) {
+  if (answers_tracing_queries && !hosted_call_runs_) {
     PyObject* answer = rules().tracing_query(reinterpret_cast<PyObject*>(code));
-    if (answer != nullptr && !asks_for_eager(frame.caller)) {
+    if (answer != nullptr && !rules().computes_otherwise(frame.caller) && !asks_for_eager(frame.caller)) {
       Py_INCREF(answer);
       return answer;
     }
@@ -343,6 +343,13 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
     PyObject* found = nullptr;
     guarded([&] { found = rules().get_module_attr(*this, frame); });
     if (found != nullptr) return found;
+    if (ended_) return nullptr;
+  }
+  if (rules().is_module_call(reinterpret_cast<PyObject*>(code))) {
+    guarded([&] { rules().enter_module_call(*this, frame); });
+    if (ended_) return nullptr;
+  } else if (rules().is_module_wrapper(reinterpret_cast<PyObject*>(code))) {
+    guarded([&] { rules().settle_module_call(*this, frame); });
     if (ended_) return nullptr;
   }
   if (rules().is_unwatched(reinterpret_cast<PyObject*>(code))) {

@@ -298,6 +298,8 @@ class Recorder final : public Observer {
   bool sets_data_ = false;  // the store under way is one to a tensor's data
   size_t frames_entered_ = 0;
   uint64_t settled_stamp_ = 0;
+  uint64_t plain_globals_stamp_ = 0;  // when the hooks of all modules were looked at
+  std::vector<NodeId> plain_calls_;   // instance dicts of modules that have no hooks
   bool ended_ = false;
   // Guards are checked under the mode then, and may not do what it answers.
   bool under_function_mode_ = false;

@@ -333,6 +333,7 @@ void Recorder::write_tensor_attr(PyObject* tensor, PyObject* name, PyObject* val
 }
 
 void Recorder::finish_aliases() {
+  if (!effects_.empty() && !plain_calls_.empty()) Rules::keep_hooks_apart(*this);
   const size_t count = effects_.size();
   for (size_t e = 0; e < count && !ended_; ++e) {
     const NodeId node = effects_[e].owner;

@@ -242,6 +242,10 @@ Rules::Rules() {
   }
   if (Ref f = resolve("torch.nn", "Module.__getattr__"); f && PyFunction_Check(f.get()))
     module_getattr_ = Py_NewRef(PyFunction_GET_CODE(f.get()));
+  if (Ref f = resolve("torch.nn", "Module._wrapped_call_impl"); f && PyFunction_Check(f.get()))
+    module_wrapper_ = Py_NewRef(PyFunction_GET_CODE(f.get()));
+  if (Ref f = resolve("torch.nn", "Module._call_impl"); f && PyFunction_Check(f.get()))
+    learn_module_call(reinterpret_cast<PyCodeObject*>(PyFunction_GET_CODE(f.get())));
   if (Ref f = resolve("torch", "Tensor.__hash__"); f && PyFunction_Check(f.get())) {
     tensor_hash_ = Py_NewRef(PyFunction_GET_CODE(f.get()));
   }

@@ -139,6 +139,12 @@ class Rules {
   PyObject* undisabled(PyObject* function) const;
   bool may_break_graph(PyObject* code) const { return optimizer_code_.contains(code); }
   bool is_unwatched(PyObject* code) const { return unwatched_.contains(code); }
+  // module_call.cpp: the two functions between nn.Module.__call__ and forward().
+  bool is_module_wrapper(PyObject* code) const { return code == module_wrapper_; }
+  bool is_module_call(PyObject* code) const { return code == module_call_; }
+  void settle_module_call(Recorder& recorder, EvalFrame& frame) const;
+  void enter_module_call(Recorder& recorder, EvalFrame& frame) const;
+  static void keep_hooks_apart(Recorder& recorder);
   bool is_module_getattr(PyObject* code) const { return code == module_getattr_; }
   bool is_pure_python(PyObject* code) const { return pure_python_.contains(code); }
   bool calls_operators(PyObject* code) const { return operator_callers_.contains(code); }
@@ -256,6 +262,13 @@ class Rules {
   PyObject* enum_meta_ = nullptr;
   PyObject* tensor_hash_ = nullptr;
   PyObject* module_getattr_ = nullptr;
+  PyObject* module_wrapper_ = nullptr;
+  PyObject* module_call_ = nullptr;  // null where it is not written as it is known
+  int module_call_at_ = 0;           // the instruction that it stands at before it calls forward()
+  std::vector<int> module_call_cells_;
+  void learn_module_call(PyCodeObject* code);
+  bool read_plain_call(Recorder& recorder, PyObject* self) const;
+  bool read_module_globals(Recorder& recorder, PyObject* globals) const;
 };
 
 const Rules& refresh_rules();
