@@ -80,7 +80,8 @@ PROGRAMS = {
     "M.forward = forward\ndef fn(x): return m(x) + m(x)\n",
     "keywords": "M.forward = lambda self, x, *r, k=1, **o: self.a(x) * k + len(r) + o.get('z', 0)\n"
     "def fn(x): return m(x), m(x, 1, 2), m(x, k=3), m(x, z=4, k=2), m(x=x)\n",
-    "numbers": "M.forward = lambda self, x, k: self.a(x) * k\ndef fn(x): return m(x, m.a.in_features) + m(x, 2.5)\n",
+    "numbers": "M.forward = lambda self, x, k: self.a(x) * k\n"
+    "def fn(x): return m(x, m.a.in_features) + m(x, 2.5)\n",
     "frames": "def forward(self, x):\n  f, names = sys._getframe(), []\n"
     "  while f is not None and f.f_code.co_name != 'fn': names.append(f.f_code.co_name); f = f.f_back\n"
     "  return self.a(x), names\nM.forward = forward\n",
@@ -89,8 +90,8 @@ PROGRAMS = {
     "    t, lines = e.__traceback__, []\n"
     "    while t is not None: lines.append((t.tb_frame.f_code.co_name, t.tb_lineno)); t = t.tb_next\n"
     "    return lines, str(e)\n",
-    "break inside": "def forward(self, x):\n  y = self.a(x)\n  print(float(y.sum()) > 0)\n  return self.b(y)\n"
-    "M.forward = forward\n",
+    "break inside": "def forward(self, x):\n  y = self.a(x)\n  print(float(y.sum()) > 0)\n"
+    "  return self.b(y)\nM.forward = forward\n",
 }
 
 
