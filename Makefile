@@ -37,8 +37,8 @@ asan: setup  ## AddressSanitizer and UBSan build under build/asan, fast tests on
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	  $(PYTEST) -o pythonpath=build/asan/stage $(FAST) $(ARGS)
 
-check: build  ## the fast tests
-	@$(PYTEST) $(FAST) $(ARGS)
+check: build  ## the fast tests, in about a minute
+	@$(PYTEST) $(FAST) -n $(JOBS) $(ARGS)
 
 test: build  ## C++ unit tests, fast tests, model tests
 	@$(CTEST) build/release

@@ -298,6 +298,8 @@ class Recorder final : public Observer {
   bool sets_data_ = false;  // the store under way is one to a tensor's data
   size_t frames_entered_ = 0;
   uint64_t settled_stamp_ = 0;
+  PyObject* plain_self_ = nullptr;  // the last module that was found to have no hooks, and when
+  uint64_t plain_self_stamp_ = 0;
   uint64_t plain_globals_stamp_ = 0;  // when the hooks of all modules were looked at
   std::vector<NodeId> plain_calls_;   // instance dicts of modules that have no hooks
   bool ended_ = false;

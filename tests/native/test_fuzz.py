@@ -27,6 +27,7 @@ def test_programs(first):
     assert counters["ops_lowered"] > 2 * CHUNK
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", ["avx2", "sse"])
 def test_lesser_machines(isa, run_python):
     """The same code for older vector extensions, which every newer machine can run."""
@@ -35,6 +36,7 @@ def test_lesser_machines(isa, run_python):
     assert "kernels run" in done.stdout
 
 
+@pytest.mark.slow
 def test_nothing_is_read_or_written_beyond_the_end(run_python):
     done = run_python(
         "-m", "tests.native.runner", "--count", "250", "--seed", "700", FLASHPOINT_NATIVE_GUARD="1"

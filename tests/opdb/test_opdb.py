@@ -34,6 +34,7 @@ def _run(chunk: int, step: int, samples: int | None) -> None:
     assert compiled >= 10 and (samples is None or compiled >= 10 * broke)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", range(FAST_CHUNKS))
 def test_some(chunk: int) -> None:
     _run(chunk * STRIDE, STRIDE * FAST_CHUNKS, 3)

@@ -654,6 +654,7 @@ def test_python_version() -> None:
             _versions.check_python(implementation, version)
 
 
+@pytest.mark.slow
 def test_missing_core_says_what_to_do(run_python, root, tmp_path) -> None:
     for file in (root / "flashpoint").glob("*.py"):
         (tmp_path / "flashpoint").mkdir(exist_ok=True)
@@ -664,6 +665,7 @@ def test_missing_core_says_what_to_do(run_python, root, tmp_path) -> None:
     assert "make build" in done.stderr
 
 
+@pytest.mark.slow
 def test_broken_core_says_what_to_do(run_python, root, tmp_path) -> None:
     for file in (root / "flashpoint").glob("*.py"):
         (tmp_path / "flashpoint").mkdir(exist_ok=True)

@@ -158,6 +158,7 @@ def test_log_and_dump(run_python, variable: str, value: str, shown: list[str]) -
     assert [text for text in everything if text in done.stderr] == shown
 
 
+@pytest.mark.slow
 def test_silent_without_variables(run_python) -> None:
     done = run_python("-c", PROGRAM)
     assert done.returncode == 0 and done.stdout == "" and done.stderr == ""

@@ -17,6 +17,7 @@ _spec.loader.exec_module(cpython_tests)
 pytestmark = pytest.mark.skipif(not cpython_tests.available(), reason="no `test` package")
 
 
+@pytest.mark.slow
 def test_quick_modules():
     for result in cpython_tests.compare(cpython_tests.QUICK):
         assert result.note == "" and result.differences == [], result.module

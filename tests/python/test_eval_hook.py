@@ -42,6 +42,7 @@ def test_hook_is_installed_only_while_armed():
     assert not _C._eval_installed()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("observe", ["", "check"])
 def test_recursion_deeper_than_the_c_stack(observe):
     printed = run_python(f"""
@@ -301,6 +302,7 @@ def test_the_gil_is_given_up():
     thread.join()
 
 
+@pytest.mark.slow
 def test_previous_hook_stays_in_use():
     printed = run_python("""
         import torch

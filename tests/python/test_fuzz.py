@@ -26,6 +26,7 @@ SYNTAX = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_programs_do_as_eager_does(record_property: Any) -> None:
     verdicts = fuzz(range(PROGRAMS), flashpoint)
     failed = [verdict for verdict in verdicts if verdict.failed]
@@ -57,12 +58,14 @@ def test_generation_is_reproducible() -> None:
     assert generate(5).calls == generate(5).calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", fake.WRONG, ids=lambda package: package.name)
 def test_a_wrong_package_is_caught(package: fake.Identity) -> None:
     verdicts = fuzz(range(120), package)
     assert any(verdict.kind == "differs" for verdict in verdicts)
 
 
+@pytest.mark.slow
 def test_a_failing_program_is_made_smaller() -> None:
     package = fake.DropsMutations()
     seed = next(v.seed for v in fuzz(range(120), package) if v.kind == "differs")
@@ -83,6 +86,7 @@ class _Dies(fake.Identity):
         return super().compile(fn)
 
 
+@pytest.mark.slow
 def test_a_dying_worker_costs_one_program() -> None:
     verdicts = fuzz(range(60), _Dies(signal.SIGABRT))
     kinds = [verdict.kind for verdict in verdicts]

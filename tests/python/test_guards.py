@@ -44,6 +44,7 @@ def test_names_are_unique() -> None:
     assert len(names) == len(set(names))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_a_stale_replay_fails_every_row(table: object) -> None:
     missed = []

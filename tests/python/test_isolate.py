@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 TESTS = """
 import os, signal, time
 
@@ -19,6 +21,7 @@ def test_passes_too(): pass
 """
 
 
+@pytest.mark.slow
 def test_tests_that_die_and_leave_processes(tmp_path, run_python) -> None:
     (tmp_path / "test_given.py").write_text(TESTS)
     done = run_python(

@@ -13,6 +13,13 @@ from tests.mutations.runner import drive
 PROGRAMS, STEPS = 25, 100
 
 
+def test_some_changes() -> None:
+    tally = drive(100_000, STEPS)
+    assert tally.steps == STEPS and tally.hits > 0
+    assert not tally.differences
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", range(8))
 def test_changes_between_calls(batch: int) -> None:
     steps = hits = 0

@@ -30,6 +30,7 @@ def test_names_are_unique() -> None:
     assert len(names) == len(set(names))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", SECTIONS.values(), ids=SECTIONS)
 def test_a_stale_replay_fails_most_rows(rows: list[Row]) -> None:
     """A row on which even the crudest replay passes could not fail; few rows only may not crash."""

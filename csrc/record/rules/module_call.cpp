@@ -121,6 +121,7 @@ void Rules::learn_module_call(PyCodeObject* code) {
 
 // What calling the module reads of it and its class. False where it is not plain, or not known to be.
 bool Rules::read_plain_call(Recorder& r, PyObject* self) const {
+  if (r.plain_self_ == self && r.plain_self_stamp_ == r.settled_stamp_) return true;
   PyTypeObject* type = Py_TYPE(self);
   PyObject* dict = r.node_of(self) == kNoNode ? nullptr : py::instance_dict(self);
   if (dict == nullptr || !PyDict_CheckExact(dict) || r.touched(dict)) return false;
@@ -152,7 +153,10 @@ bool Rules::read_plain_call(Recorder& r, PyObject* self) const {
     r.tree_.check_plain_call(node);
   }
   for (PyObject* name : PlainCall::method_names()) r.note_read(self, name);
-  return !r.ended();
+  if (r.ended()) return false;
+  r.plain_self_ = self;
+  r.plain_self_stamp_ = r.settled_stamp_;
+  return true;
 }
 
 // What it reads of the world, once between any two writes.

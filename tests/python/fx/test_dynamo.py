@@ -85,6 +85,7 @@ def test_unknown_option() -> None:
         compiled(torch.randn(2, 4))
 
 
+@pytest.mark.slow
 def test_it_is_found_whenever_dynamo_is_imported(run_python) -> None:
     text = "import {}\nimport {}\nassert 'flashpoint' in torch.compiler.list_backends()"
     for first, second in (("flashpoint, sys", "torch"), ("torch._dynamo", "flashpoint")):

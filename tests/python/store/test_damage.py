@@ -34,6 +34,8 @@ from tests.python.store.support import (
     seal_head,
 )
 
+pytestmark = pytest.mark.slow
+
 COUNT = 4  # of records; one has pages of its own
 
 

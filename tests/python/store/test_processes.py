@@ -17,6 +17,8 @@ import pytest
 from flashpoint import _C
 from tests.python.store.support import NAME, check, filled, fork, in_child, key, payload, reap
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
