@@ -88,8 +88,7 @@ PyObject* fail_on_recompile(PyObject* function, const PositionEntries& start) {
   std::string why;
   if (!start.entries.empty()) {
     const Entry& entry = *start.entries.front();
-    why = "; the last entry does not fit: " +
-          (entry.last_miss().empty() ? entry.guards().explain_failure() : entry.last_miss());
+    why = "; the last entry does not fit: " + entry.last_miss();
   }
   PyErr_Format(PyExc_RuntimeError,
                "[flashpoint.compile] %s would be recorded, and the stance is 'fail_on_recompile'%s",
@@ -135,8 +134,7 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
     }
     if (outcome == Outcome::kRestart) return call_eagerly(function, args, nargs, kwnames);
     if (log_enabled(LogKind::kMiss)) {
-      log_line("miss in " + name_of(function) + ": " +
-               (entry->last_miss().empty() ? entry->guards().explain_failure() : entry->last_miss()));
+      log_line("miss in " + name_of(function) + ": " + entry->last_miss());
     }
     if (start.wears_out(i, *state)) --i;
   }

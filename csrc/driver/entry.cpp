@@ -17,6 +17,8 @@ namespace flashpoint {
 
 namespace {
 
+constexpr const char* kGlobalState = "global state";
+
 void visit_recipe(const RecipeValue& v, std::vector<NodeId>& nodes) {
   if (v.kind == RecipeValue::Kind::kNode) nodes.push_back(v.index);
 }
@@ -156,6 +158,11 @@ bool Entry::build_frames(BuildContext& context, std::vector<BuiltFrame>& frames)
   return true;
 }
 
+std::string Entry::last_miss() const {
+  if (last_miss_.empty()) return tree_.explain_failure();
+  return last_miss_ == kGlobalState ? last_miss_ + ": " + state_.changes(missed_state_) : last_miss_;
+}
+
 Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const GlobalState& now,
                     PyObject** result, std::vector<BuiltFrame>* frames) {
   *result = nullptr;
@@ -172,7 +179,10 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
       return miss("names of keyword arguments");
     }
   }
-  if (!(now == state_)) return miss("global state");
+  if (!state_.holds(now, any_higher_recursion_limit)) {
+    missed_state_ = now;
+    return miss(kGlobalState);
+  }
   if (distinct_tensors && !autograd_is_plain()) return miss("hooks on saved tensors, or forward AD");
   if (abc_token != 0 && abc_token != flashpoint::abc_token())
     return miss("abstract base class registrations");

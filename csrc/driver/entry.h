@@ -46,6 +46,7 @@ class Entry {
   Ref kwnames;
   size_t positional = 0;
   uint64_t abc_token = 0;                  // 0: no abstract base class was asked
+  bool any_higher_recursion_limit = true;  // is as good as the one that was recorded under
   std::optional<GlobalState> state_after;  // where it differs
   Ref backend_callable;                    // what the program calls, where a Python backend compiled it
   // Set when the recording ended at a break: then a call gives these frames instead of a result.
@@ -67,7 +68,7 @@ class Entry {
   const ir::Graph& graph() const { return *graph_; }
   const GlobalState& state() const { return state_; }
   size_t effect_count() const { return effects_.size(); }
-  const std::string& last_miss() const { return last_miss_; }
+  std::string last_miss() const;  // why the last call missed
   int traverse(visitproc visit, void* arg) const;
   void add_sites(const std::vector<ProgramPosition>& sites);
   // The last call missed because of a value met here; else null. And how often that has happened.
@@ -99,6 +100,7 @@ class Entry {
   uint64_t unexpected_count_ = 0;
   bool draws_random_ = false;
   std::string last_miss_;
+  GlobalState missed_state_;  // described on demand
 };
 
 }  // namespace flashpoint

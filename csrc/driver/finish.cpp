@@ -172,6 +172,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     entry->positional = r.positional;
     entry->kwnames = r.kwnames;
     if (recorder.reads_abc_registry) entry->abc_token = abc_token();
+    entry->any_higher_recursion_limit = !recorder.reads_recursion_limit;
     entry->finish();
     return entry;
   } catch (const std::exception& e) {

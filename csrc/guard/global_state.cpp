@@ -46,6 +46,14 @@ GlobalState GlobalState::now() {
   return s;
 }
 
+bool GlobalState::holds(const GlobalState& now, bool any_higher_recursion_limit) const {
+  if (*this == now) return true;
+  if (!any_higher_recursion_limit || now.recursion_limit <= recursion_limit) return false;
+  GlobalState copy = *this;
+  copy.recursion_limit = now.recursion_limit;
+  return copy == now;
+}
+
 bool GlobalState::differs_only_in_grad_mode(const GlobalState& other) const {
   GlobalState copy = *this;
   copy.grad_mode = other.grad_mode;
@@ -87,6 +95,44 @@ std::string GlobalState::text() const {
   return std::string("grad ") + (grad_mode ? "on" : "off") + (inference_mode ? ", inference mode" : "") +
          ", default dtype " + c10::toString(static_cast<c10::ScalarType>(default_dtype)) +
          ", dispatch keys +" + std::to_string(tls_included) + " -" + std::to_string(tls_excluded);
+}
+
+std::string GlobalState::changes(const GlobalState& now) const {
+  std::string out;
+  const auto add = [&](const char* name, const std::string& was, const std::string& is) {
+    if (was != is) out += (out.empty() ? "" : "; ") + std::string(name) + ": was " + was + ", is " + is;
+  };
+  const auto on_off = [](bool on) { return std::string(on ? "on" : "off"); };
+  const auto dtype = [](int16_t t) { return std::string(c10::toString(static_cast<c10::ScalarType>(t))); };
+  const auto keys = [](uint64_t raw) {
+    std::string names;
+    for (const c10::DispatchKey key : c10::DispatchKeySet(c10::DispatchKeySet::RAW, raw))
+      names += (names.empty() ? "" : "+") + std::string(c10::toString(key));
+    return names.empty() ? "none" : names;
+  };
+  const auto mode = [](const void* m) {
+    return m == nullptr ? std::string("none")
+                        : std::string(Py_TYPE(static_cast<const PyObject*>(m))->tp_name);
+  };
+  add("grad mode", on_off(grad_mode), on_off(now.grad_mode));
+  add("inference mode", on_off(inference_mode), on_off(now.inference_mode));
+  add("torch functions", on_off(torch_function_enabled), on_off(now.torch_function_enabled));
+  add("autocast cache", on_off(autocast_cache), on_off(now.autocast_cache));
+  add("autocast nesting", std::to_string(autocast_nesting), std::to_string(now.autocast_nesting));
+  add("autocast dtype of CPU", dtype(autocast_dtype_cpu), dtype(now.autocast_dtype_cpu));
+  add("autocast dtype of CUDA", dtype(autocast_dtype_cuda), dtype(now.autocast_dtype_cuda));
+  add("anomaly mode", on_off(anomaly_mode), on_off(now.anomaly_mode));
+  add("recursion limit", std::to_string(recursion_limit), std::to_string(now.recursion_limit));
+  add("default dtype", dtype(default_dtype), dtype(now.default_dtype));
+  add("included dispatch keys", keys(tls_included), keys(now.tls_included));
+  add("excluded dispatch keys", keys(tls_excluded), keys(now.tls_excluded));
+  for (size_t i = 0; i < kMaxModes; ++i) {
+    if (modes[i] == now.modes[i]) continue;
+    add("torch-function mode", mode(modes[i]), mode(now.modes[i]));
+    if (modes[i] != nullptr && now.modes[i] != nullptr) add("torch-function mode", "one", "another one");
+  }
+  add("flags", ir::global_flag_text(flags), ir::global_flag_text(now.flags));
+  return out;
 }
 
 bool autograd_is_plain() {

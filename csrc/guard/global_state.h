@@ -31,12 +31,16 @@ struct GlobalState {
 
   static GlobalState now();
   bool operator==(const GlobalState&) const = default;
+  // Whether what was recorded in this state is right in that one.
+  bool holds(const GlobalState& now, bool any_higher_recursion_limit) const;
   bool differs_only_in_grad_mode(const GlobalState& other) const;
   // In the grad mode and in what autocast regions set: a replay up to a break inside one can do the same.
   bool differs_only_in_regions(const GlobalState& other) const;
   // Makes the thread's state this one, given that it differs in no more than that.
   void enter_regions() const;
   std::string text() const;
+  // What is otherwise now, as "name: was, is", separated by semicolons.
+  std::string changes(const GlobalState& now) const;
 };
 
 // False while dispatch modes, functorch transforms or many torch-function modes are active: calls run

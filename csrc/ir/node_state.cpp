@@ -81,6 +81,15 @@ std::string flag_names(uint32_t flags) {
   return names.empty() ? "none" : names;
 }
 
+std::string global_flag_text(uint64_t flags) {
+  const auto precision = static_cast<at::Float32MatmulPrecision>((flags >> kPrecisionShift) & 0xff);
+  const char* name = precision == at::Float32MatmulPrecision::HIGHEST ? "highest"
+                     : precision == at::Float32MatmulPrecision::HIGH  ? "high"
+                                                                      : "medium";
+  return flag_names(static_cast<uint32_t>(flags & ((uint64_t{1} << kPrecisionShift) - 1))) +
+         ", matmul precision " + name;
+}
+
 std::optional<uint32_t> flag_of(std::string_view name) {
   int bit = 0;
 #define X(row, read, write)           \

@@ -46,6 +46,7 @@ NodeState current_state();
 
 // Default dtype, precision and, in the lower bits, the rows of global_flags.def, as one comparable word.
 uint64_t global_flags();
+std::string global_flag_text(uint64_t flags);
 // The same with the precision of float32 products, which costs hash lookups, taken from an earlier word.
 uint64_t cheap_global_flags(uint64_t precision_of);
 inline constexpr uint64_t kSwitchableFlags = 0xffff;

@@ -94,6 +94,7 @@ class Recorder final : public Observer {
   int64_t fail_at_event = 0;        // tests: the event at which an internal check fails
   int64_t break_at_event = 0;       // tests: the event at which the recording ends
   bool reads_abc_registry = false;  // an isinstance() against an abstract base class
+  bool reads_recursion_limit = false;
   BreakSink* sink = nullptr;
   CallTrace* trace = nullptr;  // told of every event
   // Instructions before which the recording is to end: code object, byte offset.

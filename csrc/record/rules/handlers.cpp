@@ -41,6 +41,9 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
         r.type_lookup(Py_TYPE(self), "__call__");
       }
       return;
+    case Rule::kRecursionLimit:
+      r.reads_recursion_limit = true;
+      return;
     case Rule::kState:
     case Rule::kSetState:
     case Rule::kSuper:

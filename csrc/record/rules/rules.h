@@ -29,6 +29,7 @@ enum class Rule : uint8_t {
   kConstant,  // depends on nothing but its arguments' types and identities
   kIterate,   // reads its iterable arguments (one level); keys and predicates come back through the hook
   kState,     // reads global state that every entry guards
+  kRecursionLimit,
   kSetState,  // changes global state that is compared at the end
   kTorch,     // tensor operation: the dispatcher is the witness
   kDeny,      // reads what replay cannot see
