@@ -26,6 +26,19 @@ def check_python(implementation: str, version: tuple[int, ...]) -> None:
         )
 
 
+def check_interpreter() -> None:
+    """Raise ImportError in a sub-interpreter: torch keeps state of the process that only one may use."""
+    try:
+        import _xxsubinterpreters as interpreters
+    except ImportError:
+        return  # an interpreter built without them
+    if interpreters.get_current() != interpreters.get_main():
+        raise ImportError(
+            "[flashpoint] cannot be imported in a sub-interpreter, as torch cannot. "
+            "Use it in the main interpreter, or start another process."
+        )
+
+
 def check_torch(version: str) -> None:
     """Raise ImportError unless `version` is the torch that the core is built for (any local build of it)."""
     if version.partition("+")[0] != TORCH:
@@ -69,5 +82,6 @@ def import_core() -> ModuleType:
 def check() -> None:
     """All checks that `import flashpoint` makes, in the order in which they can be trusted."""
     check_python(platform.python_implementation(), sys.version_info)
+    check_interpreter()
     import_torch()
     import_core()

@@ -674,3 +674,20 @@ def test_broken_core_says_what_to_do(run_python, root, tmp_path) -> None:
     done = run_python("-P", "-c", "import flashpoint", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     assert "ImportError: [flashpoint] the native core does not load: undefined symbol: x" in done.stderr
+
+
+def test_sub_interpreters_are_refused(run_python) -> None:
+    program = """
+import sys, _xxsubinterpreters as interpreters
+{before}
+interpreters.run_string(interpreters.create(), '''
+try:
+    import flashpoint
+except ImportError as error:
+    print(error)
+''')
+"""
+    for before in ("", "import flashpoint"):
+        done = run_python("-c", program.format(before=before))
+        assert done.returncode == 0, done.stderr
+        assert "sub-interpreter" in done.stdout and "another process" in done.stdout
