@@ -29,7 +29,11 @@ def compile(
     backend: str | Callable[..., Any] = "eager",
     mode: str | None = None,
     options: dict[str, Any] | None = None,
+    name: str | None = None,
     disable: bool = False,
+    recompile_limit: int | None = None,
+    isolate_recompiles: bool = False,
+    shapes_spec: Any = None,
 ) -> Callable[[_F], _F]: ...
 
 
@@ -42,7 +46,11 @@ def compile(
     backend: str | Callable[..., Any] = "eager",
     mode: str | None = None,
     options: dict[str, Any] | None = None,
+    name: str | None = None,
     disable: bool = False,
+    recompile_limit: int | None = None,
+    isolate_recompiles: bool = False,
+    shapes_spec: Any = None,
 ) -> _F: ...
 
 
@@ -54,7 +62,11 @@ def compile(
     backend: str | Callable[..., Any] = "eager",
     mode: str | None = None,
     options: dict[str, Any] | None = None,
+    name: str | None = None,
     disable: bool = False,
+    recompile_limit: int | None = None,
+    isolate_recompiles: bool = False,
+    shapes_spec: Any = None,
 ) -> Any:
     """A callable that records its first call and replays the recording on later ones.
 
@@ -69,7 +81,13 @@ def compile(
             takes the graph's inputs and returns a tuple or list of its outputs.
         mode: for backend="inductor" one of torch.compile's modes; not together with `options`.
         options: for backend="inductor" its settings; for a callable backend whatever it takes as `options`.
+        name: what logs and warnings call it, instead of its qualified name.
         disable: return `model` itself.
+        recompile_limit: recordings it may keep, 1 or more; None: `flashpoint.config.recompile_limit`, or
+            torch._dynamo.config's where that one was not set. Beyond it, calls that no recording fits run
+            eagerly after one warning; with `fullgraph` they raise.
+        isolate_recompiles: accepted; what one call of `compile` records is always its own.
+        shapes_spec: accepted; as for `dynamic`, every new input shape is recorded anew.
 
     Returns:
         For a module an `OptimizedModule`; otherwise a native callable that carries the function's name,
@@ -82,11 +100,17 @@ def compile(
         RuntimeError: mode and options together, or one that inductor does not know.
         torch._dynamo.exc.InvalidBackend: no backend of that name.
 
+    A call beyond `recompile_limit` raises torch._dynamo.exc.FailOnRecompileLimitHit with `fullgraph`.
     A call raises torch._dynamo.exc.BackendCompilerFailed when the backend does, as with torch.compile; with
     torch._dynamo.config.suppress_errors the recorded operators run instead.
     """
     _check_arguments(fullgraph, dynamic, backend, mode, options, disable)
+    _check_limits(name, recompile_limit, isolate_recompiles)
     core_options = backends.core_options(backend, mode, options, dynamic)
+    if name is not None:
+        core_options["name"] = name
+    if recompile_limit is not None:
+        core_options["recompile_limit"] = recompile_limit
     if fullgraph:
         core_options["fullgraph"] = True
 
@@ -175,3 +199,20 @@ def _check_arguments(
             f"[flashpoint.compile] unknown options: {', '.join(map(str, options))}. backend={backend!r} has "
             "none; settings of the process are in flashpoint.config"
         )
+
+
+def _check_limits(name: object, recompile_limit: object, isolate_recompiles: object) -> None:
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"[flashpoint.compile] name must be a string or None, not {name!r}")
+    if not isinstance(isolate_recompiles, bool):
+        raise TypeError(
+            f"[flashpoint.compile] isolate_recompiles must be True or False, not {isolate_recompiles!r}"
+        )
+    if recompile_limit is None:
+        return
+    if isinstance(recompile_limit, bool) or not isinstance(recompile_limit, int):
+        raise TypeError(
+            f"[flashpoint.compile] recompile_limit must be an int or None, not {recompile_limit!r}"
+        )
+    if not 1 <= recompile_limit < 2**31:
+        raise ValueError(f"[flashpoint.compile] recompile_limit must be 1 or more, not {recompile_limit}")

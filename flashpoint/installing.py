@@ -39,14 +39,8 @@ def install(backend: str | Callable[..., Any] = "native") -> None:
         backend: Any = backend,
         mode: str | None = None,
         options: dict[str, Any] | None = None,
-        disable: bool = False,
         **rest: Any,
     ) -> Any:
-        if any(value not in (None, False) for value in rest.values()):
-            names = ", ".join(name for name, value in rest.items() if value not in (None, False))
-            raise NotImplementedError(
-                f"[flashpoint.install] torch.compile's arguments {names} are not supported"
-            )
         if backend in ("eager", "native"):
             mode, options = None, None  # they choose how inductor generates code
         return flashpoint_compile(
@@ -56,7 +50,7 @@ def install(backend: str | Callable[..., Any] = "native") -> None:
             backend=backend,
             mode=mode,
             options=options,
-            disable=disable,
+            **rest,
         )
 
     @functools.wraps(original_reset)

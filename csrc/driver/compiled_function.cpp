@@ -9,6 +9,7 @@
 
 #include "base/counters.h"
 #include "base/log.h"
+#include "driver/limits.h"
 #include "driver/session.h"
 #include "driver/stance.h"
 #include "ir/printer.h"
@@ -43,12 +44,16 @@ std::string name_of(PyObject* function) {
   return text == nullptr ? "?" : text;
 }
 
+std::string name_of(PyObject* function, const CodeState& state) {
+  return state.name.empty() ? name_of(function) : state.name;
+}
+
 PyObject* call_eagerly(PyObject* function, PyObject* const* args, size_t nargs, PyObject* kwnames) {
   ++counters().eager_calls;
   return PyObject_Vectorcall(function, args, nargs, kwnames);
 }
 
-SessionOptions session_options(PyObject* function) {
+SessionOptions session_options(PyObject* function, const CodeState& state) {
   const DriverConfig& config = driver_config();
   SessionOptions options;
   options.tracing_state_queries = config.tracing_state_queries;
@@ -58,20 +63,20 @@ SessionOptions session_options(PyObject* function) {
   options.value_guards = config.value_guards;
   options.fail_at_event = config.fail_at_event;
   options.break_at_event = config.break_at_event;
-  if (log_enabled(LogKind::kCapture)) options.name = name_of(function);
+  if (log_enabled(LogKind::kCapture)) options.name = name_of(function, state);
   return options;
 }
 
 PyObject* record_call(std::shared_ptr<CodeState> state, PyObject* function, PyObject* const* args,
                       size_t nargs, PyObject* kwnames) {
-  SessionOptions options = session_options(function);
+  SessionOptions options = session_options(function, *state);
   options.fullgraph = state->fullgraph;
   options.resume = options.resume && !state->fullgraph;
   Session session(state, options);
   PyObject* result = session.record(function, args, nargs, kwnames);
   if (log_enabled(LogKind::kBreak)) {
     for (const BreakReport& report : state->reports) {
-      log_line("break in " + name_of(function) + " at " + report.location + " (" + report.function +
+      log_line("break in " + name_of(function, *state) + " at " + report.location + " (" + report.function +
                "): " + break_name(report.reason) + (report.detail.empty() ? "" : ": " + report.detail));
     }
   }
@@ -128,13 +133,13 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
       ++counters().hits;
       start.used(i, entry.get());
       if (entry->suspension && !frames.empty()) {
-        return Session(state, session_options(function)).resume(entry, std::move(frames));
+        return Session(state, session_options(function, *state)).resume(entry, std::move(frames));
       }
       return result;
     }
     if (outcome == Outcome::kRestart) return call_eagerly(function, args, nargs, kwnames);
     if (log_enabled(LogKind::kMiss)) {
-      log_line("miss in " + name_of(function) + ": " + entry->last_miss());
+      log_line("miss in " + name_of(function, *state) + ": " + entry->last_miss());
     }
     if (start.wears_out(i, *state)) --i;
   }
@@ -142,8 +147,11 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
   if (stance == Stance::kEagerOnRecompile) return call_eagerly(function, args, nargs, kwnames);
   if (stance == Stance::kFailOnRecompile) return fail_on_recompile(function, start);
   // Inside NoTracerDispatchMode operators cannot be recorded.
-  if (static_cast<int>(start.entries.size()) >= driver_config().recompile_limit || start.drops >= kMaxDrops ||
-      is_dispatch_hidden() || disabling_mark(function) != nullptr) {
+  if (start.drops >= kMaxDrops || is_dispatch_hidden() || disabling_mark(function) != nullptr)
+    return call_eagerly(function, args, nargs, kwnames);
+  if (!start.entries.empty() && static_cast<int>(start.entries.size()) >= recompile_limit(*state)) {
+    const std::string name = name_of(function, *state);
+    if (!runs_eagerly_at_limit(*state, name, start.entries.front()->last_miss())) return nullptr;
     return call_eagerly(function, args, nargs, kwnames);
   }
   return record_call(state, function, args, nargs, kwnames);
@@ -173,6 +181,10 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
         PyUnicode_CompareWithASCIIString(backend, "native") == 0) {
       (*self->state)->backend = Backend::kNative;
     }
+    PyObject* limit = PyDict_GetItemString(options, "recompile_limit");
+    if (limit != nullptr && PyLong_Check(limit)) (*self->state)->recompile_limit = PyLong_AsLong(limit);
+    PyObject* name = PyDict_GetItemString(options, "name");
+    if (const char* text = name == nullptr ? nullptr : PyUnicode_AsUTF8(name)) (*self->state)->name = text;
     (*self->state)->compiler = Ref::share(PyDict_GetItemString(options, "compiler"));
   }
   live().insert(self);
@@ -184,6 +196,8 @@ void forget(CompiledFunction* self) {
   auto fresh = std::make_shared<CodeState>();
   fresh->fullgraph = (*self->state)->fullgraph;
   fresh->backend = (*self->state)->backend;
+  fresh->recompile_limit = (*self->state)->recompile_limit;
+  fresh->name = (*self->state)->name;
   fresh->compiler = (*self->state)->compiler;
   const std::shared_ptr<CodeState> old = std::exchange(*self->state, std::move(fresh));
 }

@@ -291,8 +291,9 @@ def test_install_with_a_backend_and_reset() -> None:
         compiled(X), compiled(X)
         torch.compiler.reset()
         compiled(X)
-        with pytest.raises(NotImplementedError, match="recompile_limit"):
-            torch.compile(double, recompile_limit=3)
+        assert torch.compile(double, disable=True) is double
+        with pytest.raises(TypeError, match="unexpected keyword argument 'recompile_limits'"):
+            torch.compile(double, recompile_limits=3)
     finally:
         flashpoint.uninstall()
     flashpoint.uninstall()

@@ -1,0 +1,47 @@
+#include "driver/limits.h"
+
+#include "base/counters.h"
+#include "driver/compiled_function.h"
+#include "py/ref.h"
+
+namespace flashpoint {
+
+namespace {
+
+// A setting of TorchDynamo, null while it is not imported.
+Ref dynamo_setting(const char* name) {
+  static PyObject* const module_name = PyUnicode_InternFromString("torch._dynamo.config");
+  PyObject* config = PyDict_GetItemWithError(PyImport_GetModuleDict(), module_name);
+  Ref value = Ref::steal(config == nullptr ? nullptr : PyObject_GetAttrString(config, name));
+  if (!value) PyErr_Clear();
+  return value;
+}
+
+}  // namespace
+
+int recompile_limit(const CodeState& state) {
+  if (state.recompile_limit > 0) return state.recompile_limit;
+  const int own = driver_config().recompile_limit;
+  if (own != DriverConfig{}.recompile_limit) return own;
+  const Ref theirs = dynamo_setting("recompile_limit");
+  const long limit = theirs && PyLong_Check(theirs.get()) ? PyLong_AsLong(theirs.get()) : own;
+  if (PyErr_Occurred() != nullptr) PyErr_Clear();
+  return limit < 0 ? own : static_cast<int>(limit);
+}
+
+bool runs_eagerly_at_limit(CodeState& state, const std::string& name, const std::string& last_miss) {
+  const Ref fails = dynamo_setting("fail_on_recompile_limit_hit");
+  const bool raise = state.fullgraph || fails.get() == Py_True;
+  if (state.limit_reported && !raise) return true;
+  state.limit_reported = true;
+  ++counters().recompile_limits_reached;
+  const Ref module = Ref::steal(PyImport_ImportModule("flashpoint.limits"));
+  const Ref done = Ref::steal(module ? PyObject_CallMethod(module.get(), "reached", "sisOO", name.c_str(),
+                                                           recompile_limit(state), last_miss.c_str(),
+                                                           state.fullgraph ? Py_True : Py_False,
+                                                           raise ? Py_True : Py_False)
+                                     : nullptr);
+  return static_cast<bool>(done);
+}
+
+}  // namespace flashpoint

@@ -1,0 +1,101 @@
+"""How many recordings a compiled function makes, and what happens then."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+import torch._dynamo
+from torch._dynamo.exc import FailOnRecompileLimitHit
+
+import flashpoint
+
+
+def add(x):
+    return x + 1
+
+
+def call_with_sizes(compiled, sizes) -> None:
+    for size in sizes:
+        x = torch.randn(size)
+        assert torch.equal(compiled(x), x + 1)
+
+
+def kept() -> int:
+    return flashpoint.counters()["captures_kept"]
+
+
+@pytest.fixture(autouse=True)
+def from_zero():
+    flashpoint.reset_counters()
+
+
+def test_one_warning_then_eager(caplog) -> None:
+    compiled = flashpoint.compile(add, recompile_limit=2)
+    with caplog.at_level(logging.WARNING, logger="flashpoint"):
+        call_with_sizes(compiled, [1, 2, 3, 4, 1, 2])
+    assert kept() == 2 and flashpoint.counters()["hits"] == 2
+    assert [record.name for record in caplog.records] == ["flashpoint"]
+    text = caplog.records[0].getMessage()
+    assert "add has reached its recompile limit (2)" in text and "did not fit: " in text
+    assert flashpoint.counters()["recompile_limits_reached"] == 1
+    flashpoint.reset()
+    call_with_sizes(compiled, [3, 4, 5])
+    assert kept() == 4, "the limit is the function's own, also after a reset"
+
+
+def test_fullgraph_raises_each_time() -> None:
+    compiled = flashpoint.compile(add, fullgraph=True, recompile_limit=1)
+    call_with_sizes(compiled, [1])
+    for _ in range(2):
+        with pytest.raises(FailOnRecompileLimitHit, match=r"\[flashpoint.compile\] add .*fullgraph"):
+            compiled(torch.randn(2))
+    call_with_sizes(compiled, [1])
+
+
+def test_dynamos_settings_are_honoured() -> None:
+    with torch._dynamo.config.patch(recompile_limit=3):
+        call_with_sizes(flashpoint.compile(add), range(1, 8))
+        assert kept() == 3
+        with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+            with pytest.raises(FailOnRecompileLimitHit, match="fail_on_recompile_limit_hit"):
+                call_with_sizes(flashpoint.compile(add), range(1, 8))
+    with torch._dynamo.config.patch(recompile_limit=20):
+        flashpoint.reset_counters()
+        call_with_sizes(flashpoint.compile(add), range(1, 15))
+        assert kept() == 14
+
+
+def test_which_limit_counts() -> None:
+    with torch._dynamo.config.patch(recompile_limit=3), flashpoint.config.patch(recompile_limit=4):
+        call_with_sizes(flashpoint.compile(add), range(1, 8))
+        assert kept() == 4
+        call_with_sizes(flashpoint.compile(add, recompile_limit=1), range(1, 8))
+        assert kept() == 5
+
+
+def test_torch_compile_passes_its_arguments(caplog) -> None:
+    with flashpoint.installed("eager"), caplog.at_level(logging.WARNING, logger="flashpoint"):
+        compiled = torch.compile(
+            add, name="adder", recompile_limit=1, isolate_recompiles=True, shapes_spec=None, dynamic=False
+        )
+        call_with_sizes(compiled, [1, 2])
+    assert kept() == 1 and "adder has reached" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "arguments, error",
+    [
+        ({"recompile_limit": 0}, ValueError),
+        ({"recompile_limit": -1}, ValueError),
+        ({"recompile_limit": True}, TypeError),
+        ({"recompile_limit": "8"}, TypeError),
+        ({"recompile_limit": 2**40}, ValueError),
+        ({"name": 3}, TypeError),
+        ({"isolate_recompiles": 1}, TypeError),
+    ],
+)
+def test_wrong_arguments(arguments, error) -> None:
+    with pytest.raises(error, match=rf"\[flashpoint.compile\] {next(iter(arguments))}"):
+        flashpoint.compile(add, **arguments)
