@@ -8,7 +8,7 @@ from flashpoint import _versions
 
 _versions.check()
 
-from flashpoint import registering, store, tracer  # noqa: E402
+from flashpoint import code_state, registering, store, tracer  # noqa: E402
 from flashpoint.compiling import compile  # noqa: E402
 from flashpoint.configuration import config  # noqa: E402
 from flashpoint.decorators import (  # noqa: E402
@@ -33,6 +33,7 @@ __all__ = [
     "OptimizedModule",
     "allow_in_graph",
     "assume_constant_result",
+    "code_state",
     "compile",
     "config",
     "counters",

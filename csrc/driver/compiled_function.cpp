@@ -9,6 +9,7 @@
 
 #include "base/counters.h"
 #include "base/log.h"
+#include "driver/code_extra.h"
 #include "driver/limits.h"
 #include "driver/session.h"
 #include "driver/stance.h"
@@ -29,6 +30,8 @@ struct CompiledFunction {
   PyObject* dict;
   PyObject* weakrefs;
   std::shared_ptr<CodeState>* state;
+  PyObject* code;    // whose frames its calls are; null where that is not known
+  CodeExtra* extra;  // of that code object
 };
 
 std::unordered_set<CompiledFunction*>& live() {
@@ -101,6 +104,33 @@ PyObject* fail_on_recompile(PyObject* function, const PositionEntries& start) {
   return nullptr;
 }
 
+FrameAction action_of(const CompiledFunction& self) {
+  const FrameAction own = self.extra == nullptr ? FrameAction::kDefault : self.extra->strategy.current;
+  return own != FrameAction::kDefault ? own : inherited_action();
+}
+
+// True when a loaded entry answered the call: result is what it returned, null with an error set.
+bool call_precompiled(const CompiledFunction& self, PyObject* function, PyObject* const* args, size_t nargs,
+                      PyObject* kwnames, const GlobalState& now, PyObject** result) {
+  const std::shared_ptr<CodeState> state = *self.state;
+  const std::vector<std::shared_ptr<Entry>> entries = self.extra->precompiled;  // may change meanwhile
+  for (const std::shared_ptr<Entry>& entry : entries) {
+    std::vector<BuiltFrame> frames;
+    const Outcome outcome = entry->call(args, nargs, kwnames, now, result, &frames);
+    if (outcome == Outcome::kMiss) continue;
+    if (outcome == Outcome::kRestart) {
+      *result = call_eagerly(function, args, nargs, kwnames);
+      return true;
+    }
+    ++counters().hits;
+    ++counters().precompile_hits;
+    if (entry->suspension && !frames.empty())
+      *result = Session(state, session_options(function, *state)).resume(entry, std::move(frames));
+    return true;
+  }
+  return false;
+}
+
 PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, PyObject* kwnames) {
   auto* self = reinterpret_cast<CompiledFunction*>(callable);
   size_t nargs = PyVectorcall_NARGS(nargsf);
@@ -123,7 +153,13 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
     return call_eagerly(function, args, nargs, kwnames);
   const std::shared_ptr<CodeState> state = *self->state;
   PositionEntries& start = state->start;
+  const FrameAction action = action_of(*self);
+  if (action == FrameAction::kSkip) return call_eagerly(function, args, nargs, kwnames);
   const GlobalState now = GlobalState::now();
+  if (self->extra != nullptr && !self->extra->precompiled.empty()) {
+    PyObject* result = nullptr;
+    if (call_precompiled(*self, function, args, nargs, kwnames, now, &result)) return result;
+  }
   for (size_t i = 0; i < start.entries.size(); ++i) {
     std::shared_ptr<Entry> entry = start.entries[i];
     PyObject* result = nullptr;
@@ -144,6 +180,7 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
     if (start.wears_out(i, *state)) --i;
   }
   if (!start.entries.empty()) ++counters().misses;
+  if (action == FrameAction::kRunOnly) return call_eagerly(function, args, nargs, kwnames);
   if (stance == Stance::kEagerOnRecompile) return call_eagerly(function, args, nargs, kwnames);
   if (stance == Stance::kFailOnRecompile) return fail_on_recompile(function, start);
   // Inside NoTracerDispatchMode operators cannot be recorded.
@@ -154,7 +191,18 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
     if (!runs_eagerly_at_limit(*state, name, start.entries.front()->last_miss())) return nullptr;
     return call_eagerly(function, args, nargs, kwnames);
   }
-  return record_call(state, function, args, nargs, kwnames);
+  PyObject* result = record_call(state, function, args, nargs, kwnames);
+  if (self->extra != nullptr) self->extra->number_entries(*state);
+  return result;
+}
+
+// Compiled functions that are called meanwhile do as this one's code says.
+PyObject* call_within_strategy(PyObject* callable, PyObject* const* args, size_t nargsf, PyObject* kwnames) {
+  const auto* self = reinterpret_cast<CompiledFunction*>(callable);
+  if (self->extra == nullptr || self->extra->strategy.recursive == FrameAction::kDefault) [[likely]]
+    return vectorcall(callable, args, nargsf, kwnames);
+  const ActionScope scope(self->extra->strategy.recursive);
+  return vectorcall(callable, args, nargsf, kwnames);
 }
 
 PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
@@ -171,7 +219,7 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   auto* self = reinterpret_cast<CompiledFunction*>(type->tp_alloc(type, 0));
   if (self == nullptr) return nullptr;
   self->function = Py_NewRef(fn);
-  self->vectorcall = vectorcall;
+  self->vectorcall = call_within_strategy;
   self->state = new std::shared_ptr<CodeState>(std::make_shared<CodeState>());
   if (options != nullptr) {
     PyObject* fullgraph = PyDict_GetItemString(options, "fullgraph");
@@ -187,6 +235,15 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     if (const char* text = name == nullptr ? nullptr : PyUnicode_AsUTF8(name)) (*self->state)->name = text;
     (*self->state)->compiler = Ref::share(PyDict_GetItemString(options, "compiler"));
   }
+  self->code = code_of(fn).release();
+  if (self->code != nullptr) {
+    self->extra = code_extra(self->code, true);
+    if (self->extra == nullptr) {
+      Py_DECREF(self);
+      return nullptr;
+    }
+    self->extra->states.push_back(*self->state);
+  }
   live().insert(self);
   return reinterpret_cast<PyObject*>(self);
 }
@@ -199,6 +256,7 @@ void forget(CompiledFunction* self) {
   fresh->recompile_limit = (*self->state)->recompile_limit;
   fresh->name = (*self->state)->name;
   fresh->compiler = (*self->state)->compiler;
+  if (self->extra != nullptr) self->extra->states.push_back(fresh);
   const std::shared_ptr<CodeState> old = std::exchange(*self->state, std::move(fresh));
 }
 
@@ -214,6 +272,7 @@ int traverse(PyObject* object, visitproc visit, void* arg) {
   auto* self = reinterpret_cast<CompiledFunction*>(object);
   Py_VISIT(self->function);
   Py_VISIT(self->dict);
+  Py_VISIT(self->code);
   if (self->state != nullptr && self->state->use_count() == 1) {
     Py_VISIT((*self->state)->compiler.get());
     if (const int r = traverse_entries((*self->state)->start, visit, arg)) return r;
@@ -230,6 +289,8 @@ int clear(PyObject* object) {
     forget(self);
     const Ref compiler = std::move((*self->state)->compiler);
   }
+  self->extra = nullptr;  // it may go with the code object
+  Py_CLEAR(self->code);
   Py_CLEAR(self->function);
   Py_CLEAR(self->dict);
   return 0;
@@ -355,6 +416,14 @@ DriverConfig& driver_config() {
 void reset_all_compiled_functions() {
   std::vector<Ref> all;
   for (CompiledFunction* f : live()) all.push_back(Ref::share(reinterpret_cast<PyObject*>(f)));
+  for (const Ref& f : all) forget(reinterpret_cast<CompiledFunction*>(f.get()));
+}
+
+void reset_compiled_functions_of(PyObject* code) {
+  std::vector<Ref> all;
+  for (CompiledFunction* f : live()) {
+    if (f->code == code) all.push_back(Ref::share(reinterpret_cast<PyObject*>(f)));
+  }
   for (const Ref& f : all) forget(reinterpret_cast<CompiledFunction*>(f.get()));
 }
 

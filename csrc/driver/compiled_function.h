@@ -16,6 +16,8 @@ int add_compiled_function_type(PyObject* module);
 
 // Forgets the entries of every compiled function of the process.
 void reset_all_compiled_functions();
+// The same for those of one code object.
+void reset_compiled_functions_of(PyObject* code);
 
 // While above zero on this thread, compiled functions run eagerly (flashpoint.disable).
 int& disabled_depth();

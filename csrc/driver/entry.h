@@ -47,6 +47,7 @@ class Entry {
   size_t positional = 0;
   uint64_t abc_token = 0;                  // 0: no abstract base class was asked
   bool any_higher_recursion_limit = true;  // is as good as the one that was recorded under
+  std::string compile_id;                  // of the code object, and of the entry among its entries
   std::optional<GlobalState> state_after;  // where it differs
   Ref backend_callable;                    // what the program calls, where a Python backend compiled it
   // Set when the recording ended at a break: then a call gives these frames instead of a result.

@@ -5,11 +5,16 @@
 
 namespace flashpoint {
 
+bool& moves_to_front() {
+  static bool moves = true;
+  return moves;
+}
+
 void PositionEntries::used(size_t i, const Entry* entry) {
   // The entry may have moved or gone while it ran.
   if (i >= entries.size() || entries[i].get() != entry) return;
   ++hits[i];
-  if (i == 0) return;
+  if (i == 0 || !moves_to_front()) return;
   std::rotate(entries.begin(), entries.begin() + i, entries.begin() + i + 1);
   std::rotate(hits.begin(), hits.begin() + i, hits.begin() + i + 1);
 }

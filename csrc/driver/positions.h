@@ -44,6 +44,9 @@ struct PositionEntries {
   bool wears_out(size_t i, CodeState& state);
 };
 
+// Whether an entry that answers moves to the front; else entries stay in the order of their making.
+bool& moves_to_front();
+
 enum class Backend : uint8_t { kEager, kNative };
 
 struct CodeState {

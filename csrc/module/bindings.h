@@ -9,6 +9,7 @@
 namespace flashpoint {
 
 int bind_eval(PyObject* module);
+int bind_code_state(PyObject* module);
 int bind_graph(PyObject* module);
 int bind_driver(PyObject* module);
 int bind_fx(PyObject* module);

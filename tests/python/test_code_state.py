@@ -1,0 +1,205 @@
+"""flashpoint.code_state: what hangs on code objects, and what it does to calls."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+
+import flashpoint
+from flashpoint import code_state
+from flashpoint.code_state import FrameAction, FrameExecStrategy
+
+SKIP, RUN_ONLY = FrameAction.SKIP, FrameAction.RUN_ONLY
+
+
+def double(x):
+    return x * 2
+
+
+class Scale(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = torch.nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.lin(x) + 1
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    flashpoint.reset_counters()
+    yield
+    for code in (double, Scale.forward):
+        code_state.set_strategy(code, FrameExecStrategy())
+        code_state.reset_precompile_entries(code)
+        code_state.reset_code(code)
+
+
+def count(name: str) -> int:
+    return flashpoint.counters()[name]
+
+
+@pytest.mark.parametrize("backend", ["eager", "native"])
+def test_entries_of_a_function(backend: str) -> None:
+    compiled, x = flashpoint.compile(double, backend=backend), torch.ones(3)
+    before = len(code_state.entries(double))
+    for _ in range(3):
+        compiled(x)
+    compiled(torch.ones(4))
+    entries = code_state.entries(double.__code__)[before:]
+    assert [entry.hits for entry in entries] == [0, 2], "most recently used first"
+    first, second = entries[1], entries[0]
+    assert first.backend == backend and first.nodes == 1 and "aten.mul" in first.graph
+    assert first.guards and not first.behind_a_break
+    code, number = first.compile_id.split("/")
+    assert second.compile_id == f"{code}/{int(number) + 1}"
+    assert first.trace_annotation == f"Torch-Compiled Region: {first.compile_id}"
+    assert code_state.entries(compiled) == code_state.entries(double)
+
+
+def test_entries_of_modules_of_one_class() -> None:
+    compiled = [flashpoint.compile(Scale()) for _ in range(2)]
+    for module in compiled:
+        module(torch.ones(2, 3))
+    assert len(code_state.entries(compiled[0])) == len(code_state.entries(Scale.forward)) == 2
+    del compiled, module
+    gc.collect()
+    assert code_state.entries(Scale.forward) == [], "entries belong to the callable that made them"
+
+
+def test_entries_behind_a_break() -> None:
+    def fn(x):
+        x = x + 1
+        flashpoint.graph_break()
+        return x * 2
+
+    compiled = flashpoint.compile(fn)
+    compiled(torch.ones(2))
+    entries = code_state.entries(fn)
+    assert sorted(entry.behind_a_break for entry in entries) == [False, True]
+    assert len({entry.compile_id for entry in entries}) == 2 and all(e.compile_id for e in entries)
+    with pytest.raises(ValueError, match="behind a graph break"):
+        code_state.load_precompile_entry(fn, next(e for e in entries if e.behind_a_break))
+
+
+def test_skip() -> None:
+    compiled, x = flashpoint.compile(double), torch.ones(3)
+    compiled(x)
+    code_state.set_strategy(double, FrameExecStrategy(cur_action=SKIP))
+    assert code_state.strategy(compiled) == FrameExecStrategy(SKIP)
+    assert torch.equal(compiled(x), x * 2) and torch.equal(compiled(torch.ones(5)), torch.ones(5) * 2)
+    assert (count("hits"), count("captures_kept"), count("eager_calls")) == (0, 1, 2)
+    code_state.set_strategy(double, FrameExecStrategy())
+    compiled(x)
+    assert count("hits") == 1
+
+
+def test_run_only() -> None:
+    compiled, x = flashpoint.compile(double), torch.ones(3)
+    compiled(x)
+    code_state.set_strategy(double, FrameExecStrategy(cur_action=RUN_ONLY))
+    compiled(x), compiled(torch.ones(5)), compiled(torch.ones(5))
+    assert (count("hits"), count("captures_kept"), count("eager_calls")) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("action", [SKIP, RUN_ONLY])
+def test_frames_below(action: FrameAction) -> None:
+    inner, x = flashpoint.compile(double), torch.ones(3)
+    inner(x)
+
+    def fn(x):
+        flashpoint.graph_break()
+        return inner(x), inner(torch.ones(7))
+
+    code_state.set_strategy(fn, FrameExecStrategy(SKIP, action))
+    outer = flashpoint.compile(fn)
+    flashpoint.reset_counters()
+    assert torch.equal(outer(x)[0], x * 2)
+    assert count("captures_started") == 0 and count("hits") == (0 if action is SKIP else 1)
+    inner(x), inner(torch.ones(7))
+    assert count("captures_kept") == 1, "outside of the frame nothing has changed"
+    # An action of its own goes before the one that is inherited.
+    code_state.set_strategy(double, FrameExecStrategy(RUN_ONLY))
+    flashpoint.reset_counters()
+    outer(x)
+    assert count("hits") == 2
+
+
+def test_loaded_entries_come_first() -> None:
+    maker, x = flashpoint.compile(double), torch.ones(3)
+    maker(x)
+    (entry,) = [e for e in code_state.entries(double) if e.hits == 0][:1]
+    code_state.load_precompile_entry(double, entry)
+    assert [e.compile_id for e in code_state.precompile_entries(double)] == [entry.compile_id]
+    del maker, entry
+    gc.collect()
+    flashpoint.reset_counters()
+    compiled = flashpoint.compile(double)
+    assert torch.equal(compiled(x), x * 2)
+    assert (count("precompile_hits"), count("captures_started")) == (1, 0)
+    assert torch.equal(compiled(torch.ones(4)), torch.ones(4) * 2)
+    assert (count("precompile_hits"), count("captures_kept")) == (1, 1)
+    flashpoint.reset()
+    compiled(x)
+    assert count("precompile_hits") == 2
+    code_state.reset_precompile_entries(double)
+    compiled(x)
+    assert count("precompile_hits") == 2 and code_state.precompile_entries(double) == []
+
+
+def test_order_of_lookup() -> None:
+    compiled = flashpoint.compile(double)
+    for size in (3, 4, 5):
+        compiled(torch.ones(size))
+    ids = [entry.compile_id for entry in code_state.entries(compiled)]
+    with code_state.lru_cache(False):
+        compiled(torch.ones(3))
+        assert [entry.compile_id for entry in code_state.entries(compiled)] == ids
+    compiled(torch.ones(3))
+    assert [entry.compile_id for entry in code_state.entries(compiled)] == [ids[2], ids[0], ids[1]]
+
+
+def test_reset_of_one_code_object() -> None:
+    one, other, x = flashpoint.compile(double), flashpoint.compile(lambda x: x + 1), torch.ones(3)
+    one(x), other(x)
+    code_state.reset_code(double)
+    assert code_state.entries(double) == []
+    flashpoint.reset_counters()
+    one(x), other(x)
+    assert (count("captures_kept"), count("hits")) == (1, 1)
+
+
+def test_everything_goes_with_its_owner() -> None:
+    def make():
+        def fn(x):
+            return x + 1
+
+        return fn
+
+    fn = make()
+    compiled, model = flashpoint.compile(fn), Scale()
+    compiled(torch.ones(2))
+    wrapped = flashpoint.compile(model)
+    wrapped(torch.ones(2, 3))
+    gone = [weakref.ref(fn), weakref.ref(model)]
+    del fn, compiled, model, wrapped
+    gc.collect()
+    assert [ref() for ref in gone] == [None, None]
+
+
+@pytest.mark.parametrize("name", ["entries", "precompile_entries", "strategy", "reset_code"])
+def test_what_has_no_code(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"\[flashpoint.code_state.{name}\] takes a code object"):
+        getattr(code_state, name)(3)
+
+
+def test_wrong_arguments() -> None:
+    with pytest.raises(TypeError, match="takes a FrameExecStrategy"):
+        code_state.set_strategy(double, SKIP)
+    with pytest.raises(TypeError, match="takes a CacheEntry"):
+        code_state.load_precompile_entry(double, None)
+    with pytest.raises(TypeError, match="takes True or False"):
+        code_state.set_lru_cache(1)
