@@ -54,7 +54,8 @@ def test_expected_names_exist() -> None:
 def _run_numbers(chunk: int, step: int) -> None:
     answered, differences = 0, []
     for op in operators()[chunk::step]:
-        if op.name in UNDEFINED_VALUES:
+        # An unknown mode leaves what grid_sampler returns as it was allocated.
+        if op.name in UNDEFINED_VALUES or op.name.startswith("grid_sampler"):
             continue
         for case in cases(op, 2):
             if case.variant not in ("function", "method"):

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 os.environ.setdefault("FLASHPOINT_STRICT", "1")
 
 import flashpoint  # noqa: E402
-from tests.python.test_base_level import fresh, leaf, replays, same  # noqa: E402, F401
+from tests.python.test_base_level import fresh, leaf, replays, same, scalar_of  # noqa: E402, F401
 
 
 def test_a_hook_of_a_fresh_tensor() -> None:
@@ -209,9 +209,10 @@ def right(fn: Callable, inputs: Callable, calls: int = 5) -> flashpoint.Compiled
     return compiled
 
 
-def test_reentrant_checkpoint() -> None:
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpoint_is_a_break(reentrant: bool) -> None:
     def fn(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        y = checkpoint(block, x, w, use_reentrant=True)
+        y = checkpoint(block, x, w, use_reentrant=reentrant)
         loss = (y * y).sum()
         loss.backward()
         return loss.detach()
@@ -229,3 +230,22 @@ def test_checkpoint_with_dropout() -> None:
         return loss.detach()
 
     right(fn, two)
+
+
+def test_hessian() -> None:
+    replays(lambda x: torch.func.hessian(scalar_of)(x), lambda: (torch.randn(3),))
+
+
+def test_forward_mode_over_reverse_mode() -> None:
+    replays(lambda x: torch.func.jacfwd(torch.func.grad(scalar_of))(x), lambda: (torch.randn(3),))
+
+
+def test_reverse_mode_over_forward_mode() -> None:
+    replays(lambda x: torch.func.jacrev(torch.func.jacfwd(torch.sin))(x), lambda: (torch.randn(3),))
+
+
+def test_hessian_of_a_layer() -> None:
+    def fn(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return torch.func.hessian(lambda t: torch.tanh(w @ t).pow(2).sum())(x)
+
+    replays(fn, lambda: (torch.randn(3), torch.randn(4, 3)))
