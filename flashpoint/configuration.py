@@ -36,6 +36,11 @@ _FIELDS: dict[str, _Field] = {
         None,
         "a tensor's value that the program reads is checked by the replay instead of a graph break",
     ),
+    "capture_scalar_outputs": _Field(
+        False,
+        None,
+        "a number that the program reads from a tensor is a value of the graph, instead of a graph break",
+    ),
     "fx_torch_targets": _Field(
         True,
         None,
@@ -64,6 +69,11 @@ class Config:
     value_guards: bool, default False. A value of a tensor that becomes a Python number, a branch or a size is
         a constant of the recording, and a replay that meets another one goes on to the next recording. When
         off, and where inputs have been written to before, it is a graph break.
+    capture_scalar_outputs: bool, default False. What `item()`, `float()` and `int()` read from a tensor is a
+        value of the graph, and so is arithmetic on it, as long as it goes into tensor operations (not into
+        sizes), attributes and results; any other use of it is a graph break. When off, reading it is one.
+        Torch's optimizers read their step counters like this whatever the setting. Graphs for backends of
+        torch.compile have no such values.
     fx_torch_targets: bool, default True. Graphs for backends of torch.compile call what the program called
         (`torch.nn.functional.gelu`, `torch.cat`, a tensor method, `operator.add`) where that made exactly one
         operator. When off, all nodes call ATen operators.
@@ -78,6 +88,7 @@ class Config:
     tracing_state_queries: bool
     resume_breaks: bool
     value_guards: bool
+    capture_scalar_outputs: bool
     fx_torch_targets: bool
     verify: bool
     poison_empty: bool

@@ -64,6 +64,7 @@ SessionOptions session_options(PyObject* function, const CodeState& state) {
   options.poison_empty = config.poison_empty;
   options.resume = config.resume_breaks;
   options.value_guards = config.value_guards;
+  options.capture_scalars = config.capture_scalars;
   options.fail_at_event = config.fail_at_event;
   options.break_at_event = config.break_at_event;
   if (log_enabled(LogKind::kCapture)) options.name = name_of(function, state);

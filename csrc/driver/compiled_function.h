@@ -28,6 +28,7 @@ struct DriverConfig {
   bool poison_empty = false;
   bool resume_breaks = true;
   bool value_guards = false;
+  bool capture_scalars = false;
   int recompile_limit = 8;
   int64_t fail_at_event = 0;
   int64_t break_at_event = 0;

@@ -110,6 +110,12 @@ bool are_distinct(const std::vector<PyObject*>& values, const std::vector<NodeId
   return true;
 }
 
+// Of a number among the graph's outputs.
+PyObject* python_number(const at::Tensor& number) {
+  if (number.scalar_type() == c10::kLong) return PyLong_FromLongLong(*number.const_data_ptr<int64_t>());
+  return PyFloat_FromDouble(*number.const_data_ptr<double>());
+}
+
 }  // namespace
 
 bool Entry::overlaps() const {
@@ -263,7 +269,11 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
         with_history(outputs[static_cast<size_t>(history.output)], history);
   std::vector<Ref> tensors;
   tensors.reserve(outputs.size());
-  for (const at::Tensor& t : outputs) tensors.push_back(Ref::steal(wrap_tensor(t)));
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const ir::ValueKind kind = graph_->values[static_cast<size_t>(graph_->outputs[i])].kind;
+    tensors.push_back(
+        Ref::steal(kind == ir::ValueKind::kTensor ? wrap_tensor(outputs[i]) : python_number(outputs[i])));
+  }
   outputs.clear();
   BuildContext context{nodes, tensors, recipes_, scalars, {}};
   if (!commit(context, effects_)) return Outcome::kDone;

@@ -141,6 +141,7 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
                                           breaks_at_numbers ? position.varying(r.args) : std::vector<bool>{});
   r.recorder->shadow().set_outermost(outermost_);
   r.recorder->shadow().feeds_graph = !fx;
+  r.recorder->shadow().captures_scalars = options_.capture_scalars;
   if (!fx || !options_.fullgraph) {
     for (const auto& entry : position.entries) {
       entry->changed_numbers(r.arg_pointers.data(), r.arg_pointers.size(), position.open_places);

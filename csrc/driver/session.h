@@ -30,6 +30,7 @@ struct SessionOptions {
   int64_t fail_at_event = 0;   // tests: inject a failed check at this event
   int64_t break_at_event = 0;  // tests: end each recording at this event
   bool value_guards = false;
+  bool capture_scalars = false;
   std::string name = {};   // of the function, for the log
   bool fullgraph = false;  // raise where a break would be
 };

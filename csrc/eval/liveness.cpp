@@ -69,13 +69,17 @@ bool falls_through(int opcode) {
 }
 
 bool find_seer(PyCodeObject* code) {
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_names); ++i) {
-    const char* name = PyUnicode_AsUTF8(PyTuple_GET_ITEM(code->co_names, i));
-    for (const char* seer : {"locals", "eval", "exec", "vars", "dir", "_getframe", "currentframe", "stack"}) {
-      if (name == nullptr || std::strcmp(name, seer) == 0) return true;
+  const auto names = [&](const char* wanted) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(code->co_names); ++i) {
+      if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(code->co_names, i), wanted) == 0) return true;
     }
+    return false;
+  };
+  for (const char* seer : {"locals", "eval", "exec", "vars", "dir", "_getframe", "currentframe"}) {
+    if (names(seer)) return true;
   }
-  return false;
+  // inspect.stack, where it is not torch.stack.
+  return names("stack") && (names("inspect") || !names("torch"));
 }
 
 using Live = std::unordered_map<int, std::vector<bool>>;

@@ -59,8 +59,9 @@ void Recorder::end_disabled(PyObject* function) {
 Pending Recorder::call(EvalFrame& frame, const Operands& o) {
   Pending pending;
   resolve_call(frame, o.a, o.args, o.nargs, o.kwnames, pending, 0);
-  if (pending.word == kPendingLiteral && !ended_) {
-    // The fill of a literal does not show at the dispatcher; its steps are no part of the graph.
+  if ((pending.word == kPendingLiteral || pending.word == kPendingItem) && !ended_) {
+    // The fill of a literal does not show at the dispatcher; its steps are no part of the graph. What reads a
+    // number is noted as a whole.
     NoTracerDispatchMode hidden;
     pending.answer = PyObject_Vectorcall(o.a, o.args, o.nargs, o.kwnames);
     if (pending.answer == nullptr) PyErr_Clear();  // the evaluator makes the call, and it raises again
@@ -106,6 +107,7 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     if (rules().is_pure_python(PyFunction_GET_CODE(f))) {
       return rules().call_pure_python(*this, f, args, n, kwnames, pending);
     }
+    if (rules().call_hooks(*this, f, args, n, kwnames, pending)) return;
     if (call_marked(frame, f, args, n, kwnames, pending, depth)) return;
     return expect(frame, f, FrameLink::kResult);
   }

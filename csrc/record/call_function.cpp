@@ -1,10 +1,11 @@
 // autograd.Function.
 //
-// Where no gradient can flow the call is nothing but its forward, whose frame comes through the hook. Where
-// one can, the history of the results is the program's own code, so replay makes the call again, with the
-// tensors of that run: a `flashpoint.host_call`. Its frames are watched all the same, so that what they read
-// is guarded; they must not write to anything older, nor read what this recording has written, since replay
-// commits effects last.
+// Where no gradient can flow the call is nothing but its forward, whose frame comes through the hook. So it
+// is at base level, where the engine's run is recorded, and with it the backward. Where a gradient can flow
+// at composite level, the history of the results is the program's own code, so replay makes the call again,
+// with the tensors of that run: a `flashpoint.host_call`. Its frames are watched all the same, so that what
+// they read is guarded; they must not write to anything older, nor read what this recording has written,
+// since replay commits effects last.
 #include <c10/core/GradMode.h>
 
 #include "py/layout.h"
@@ -53,7 +54,8 @@ void Recorder::apply_function(EvalFrame&, PyObject* apply, PyObject* const* args
     differentiable |= unpack_tensor(args[i]).requires_grad();
   }
   if (!differentiable || !c10::GradMode::is_enabled()) return;
-  if (graph_.is_base()) return unsupported("its history, below autograd");
+  // Its forward and, once the engine gets there, its backward are frames like any other.
+  if (graph_.is_base()) return;
   if (hosted_call_runs_) return unsupported("one in another");
   if (!touched_.empty() || graph_.wrote_input()) return unsupported("after a write");
   for (Py_ssize_t i = 0; i < n; ++i) {

@@ -82,6 +82,7 @@ void GraphRecorder::expect_number(const at::Tensor& tensor, const c10::IValue& n
 
 bool GraphRecorder::expect_values(const at::Tensor& tensor) {
   if (!may_expect() || !check_operand(tensor, "the values of a tensor")) return false;
+  const NoTracerDispatchMode hidden;
   LoggedCall* call = begin_expectation(ir::PseudoOp::expect_values, tensor);
   log_.note_constant(ir::make_literal(tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()),
                      call->args[1]);

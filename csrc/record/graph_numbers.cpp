@@ -8,7 +8,6 @@
 #include <ATen/core/jit_type.h>
 #include <c10/core/GradMode.h>
 
-#include <array>
 #include <cstring>
 #include <string_view>
 
@@ -18,25 +17,25 @@
 namespace flashpoint {
 namespace {
 
-// Operators that look at a number before they choose what to do: `arange` makes as many elements as it says,
-// `dropout` of zero gives back its argument.
 bool decides_by_numbers(std::string_view name) {
-  constexpr std::array<std::string_view, 7> kNames{"aten::arange",
-                                                   "aten::range",
-                                                   "aten::dropout",
-                                                   "aten::alpha_dropout",
-                                                   "aten::dropout_",
-                                                   "aten::feature_dropout",
-                                                   "aten::feature_alpha_dropout"};
+  constexpr std::string_view kNames[] = {
+#define NUMBER_DECIDES(name) name,
+#include "record/number_rules.def"
+#undef NUMBER_DECIDES
+  };
   for (std::string_view known : kNames) {
     if (name == known) return true;
   }
   return !name.starts_with("aten::");
 }
 
-bool takes_number(const c10::Type& type, bool wrapped) {
+bool takes_number(const c10::Type& type, bool wrapped, bool in_list) {
   const c10::Type* plain = &type;
   while (const auto* optional = plain->castRaw<c10::OptionalType>()) plain = optional->getElementType().get();
+  if (in_list) {
+    const auto* list = plain->castRaw<c10::ListType>();
+    return list != nullptr && list->getElementType()->kind() == c10::TypeKind::NumberType;
+  }
   const auto kind = plain->kind();
   return wrapped ? kind == c10::TypeKind::TensorType
                  : kind == c10::TypeKind::NumberType || kind == c10::TypeKind::FloatType;
@@ -84,10 +83,11 @@ LoggedArg* GraphRecorder::open_literal(int32_t first, const NumberUse& use) {
   return &found->args[0];
 }
 
+// Autograd may have kept the number for a backward, whose nodes are part of a graph at base level.
+bool GraphRecorder::may_feed_numbers() const { return !is_base() || !c10::GradMode::is_enabled(); }
+
 LoggedArg* GraphRecorder::find_number(int32_t first, const NumberUse& use) {
-  if (broken()) return nullptr;
-  // Autograd may have kept the number for a backward, whose nodes are part of a graph at base level.
-  if (is_base() && c10::GradMode::is_enabled()) return nullptr;
+  if (broken() || !may_feed_numbers()) return nullptr;
   if (use.literal) return open_literal(first, use);
   LoggedArg* found = nullptr;
   const bool in_operator = use.keyword == nullptr && use.argument < 0;
@@ -97,15 +97,19 @@ LoggedArg* GraphRecorder::find_number(int32_t first, const NumberUse& use) {
     const auto& info = infos_[static_cast<size_t>(call.op)];
     if (info == nullptr) return nullptr;
     for (uint32_t a = 0; a < call.arg_count; ++a) {
-      LoggedArg& arg = call.args[a];
       const auto& parameter = info->schema->arguments()[a];
+      const bool in_list = use.element >= 0;
+      if (in_list && (call.args[a].kind != LoggedArg::Kind::kList ||
+                      static_cast<uint32_t>(use.element) >= call.args[a].count))
+        continue;
+      LoggedArg& arg = in_list ? call.args[a].items[use.element] : call.args[a];
       if (use.keyword != nullptr ? parameter.name() != use.keyword
           : in_operator          ? a > 1
                                  : static_cast<int>(a) != use.argument)
         continue;
       if (!holds(arg, use)) continue;
       if (found != nullptr || call.no_op || decides_by_numbers(info->schema->name()) ||
-          !takes_number(*parameter.type(), arg.wrapped))
+          !takes_number(*parameter.type(), arg.wrapped, in_list))
         return nullptr;
       found = &arg;
     }
@@ -113,16 +117,10 @@ LoggedArg* GraphRecorder::find_number(int32_t first, const NumberUse& use) {
   return found;
 }
 
-ir::ValueId GraphRecorder::bind_number(LoggedArg& arg, ir::ValueId value, int32_t source) {
-  if (value < 0) {
-    value = log_.add_number(arg.kind == LoggedArg::Kind::kInt ? ir::ValueKind::kInt : ir::ValueKind::kFloat);
-    dynamic_.push_back(false);
-    log_.add_input(value, source);
-  }
+void GraphRecorder::bind_number(LoggedArg& arg, ir::ValueId value) {
   arg.kind = LoggedArg::Kind::kValue;
   arg.wrapped = false;
   arg.integer = value;
-  return value;
 }
 
 }  // namespace flashpoint

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/counters.h"
+#include "ir/hoist_numbers.h"
 #include "ir/tensor_literal.h"
 #include "ir/verifier.h"
 #include "record/op_info.h"
@@ -208,6 +209,7 @@ ir::ValueId GraphRecorder::register_constant(const at::Tensor& tensor) {
     break_off(GraphBreak::constant_too_large, std::to_string(tensor.nbytes()) + " bytes");
     return ir::kNoValue;
   }
+  const NoTracerDispatchMode hidden;  // the copy is made below autograd, where a base level would see it
   const at::Tensor literal = ir::make_literal(tensor);
   LoggedCall* call = begin_pseudo(ir::PseudoOp::constant, 1, 1);
   log_.note_constant(literal, call->args[0]);
@@ -651,6 +653,9 @@ std::unique_ptr<ir::Graph> GraphRecorder::finish(c10::ArrayRef<at::Tensor> outpu
   }
   if (broken()) return nullptr;
   auto graph = std::make_unique<ir::Graph>(log_.build(outputs_, options_.positions));
+  const bool computes = pseudo_ops_[static_cast<size_t>(ir::PseudoOp::number_float)] >= 0 ||
+                        pseudo_ops_[static_cast<size_t>(ir::PseudoOp::number_int)] >= 0;
+  if (computes) *graph = ir::with_early_numbers(std::move(*graph));
 #ifdef FLASHPOINT_DEBUG
   const std::string violation = ir::verify(*graph);
   FP_CHECK(violation.empty(), violation);

@@ -93,10 +93,25 @@ class GraphRecorder final : public TracerSink {
     int argument = -1;  // its place among the arguments of the only operator; -1: one of the first two
     const char* keyword = nullptr;  // its name there; `argument` says nothing then
     bool literal = false;           // it is what the only `flashpoint.constant` holds
+    int element = -1;               // of that argument, a list
   };
   LoggedArg* find_number(int32_t first, const NumberUse& use);
-  // `value` is what an earlier call for the same number and kind returned, or -1.
-  ir::ValueId bind_number(LoggedArg& arg, ir::ValueId value, int32_t source);
+  // False where no operator may take one.
+  bool may_feed_numbers() const;
+  static void bind_number(LoggedArg& arg, ir::ValueId value);
+
+  // Late numbers (graph_late.cpp): what `item()` reads, and arithmetic on it, as nodes of the graph.
+  bool may_note_item(const at::Tensor& tensor) const;
+  ir::ValueId note_item(const at::Tensor& tensor, bool is_float);
+  // A number as an operand of such arithmetic: a value of the graph, or the constant.
+  struct NumberOperand {
+    ir::ValueId value = ir::kNoValue;
+    c10::IValue constant = {};
+  };
+  ir::ValueId note_number(const char* operation, bool is_float, c10::ArrayRef<NumberOperand> operands);
+  ir::ValueId number_input(bool is_float, int32_t source);
+  // The number leaves the graph. Returns its output position.
+  int mark_number(ir::ValueId value);
 
   // Between the two a call runs that stays a call: the nodes in between are dropped, and the results are
   // those of a `flashpoint.host_call`.

@@ -78,10 +78,6 @@ void walk(const std::vector<at::Tensor>& roots, std::vector<autograd::Node*>& or
   }
 }
 
-// What the newest region of this thread was given; there is one recording at a time.
-thread_local uint64_t newest_first_node = 0;
-thread_local std::unordered_set<const void*> newest_foreign;
-
 enum class Probe : uint8_t { kRuns, kSpent, kUnknown };
 
 // Whether the node still has what its backward needs: runs that by itself, on zeros. What comes out is
@@ -104,9 +100,13 @@ Probe probe(autograd::Node& node) {
 Region Region::begin() {
   Region region;
   region.first_node = at::sequence_number::peek();
-  newest_first_node = region.first_node;
-  newest_foreign.clear();
   return region;
+}
+
+bool Region::is_input(const at::Tensor& tensor) const {
+  return std::any_of(inputs.begin(), inputs.end(), [&](const Input& input) {
+    return input.tensor->unsafeGetTensorImpl() == tensor.unsafeGetTensorImpl();
+  });
 }
 
 bool Region::holds() const {
@@ -122,7 +122,6 @@ void Region::add_input(const at::Tensor& tensor) {
   inputs.push_back({&tensor, tensor.requires_grad(), autograd::impl::grad_fn_unsafe(tensor)});
   if (!tensor.requires_grad() || tensor.is_leaf()) return;
   foreign.insert(tensor.grad_fn().get());
-  newest_foreign.insert(tensor.grad_fn().get());
 }
 
 bool leaf_has_hooks(const at::Tensor& leaf) {
@@ -158,7 +157,7 @@ EngineRun explore_run(const std::vector<at::Tensor>& roots, const std::vector<at
     if (!reached) continue;
     if (leaf != nullptr) {
       if (accumulate) run.leaves.push_back(leaf->variable);
-      if (leaf_has_hooks(leaf->variable)) run.refusal = "a hook of a leaf";
+      if (region.is_input(leaf->variable) && leaf_has_hooks(leaf->variable)) run.refusal = "a hook of a leaf";
       continue;
     }
     if (leads && (node->sequence_nr() < region.first_node || region.foreign.contains(node)))
@@ -167,15 +166,10 @@ EngineRun explore_run(const std::vector<at::Tensor>& roots, const std::vector<at
   return run;
 }
 
-bool history_is_spent(const at::Tensor& tensor) {
+bool history_is_spent(const at::Tensor& tensor, const Region& region) {
   constexpr int kMostProbes = 16;
   std::vector<autograd::Node*> order;
-  bool calls_python = false;
-  walk({tensor}, order, [&](autograd::Node& node) {
-    calls_python = calls_python || is_python_node(node) || has_hooks(node);
-    return false;
-  });
-  if (calls_python) return false;
+  walk({tensor}, order, [](autograd::Node&) { return false; });
   // The engine's own order: of the nodes that have all their gradients the newest, accumulators first. A
   // gradient that would be accumulated before the error shows is an effect that a replay would not have.
   std::unordered_map<const autograd::Node*, int> missing;
@@ -192,8 +186,9 @@ bool history_is_spent(const at::Tensor& tensor) {
     autograd::Node* node = *next;
     ready.erase(next);
     if (dynamic_cast<autograd::AccumulateGrad*>(node) != nullptr) return false;
+    if (is_python_node(*node) || has_hooks(*node)) return false;  // the program's code would run
     // The next call may come with a graph that is alive.
-    if (node->sequence_nr() < newest_first_node || newest_foreign.contains(node)) return false;
+    if (node->sequence_nr() < region.first_node || region.foreign.contains(node)) return false;
     switch (probe(*node)) {
       case Probe::kSpent:
         return true;

@@ -31,6 +31,7 @@ struct Region {
 
   static Region begin();
   void add_input(const at::Tensor& tensor);
+  bool is_input(const at::Tensor& tensor) const;
   bool holds() const;  // what came from outside has the history it had
 };
 
@@ -47,7 +48,7 @@ EngineRun explore_run(const std::vector<at::Tensor>& roots, const std::vector<at
 bool leaf_has_hooks(const at::Tensor& leaf);
 
 // Runs a part of the history, without a trace: true when that raises the error of a graph that was freed.
-bool history_is_spent(const at::Tensor& tensor);
+bool history_is_spent(const at::Tensor& tensor, const Region& region);
 
 // What a tensor that was returned with spent history is given at replay: the name shows in its repr, and a
 // backward through it raises what torch raises.

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "ir/constants.h"
 #include "ir/dead_code.h"
+#include "ir/hoist_numbers.h"
 
 namespace flashpoint {
 
@@ -59,9 +60,9 @@ ir::ValueId OpLog::add_value(const at::TensorBase& tensor, int32_t call) {
   return static_cast<ir::ValueId>(values_.size() - 1);
 }
 
-ir::ValueId OpLog::add_number(ir::ValueKind kind) {
+ir::ValueId OpLog::add_number(ir::ValueKind kind, int32_t call) {
   LoggedValue* value = arena_.make<LoggedValue>();
-  value->call = ir::kNoNode;
+  value->call = call;
   value->kind = kind;
   values_.push_back(value);
   return static_cast<ir::ValueId>(values_.size() - 1);
@@ -129,6 +130,31 @@ bool OpLog::note_constant(const c10::IValue& constant, LoggedArg& arg) {
     boxed_.push_back(constant);
   } else {
     return false;
+  }
+  return true;
+}
+
+bool OpLog::is_small(ir::ValueId value) const {
+  int budget = ir::kFewNodes;
+  return is_small(value, &budget);
+}
+
+bool OpLog::is_small(ir::ValueId id, int* budget) const {
+  const LoggedValue& value = *values_[static_cast<size_t>(id)];
+  int64_t elements = 1;
+  for (int32_t i = 0; i < value.dims; ++i) elements *= value.sizes[i];
+  if (elements > ir::kFewElements) return false;
+  if (value.call == ir::kNoNode) return true;
+  if (--*budget < 0) return false;
+  const LoggedCall& call = *calls_[static_cast<size_t>(value.call)];
+  const auto small = [&](const LoggedArg& arg) {
+    return arg.kind != LoggedArg::Kind::kValue || is_small(static_cast<ir::ValueId>(arg.integer), budget);
+  };
+  for (uint32_t a = 0; a < call.arg_count; ++a) {
+    const LoggedArg& arg = call.args[a];
+    if (arg.kind == LoggedArg::Kind::kList ? !std::all_of(arg.items, arg.items + arg.count, small)
+                                           : !small(arg))
+      return false;
   }
   return true;
 }

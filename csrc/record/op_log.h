@@ -85,7 +85,7 @@ class OpLog {
 
   // A value of this tensor's metadata; an undefined tensor has none.
   ir::ValueId add_value(const at::TensorBase& tensor, int32_t call);
-  ir::ValueId add_number(ir::ValueKind kind);
+  ir::ValueId add_number(ir::ValueKind kind, int32_t call = ir::kNoNode);
   int32_t add_input(ir::ValueId value, int32_t source);
   LoggedCall* new_call(size_t arguments, size_t outputs);  // not yet in the log
   int32_t append(LoggedCall* call);
@@ -98,6 +98,8 @@ class OpLog {
 
   int32_t call_count() const { return static_cast<int32_t>(calls_.size()); }
   LoggedCall& call(int32_t i) const { return *calls_[static_cast<size_t>(i)]; }
+  // Whether few operators on tensors of few elements make the value of what comes from outside.
+  bool is_small(ir::ValueId value) const;
   int32_t producer(ir::ValueId value) const { return values_[static_cast<size_t>(value)]->call; }
   ir::ValueId value_count() const { return static_cast<ir::ValueId>(values_.size()); }
   const ir::Input& input(int32_t i) const { return inputs_[static_cast<size_t>(i)]; }
@@ -120,6 +122,7 @@ class OpLog {
     bool neg = false;
   };
 
+  bool is_small(ir::ValueId value, int* budget) const;
   ir::Arg build_arg(const LoggedArg& arg) const;
   static ir::Value build_value(const LoggedValue& value);
 

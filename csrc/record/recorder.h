@@ -113,6 +113,7 @@ class Recorder final : public Observer {
   bool wants_base() const { return wants_base_; }
   // What came from outside has the history it had.
   bool histories_hold() const { return region_.holds(); }
+  const Region& region() const { return region_; }
   // All frames are gone. A frame that raises through one that has not run yet is not told of one by one.
   void left() { frame_ = nullptr; }
 
@@ -312,6 +313,7 @@ class Recorder final : public Observer {
   static constexpr uint32_t kPendingTyping = 3;
   static constexpr uint32_t kPendingClass = 4;
   static constexpr uint32_t kPendingFunction = 5;
+  static constexpr uint32_t kPendingItem = 6;
   std::vector<HostedCall> hosted_calls_;
   struct FrameSites;  // where in the program the graph's expectations were met
   std::unique_ptr<FrameSites> frame_sites_;

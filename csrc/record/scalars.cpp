@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/check.h"
+
 namespace flashpoint {
 
 bool is_scalar(PyObject* o) {
@@ -25,7 +27,7 @@ void ScalarTable::add_sources(std::vector<Tag>& sources, Tag tag, const Row& row
   const auto add = [&](Tag source) {
     if (std::find(sources.begin(), sources.end(), source) == sources.end()) sources.push_back(source);
   };
-  if (row.kind == Kind::kSource) return add(tag);
+  if (row.kind == Kind::kSource || row.kind == Kind::kLate || row.kind == Kind::kCarrier) return add(tag);
   for (const Tag source : row.sources) add(source);
 }
 
@@ -74,6 +76,27 @@ Tag ScalarTable::add_tuple(PyObject* tuple, const std::vector<Tag>& elements) {
   return tag;
 }
 
+Tag ScalarTable::add_late(int32_t value, PyObject* number) {
+  rows_.push_back(
+      {.kind = Kind::kLate, .varies = true, .step = value, .value = Ref::share(number), .sources = {}});
+  const auto tag = static_cast<Tag>(rows_.size());
+  if (PyFloat_CheckExact(number))
+    FP_CHECK(late_.try_emplace(number, tag).second, "an operation that gives back its operand");
+  return tag;
+}
+
+Tag ScalarTable::add_carrier(PyObject* object) {
+  rows_.push_back({.kind = Kind::kCarrier, .varies = true, .value = Ref::share(object), .sources = {}});
+  const auto tag = static_cast<Tag>(rows_.size());
+  late_.try_emplace(object, tag);
+  return tag;
+}
+
+Tag ScalarTable::late_of(PyObject* object) const {
+  const Tag* found = late_.find(object);
+  return found == nullptr ? 0 : *found;
+}
+
 Tag ScalarTable::resolve(Tag tag) const {
   while (tag != 0 && rows_[tag - 1].kind == Kind::kAlias) tag = rows_[tag - 1].of;
   return tag;
@@ -83,7 +106,7 @@ bool ScalarTable::is_open(Tag tag) const {
   tag = resolve(tag);
   if (tag == 0) return false;
   const Row& row = rows_[tag - 1];
-  if (row.kind == Kind::kSource) return !row.pinned;
+  if (row.kind == Kind::kSource || row.kind == Kind::kLate || row.kind == Kind::kCarrier) return !row.pinned;
   return std::any_of(row.sources.begin(), row.sources.end(),
                      [&](Tag source) { return !rows_[source - 1].pinned; });
 }
@@ -92,7 +115,8 @@ bool ScalarTable::varies(Tag tag) const {
   tag = resolve(tag);
   if (tag == 0) return false;
   const Row& row = rows_[tag - 1];
-  if (row.kind == Kind::kSource) return row.varies && !row.pinned;
+  if (row.kind == Kind::kSource || row.kind == Kind::kLate || row.kind == Kind::kCarrier)
+    return row.varies && !row.pinned;
   return std::any_of(row.sources.begin(), row.sources.end(),
                      [&](Tag source) { return rows_[source - 1].varies && !rows_[source - 1].pinned; });
 }
@@ -102,6 +126,7 @@ ScalarOperand ScalarTable::operand(Tag tag) const {
   const Row& row = rows_[tag - 1];
   // A pinned argument is still the caller's object.
   if (row.kind == Kind::kSource) return {ScalarOperand::Kind::kNode, row.node};
+  if (row.kind == Kind::kLate) return {ScalarOperand::Kind::kLate, row.step};
   if (!is_open(tag)) return {ScalarOperand::Kind::kConstant, 0, row.value};
   return {ScalarOperand::Kind::kStep, row.step};
 }
@@ -113,6 +138,7 @@ void ScalarTable::pin(Tag tag, const std::function<void(NodeId, PyObject*)>& gua
   if (row.pinned) return;
   row.pinned = true;
   if (row.kind == Kind::kSource) return guard(row.node, row.value.get());
+  if (row.kind == Kind::kLate || row.kind == Kind::kCarrier) return guard(kNoNode, row.value.get());
   for (const Tag source : row.sources) pin(source, guard);
 }
 

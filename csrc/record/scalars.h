@@ -9,6 +9,11 @@
 // A tuple of rows has a row too, so that `return x, n` keeps what is known of n. Rows of a tuple's elements
 // follow the tuple's own row.
 //
+// A number that the graph made of a tensor (`t.item()`) is *late*: its row names a value of the graph. So is
+// what arithmetic makes of it. A late row cannot be pinned: a use that is not followed ends the recording
+// before it. Floats have an identity while the table holds them, so a fresh list of late floats, and an
+// iterator of one, need no more than a row that says that they are one (a carrier).
+//
 // Invariant: the table never decides; the recorder pins before a value is used in any way not listed here.
 // GIL: required (rows own their values).
 #pragma once
@@ -18,15 +23,16 @@
 #include <functional>
 #include <vector>
 
+#include "base/flat_map.h"
 #include "guard/guard_tree.h"
 #include "record/observer.h"
 
 namespace flashpoint {
 
 struct ScalarOperand {
-  enum class Kind : uint8_t { kConstant, kNode, kStep };
+  enum class Kind : uint8_t { kConstant, kNode, kStep, kLate };
   Kind kind = Kind::kConstant;
-  int32_t index = 0;  // guard node, or step
+  int32_t index = 0;  // guard node, step, or value of the graph
   Ref constant = {};
 };
 
@@ -50,7 +56,7 @@ struct NumberInput {
 
 class ScalarTable {
  public:
-  enum class Kind : uint8_t { kSource, kComputed, kTuple, kAlias };
+  enum class Kind : uint8_t { kSource, kComputed, kTuple, kAlias, kLate, kCarrier };
 
   bool empty() const { return rows_.empty(); }
   Tag add_source(NodeId node, PyObject* value);
@@ -63,6 +69,12 @@ class ScalarTable {
   void add_decision(ScalarStep step, const std::vector<Tag>& tags, const std::vector<PyObject*>& values,
                     bool outcome);
   Tag add_tuple(PyObject* tuple, const std::vector<Tag>& elements);
+  Tag add_late(int32_t value, PyObject* number);
+  Tag add_carrier(PyObject* object);
+  // The row of an object that late floats and carriers are told by; 0 for any other.
+  Tag late_of(PyObject* object) const;
+  bool is_late(Tag tag) const { return is_kind(tag, Kind::kLate); }
+  bool is_carrier(Tag tag) const { return is_kind(tag, Kind::kCarrier); }
 
   // The row behind aliases, 0 for none.
   Tag resolve(Tag tag) const;
@@ -74,11 +86,13 @@ class ScalarTable {
   // What replay makes the value from.
   ScalarOperand operand(Tag tag) const;
 
-  // Calls guard(node, value) for every argument that is not pinned yet and that the row depends on.
+  // Calls guard(node, value) for every argument that is not pinned yet and that the row depends on; the node
+  // of a late row is kNoNode.
   void pin(Tag tag, const std::function<void(NodeId, PyObject*)>& guard);
   // Whether the row depends on an argument that is known to change from call to call.
   bool varies(Tag tag) const;
   void set_varies(Tag tag) { rows_[tag - 1].varies = true; }
+  bool has_late() const { return !late_.empty(); }
 
   template <typename Visit>
   void for_each_source(Visit&& visit) const {
@@ -99,14 +113,19 @@ class ScalarTable {
     bool varies = false;
     bool opaque = false;
     NodeId node = kNoNode;  // kSource
-    int32_t step = -1;      // kComputed
+    int32_t step = -1;      // kComputed; kLate: value of the graph
     Tag of = 0;             // kAlias
     Ref value;
     std::vector<Tag> sources;  // kComputed, kTuple: the arguments it depends on, each once
   };
   static void add_sources(std::vector<Tag>& sources, Tag tag, const Row& row);
+  bool is_kind(Tag tag, Kind kind) const {
+    tag = resolve(tag);
+    return tag != 0 && rows_[tag - 1].kind == kind;
+  }
   std::vector<Row> rows_;
   std::vector<ScalarStep> steps_;
+  FlatMap<PyObject*, Tag, PointerHash> late_;  // late floats and carriers; rows hold them
 };
 
 // Exact int, float, complex, str or bytes: what has a value but no identity worth guarding.

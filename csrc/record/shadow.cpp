@@ -76,6 +76,7 @@ void Shadow::attached() {
 void Shadow::guard(Tag tag, bool identity) {
   if (tag == 0) return;
   table_.pin(tag, [&](NodeId node, PyObject* value) {
+    if (node == kNoNode) return recorder_.end(Break::k_changing_value, "a number read from a tensor");
     if (!is_scalar(value)) return recorder_.end(Break::k_unsupported_argument, Py_TYPE(value)->tp_name);
     const bool nan = identity && PyFloat_CheckExact(value) && std::isnan(PyFloat_AS_DOUBLE(value));
     recorder_.tree().check(node, nan ? CheckKind::kIs : CheckKind::kValue, value);
@@ -241,7 +242,7 @@ void Shadow::compute(ScalarStep step, std::vector<Tag> tags, std::vector<PyObjec
     if (!is_scalar(values[i]) && !is_singleton(values[i])) return;
     open = open || table_.is_open(tags[i]);
   }
-  if (!open) return;
+  if (!open || (is_late(tags) && !computes_late(step))) return;
   computing_ = true;
   step_ = std::move(step);
   step_tags_ = std::move(tags);
@@ -303,6 +304,7 @@ bool Shadow::follow_call(EvalFrame& frame, const Operands& o) {
 
 // True when the event keeps its operands open.
 bool Shadow::follow(EvalFrame& frame, const Operands& o) {
+  if (table_.has_late() && follow_carrier(frame, o)) return true;
   // Of the operand that lies so deep on the stack. Two operands may be one object with different tags.
   const auto tag = [&](int depth) { return table_.resolve(tag_at(frame, frame.stack_pointer - depth)); };
   switch (o.event) {
@@ -370,7 +372,7 @@ void Shadow::before(EvalFrame& frame, const Operands& o) {
   pushes_ = o.event == Event::kAttr || o.event == Event::kGlobal || o.event == Event::kCell ||
             o.event == Event::kSubscr || (o.event == Event::kCall && has_places() && is_getattr(o.a));
   storing_ = 0;
-  computing_ = decides_ = false;
+  computing_ = decides_ = carries_ = false;
   unpacked_ = 0;
   planned_.clear();
   uses_ = false;
@@ -386,6 +388,7 @@ void Shadow::before(EvalFrame& frame, const Operands& o) {
     const Tag tag = table_.resolve(used);
     if (tag == 0) continue;  // an element of a tuple that nothing is known of
     PyObject* value = table_.value(tag);
+    if (table_.is_carrier(tag)) break;
     if (!is_scalar(value) && !PyTuple_CheckExact(value))
       return recorder_.end(Break::k_unsupported_argument, Py_TYPE(value)->tp_name);
   }
@@ -403,10 +406,15 @@ bool Shadow::settle_uses() {
     planned_.clear();
     return true;
   }
-  return computing_ || unpacked_ != 0;
+  return computing_ || carries_ || unpacked_ != 0;
 }
 
 Tag Shadow::after(const EvalFrame& frame, PyObject* result) {
+  if (late_ != 0) return std::exchange(late_, 0);
+  if (std::exchange(carries_, false)) {
+    if (result == nullptr) return 0;
+    return Py_IS_TYPE(result, &PyListIter_Type) ? table_.add_carrier(result) : table_.late_of(result);
+  }
   if (!feeding_.empty() && feeding_.back().frame == &frame) {
     settle_feeds(result);
     return 0;
@@ -419,6 +427,7 @@ Tag Shadow::after(const EvalFrame& frame, PyObject* result) {
   }
   if (const Tag first = std::exchange(unpacked_, 0); first != 0) return result == nullptr ? 0 : first;
   if (!std::exchange(computing_, false)) return 0;
+  if (is_late(step_tags_)) return compute_late(result);
   if (decides_ && result != nullptr && PyBool_Check(result)) {
     table_.add_decision(std::move(step_), step_tags_, step_values_,
                         (result == Py_True) != (step_.kind == ScalarStep::Kind::kTruth && step_.detail != 0));

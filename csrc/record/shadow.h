@@ -29,6 +29,10 @@ class Shadow {
   void add_argument(size_t index, NodeId node, PyObject* value, bool varies);
   void add_opaque_argument(size_t index, NodeId node, PyObject* object);
   Tag opaque_tag(NodeId node, PyObject* object) { return table_.add_opaque(node, object); }
+  // shadow_late.cpp: the number that the event under way reads from a tensor is a value of the graph.
+  bool may_follow_item(PyObject* tensor, bool to_float) const;
+  void add_late(ir::ValueId value, PyObject* number);
+  bool captures_scalars = false;  // also in code of the program, not only in torch's optimizers
   // The recording starts with the first frame of this function.
   void starts_with(PyObject* function, size_t positional, PyObject* kwnames);
   // The recording starts in the middle of frames, of which `outermost` is the function's own.
@@ -115,6 +119,13 @@ class Shadow {
                       Py_ssize_t offset, Py_ssize_t positional, PyObject* kwnames);
   void apply_moves(EvalFrame& frame);
   void compute(ScalarStep step, std::vector<Tag> tags, std::vector<PyObject*> values);
+  // shadow_late.cpp
+  bool is_late(const std::vector<Tag>& tags) const;
+  bool computes_late(const ScalarStep& step) const;
+  Tag compute_late(PyObject* result);
+  ir::ValueId number_input(Tag tag, bool is_float);
+  bool follow_carrier(EvalFrame& frame, const Operands& operands);
+  void plan_list_feed(Tag tag, PyObject* list, int argument, const char* keyword);
 
   Recorder& recorder_;
   ScalarTable table_;
@@ -148,6 +159,8 @@ class Shadow {
   EvalFrame* returned_to_ = nullptr;
   // An operation that is being performed.
   bool computing_ = false;
+  Tag late_ = 0;          // read by the event
+  bool carries_ = false;  // its result is told by what it is
   bool decides_ = false;  // its outcome is guarded
   ScalarStep step_{ScalarStep::Kind::kBinary};
   std::vector<Tag> step_tags_;

@@ -36,6 +36,7 @@ Rule tensor_operation(PyObject* callable, int* bound) {
 bool Shadow::plan_feed(Tag tag, PyObject* number, int argument, const char* keyword, bool literal) {
   tag = table_.resolve(tag);
   if (tag == 0 || !is_number(number) || table_.value(tag) != number || !table_.is_open(tag)) return false;
+  if (table_.is_late(tag) && !recorder_.graph().may_feed_numbers()) return false;
   GraphRecorder::NumberUse use;
   use.argument = argument;
   use.keyword = keyword;
@@ -64,7 +65,13 @@ void Shadow::plan_call_feeds(const Operands& o) {
   const auto total = static_cast<Py_ssize_t>(call_tags_.size());
   for (Py_ssize_t i = 0; i < total; ++i) {
     PyObject* const number = o.args[i];
-    if (call_tags_[i] == 0 || !is_number(number)) continue;
+    if (call_tags_[i] == 0) continue;
+    if (table_.is_carrier(call_tags_[i]) && PyList_CheckExact(number)) {
+      const char* name = i < o.nargs ? nullptr : PyUnicode_AsUTF8(PyTuple_GET_ITEM(o.kwnames, i - o.nargs));
+      plan_list_feed(call_tags_[i], number, static_cast<int>(i) + bound, name);
+      continue;
+    }
+    if (!is_number(number)) continue;
     // Another argument of the same value could be the one that is found.
     const bool unique = std::none_of(o.args, o.args + total, [&](PyObject* const& other) {
       return &other != &o.args[i] && is_number(other) &&
@@ -109,15 +116,25 @@ void Shadow::settle_feeds(PyObject* result) {
       continue;
     }
     const bool is_float = arg->kind == LoggedArg::Kind::kDouble;
-    auto known = std::find_if(numbers_.begin(), numbers_.end(),
-                              [&](const Number& n) { return n.tag == feed.tag && n.is_float == is_float; });
-    if (known == numbers_.end()) {
-      numbers_.push_back({feed.tag, is_float, ir::kNoValue});
-      known = std::prev(numbers_.end());
+    if (table_.is_late(feed.tag)) {
+      // As another kind of number it would have to be converted before the operator.
+      if (is_float != PyFloat_CheckExact(table_.value(feed.tag)))
+        return recorder_.end(Break::k_changing_value);
+      recorder_.graph().bind_number(*arg, table_.operand(feed.tag).index);
+      continue;
     }
-    known->value =
-        recorder_.graph().bind_number(*arg, known->value, static_cast<int32_t>(known - numbers_.begin()));
+    recorder_.graph().bind_number(*arg, number_input(feed.tag, is_float));
   }
+}
+
+ir::ValueId Shadow::number_input(Tag tag, bool is_float) {
+  tag = table_.resolve(tag);
+  for (const Number& known : numbers_) {
+    if (known.tag == tag && known.is_float == is_float) return known.value;
+  }
+  const auto source = static_cast<int32_t>(numbers_.size());
+  numbers_.push_back({tag, is_float, recorder_.graph().number_input(is_float, source)});
+  return numbers_.back().value;
 }
 
 std::vector<NumberInput> Shadow::numbers() const {

@@ -82,12 +82,27 @@ RecipeValue RecipeWriter::describe(PyObject* o, Tag tag) {
     made_[index].items = std::move(items);
     return value_of(RecipeValue::Kind::kMade, index);
   }
+  if (table.is_carrier(tag)) {
+    if (!PyList_CheckExact(o)) return fail(o, "an iterator of numbers of the graph");
+    if (auto known = memo_.find(o); known != memo_.end())
+      return value_of(RecipeValue::Kind::kMade, known->second);
+    const int32_t index = begin(o, MadeObject::Kind::kList);
+    std::vector<RecipeValue> items;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(o); ++i) {
+      PyObject* item = PyList_GET_ITEM(o, i);
+      items.push_back(describe(item, table.late_of(item)));
+    }
+    made_[index].items = std::move(items);
+    return value_of(RecipeValue::Kind::kMade, index);
+  }
   const ScalarOperand from = table.operand(tag);
   switch (from.kind) {
     case ScalarOperand::Kind::kNode:
       return value_of(RecipeValue::Kind::kNode, from.index);
     case ScalarOperand::Kind::kStep:
       return value_of(RecipeValue::Kind::kScalar, from.index);
+    case ScalarOperand::Kind::kLate:
+      return value_of(RecipeValue::Kind::kOutput, recorder_.graph().mark_number(from.index));
     case ScalarOperand::Kind::kConstant:
       break;
   }
@@ -242,7 +257,7 @@ RecipeValue RecipeWriter::describe_with_history(PyObject* o) {
     passes = !tensor.grad().defined();
   } else {
     PyThreadState* saved = PyEval_SaveThread();
-    passes = history_is_spent(tensor);
+    passes = history_is_spent(tensor, recorder_.region());
     PyEval_RestoreThread(saved);
   }
   if (!passes) return fail(o, "it requires grad, through what was recorded below autograd");

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import pytest
 import torch
 import transformers
 
@@ -27,9 +28,15 @@ def classifier() -> torch.nn.Module:
     return transformers.BertForSequenceClassification(config).train()
 
 
-def training() -> tuple[torch.nn.Module, Callable]:
+OPTIMIZERS = {
+    "SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9),
+    "AdamW": lambda parameters: torch.optim.AdamW(parameters, lr=1e-3),
+}
+
+
+def training(kind: str) -> tuple[torch.nn.Module, Callable]:
     model = classifier()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    optimizer = OPTIMIZERS[kind](model.parameters())
 
     def step(ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         optimizer.zero_grad()
@@ -41,10 +48,11 @@ def training() -> tuple[torch.nn.Module, Callable]:
     return model, step
 
 
-def test_bert_classifier() -> None:
+@pytest.mark.parametrize("kind", list(OPTIMIZERS))
+def test_bert_classifier(kind: str) -> None:
     flashpoint.reset()
-    model, step = training()
-    reference, eager_step = training()
+    model, step = training(kind)
+    reference, eager_step = training(kind)
     compiled = flashpoint.compile(step, backend="eager")
     before = flashpoint.counters()
     for i in range(20):

@@ -8,8 +8,9 @@ from __future__ import annotations
 import pytest
 
 import flashpoint
-from tests.opdb.check import check
+from tests.opdb.check import Difference, check
 from tests.opdb.expected import BREAKING_CALLS, BREAKS, UNDEFINED_VALUES
+from tests.opdb.numbers import check_numbers
 from tests.opdb.samples import cases, operators
 
 FAST_CHUNKS, STRIDE = 2, 16
@@ -49,3 +50,31 @@ def test_all(chunk: int) -> None:
 def test_expected_names_exist() -> None:
     names = {op.name for op in operators()}
     assert names >= BREAKS.keys() and names >= UNDEFINED_VALUES, {*BREAKS, *UNDEFINED_VALUES} - names
+
+
+def _run_numbers(chunk: int, step: int) -> None:
+    answered, differences = 0, []
+    for op in operators()[chunk::step]:
+        # An unknown mode leaves what grid_sampler returns as it was allocated.
+        if op.name in UNDEFINED_VALUES or op.name.startswith("grid_sampler"):
+            continue
+        for case in cases(op, 2):
+            if case.variant not in ("function", "method"):
+                continue
+            try:
+                answered += check_numbers(case)
+            except Difference as difference:
+                differences.append(str(difference))
+    assert not differences, "\n".join(differences)
+    assert answered > 0
+
+
+def test_some_numbers() -> None:
+    _run_numbers(3, STRIDE)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("chunk", range(ALL_CHUNKS // 2))
+def test_all_numbers(chunk: int) -> None:
+    """Operators that decide by a number are known as such (record/number_rules.def)."""
+    _run_numbers(chunk, ALL_CHUNKS // 2)

@@ -518,6 +518,7 @@ def test_config_values() -> None:
         "tracing_state_queries": True,
         "resume_breaks": True,
         "value_guards": False,
+        "capture_scalar_outputs": False,
         "fx_torch_targets": True,
         "verify": False,
         "poison_empty": False,

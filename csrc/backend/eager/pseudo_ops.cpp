@@ -7,6 +7,8 @@
 #include <bit>
 #include <cstring>
 
+#include "backend/eager/number_ops.h"
+#include "backend/eager/program.h"
 #include "backend/program.h"
 #include "base/check.h"
 
@@ -73,6 +75,24 @@ void run_pseudo_op(ir::PseudoOp op, std::vector<c10::IValue>& stack) {
     }
     case ir::PseudoOp::expect_dims:
       return expect(stack[0].toTensor().dim() == stack[1].toInt(), stack);
+    // Numbers travel as a number input does: in a 0-dim tensor.
+    case ir::PseudoOp::item_float: {
+      at::Tensor number = make_wrapped(stack.back().toTensor().item().toDouble());
+      stack.back() = std::move(number);
+      return;
+    }
+    case ir::PseudoOp::item_int: {
+      at::Tensor number = make_wrapped(stack.back().toTensor().item().toLong());
+      stack.back() = std::move(number);
+      return;
+    }
+    case ir::PseudoOp::number_float:
+    case ir::PseudoOp::number_int: {
+      at::Tensor number = make_wrapped(compute_number(stack[0].toStringRef(), stack[1], stack[2]));
+      stack.clear();
+      stack.emplace_back(std::move(number));
+      return;
+    }
     case ir::PseudoOp::host_call:  // the executor calls both without us
     case ir::PseudoOp::kernel:
       break;

@@ -59,20 +59,4 @@ bool Rules::read_class_name(Recorder& r, EvalFrame& frame, PyObject* name) const
   return true;
 }
 
-// Runs a function of torch's whose effects nobody needs at a replay, and hands out its result.
-PyObject* Rules::run_unwatched(Recorder& r, EvalFrame& frame) const {
-  PyCodeObject* code = py::frame_code(frame.frame);
-  PyObject* function = py::frame_function(frame.frame);
-  std::vector<PyObject*> args;
-  for (int i = 0; i < code->co_argcount; ++i) args.push_back(py::frame_local(frame.frame, i));
-  bool* observing = r.graph_.observing();
-  const bool saved = observing != nullptr && std::exchange(*observing, false);
-  PyObject* result = PyObject_Vectorcall(function, args.data(), args.size(), nullptr);
-  if (observing != nullptr) *observing = saved;
-  if (result == nullptr) {
-    PyErr_Clear();  // it raises again, watched
-  }
-  return result;
-}
-
 }  // namespace flashpoint

@@ -87,6 +87,13 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kPure:
       for (Py_ssize_t i = 0; i < count; ++i) {
         // int(), float() and their like; an operator function is a tensor operation.
+        const bool to_float = std::string_view(row.name) == "float";
+        if (is_tensor(argv[i]) && count == 1 && (to_float || std::string_view(row.name) == "int") &&
+            r.shadow_.may_follow_item(argv[i], to_float)) {
+          pending.word = Recorder::kPendingItem;
+          pending.data = argv[i];
+          return;
+        }
         if (is_tensor(argv[i]) && count == 1 && makes_number(row.name) && !r.may_read_value(argv[i])) {
           return r.end(Break::k_tensor_data_as_python, row.name);
         }
@@ -367,6 +374,10 @@ void Rules::after_call(Recorder& r, const Operands& o, Pending pending, PyObject
       return r.end(Break::k_denied_function, "torch.tensor(requires_grad=True)");
     r.graph_.register_constant(unpack_tensor(result));
     return;
+  }
+  if (pending.word == Recorder::kPendingItem) {
+    auto* tensor = static_cast<PyObject*>(pending.data);
+    return r.shadow_.add_late(r.graph_.note_item(unpack_tensor(tensor), PyFloat_CheckExact(result)), result);
   }
   if (pending.word == Recorder::kPendingClass) {
     r.fresh_classes_.insert(result);

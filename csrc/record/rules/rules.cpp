@@ -269,6 +269,15 @@ Rules::Rules() {
   }
   if (Ref f = resolve("torch._compile", "_disable_dynamo"); f && PyFunction_Check(f.get()))
     add_nested_code(PyFunction_GET_CODE(f.get()), disabling_code_);
+  // Torch's references in Python are kernels of meta tensors.
+  if (Ref f = resolve("torch._prims_common.wrappers", "out_wrapper"); f && PyFunction_Check(f.get())) {
+    FlatSet<PyObject*> nested;
+    add_nested_code(PyFunction_GET_CODE(f.get()), nested);
+    for (const auto& [code, nothing] : nested) {
+      PyObject* name = reinterpret_cast<PyCodeObject*>(code)->co_name;
+      if (PyUnicode_CompareWithASCIIString(name, "_fn") == 0) unwatched_.insert(Py_NewRef(code));
+    }
+  }
   // Asks for a graph break around each step, for the peer's sake.
   if (Ref f = resolve("torch.optim.optimizer", "_use_grad_for_differentiable");
       f && PyFunction_Check(f.get()))

@@ -87,6 +87,7 @@ enum class Rule : uint8_t {
   kEngine,          // runs the autograd engine
   kBelow,           // works on what only recordings below autograd follow
   kRequiresGrad,    // changes the history of its receiver
+  kRetainGrad,      // has the engine keep the gradient of its receiver, a tensor made in the call
   kLegacyTensor,    // torch.FloatTensor(...), torch.Tensor(...): of sizes or of data
   kLegacyNew,       // Tensor.new: the same
   kLegacyVariable,  // Variable(tensor): detached
@@ -184,6 +185,9 @@ class Rules {
   bool read_function_attribute(Recorder& r, PyObject* function, PyObject* name) const;
   void read_operator_slots(Recorder& r, PyObject* object) const;
   void store_subscript(Recorder& r, PyObject* container, PyObject* key, PyObject* value) const;
+  // hooks.cpp: registers or removes a hook of a tensor that the recording made; false where it does neither.
+  bool call_hooks(Recorder& r, PyObject* function, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
+                  Pending& pending) const;
   // class_statement.cpp
   void build_class(Recorder& r, PyObject* const* argv, Py_ssize_t n, PyObject* kwnames,
                    Pending& pending) const;

@@ -235,6 +235,11 @@ void Rules::call_torch_rule(Recorder& r, RuleRow row, PyObject* const* argv, Py_
     case Rule::kTensorValue:
     case Rule::kTensorValues:
       if (n < 1 || !is_tensor(argv[0])) return r.end(Break::k_denied_function, row.name);
+      if (row.rule == Rule::kTensorValue && count == 1 && r.shadow_.may_follow_item(argv[0], false)) {
+        pending.word = Recorder::kPendingItem;
+        pending.data = argv[0];
+        return;
+      }
       return read_values(r, row.name, argv[0], row.rule == Rule::kTensorValues);
     case Rule::kLegacyTensor:
       if (kwnames != nullptr) return r.end(Break::k_denied_function, row.name);
@@ -260,6 +265,12 @@ void Rules::call_torch_rule(Recorder& r, RuleRow row, PyObject* const* argv, Py_
     case Rule::kBelow:
       if (!r.graph_.is_base()) return r.need_base(row.name);
       return r.call_torch(row.name, argv, n, kwnames);
+    case Rule::kRetainGrad:
+      if (!r.graph_.is_base()) return r.need_base(row.name);
+      // The engine's gradients are known by their memory.
+      if (count != 1 || !is_plain_tensor(argv[0]) || r.node_of(argv[0]) != kNoNode)
+        return r.end(Break::k_denied_function, row.name);
+      return;
     case Rule::kRequiresGrad: {
       if (!r.graph_.is_base()) return r.need_base(row.name);
       if (n < 1 || !is_plain_tensor(argv[0])) return r.end(Break::k_denied_function, row.name);

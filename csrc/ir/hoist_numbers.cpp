@@ -1,0 +1,216 @@
+#include "ir/hoist_numbers.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "ir/schema.h"
+
+namespace flashpoint::ir {
+namespace {
+
+bool is_item(PseudoOp op) { return op == PseudoOp::item_float || op == PseudoOp::item_int; }
+bool is_arithmetic(PseudoOp op) { return op == PseudoOp::number_float || op == PseudoOp::number_int; }
+
+class Hoist {
+ public:
+  explicit Hoist(Graph& graph) : graph_(graph), count_(static_cast<int32_t>(graph.nodes.size())) {
+    for (const Op& op : graph.ops) {
+      pseudo_.push_back(pseudo_op(op));
+      traits_.push_back(traits_of(op));
+    }
+  }
+
+  bool plan() {
+    while (first_ < count_ && node(first_).mutates.empty()) ++first_;
+    for (int32_t i = first_; i < count_; ++i) {
+      if (is(i, is_arithmetic)) moved_.insert(i);
+    }
+    if (moved_.empty()) return false;
+    for (auto it = moved_.rbegin(); it != moved_.rend(); ++it) {
+      for (const Arg& arg : node(*it).args) for_each_value(arg, [&](ValueId id) { move_item(id); });
+    }
+    const std::set<int32_t> read = items_;
+    for (const int32_t item : read) require(node(item).args[0].value, item);
+    moved_.insert(items_.begin(), items_.end());
+    return possible_ && alone();
+  }
+
+  Graph apply() {
+    Graph result = graph_;
+    result.nodes.clear();
+    result.values.clear();
+    std::vector<ValueId> main(graph_.values.size(), kNoValue), early;
+    for (const Input& input : graph_.inputs) {
+      main[static_cast<size_t>(input.value)] = static_cast<ValueId>(result.values.size());
+      result.values.push_back(graph_.values[static_cast<size_t>(input.value)]);
+    }
+    for (int32_t i = 0; i < count_; ++i) {
+      if (i == first_) {
+        early = main;
+        clone_inputs(result, early);
+        for (int32_t k = 0; k < count_; ++k) {
+          if (slice_.count(k) != 0 || moved_.count(k) != 0) copy(k, result, early, true);
+          if (moved_.count(k) == 0) continue;
+          const auto value = static_cast<size_t>(node(k).outputs[0].first);
+          main[value] = early[value];
+        }
+      }
+      if (moved_.count(i) == 0) copy(i, result, main, false);
+    }
+    for (ValueId& id : result.outputs) id = main[static_cast<size_t>(id)];
+    return result;
+  }
+
+ private:
+  const Node& node(int32_t i) const { return graph_.nodes[static_cast<size_t>(i)]; }
+  const Value& value(ValueId id) const { return graph_.values[static_cast<size_t>(id)]; }
+  template <typename Test>
+  bool is(int32_t i, Test test) const {
+    const auto& pseudo = pseudo_[node(i).op];
+    return pseudo && test(*pseudo);
+  }
+
+  // A number that moved arithmetic needs.
+  void move_item(ValueId id) {
+    const int32_t producer = value(id).node;
+    if (producer != kNoNode && producer >= first_ && is(producer, is_item)) items_.insert(producer);
+  }
+
+  // The value as it is when node `limit` begins has to be there early.
+  void require(ValueId id, int32_t limit) {
+    if (value(id).kind != ValueKind::kTensor) {
+      // Arithmetic behind the first write is moved in any case.
+      const int32_t producer = value(id).node;
+      if (producer >= first_ && is(producer, is_item) && items_.insert(producer).second)
+        require(node(producer).args[0].value, producer);
+      return;
+    }
+    if (value(id).node != kNoNode) return add(value(id).node);
+    int32_t& known = inputs_[id];
+    for (int32_t i = known; i < limit; ++i) {
+      const auto& mutates = node(i).mutates;
+      if (std::find(mutates.begin(), mutates.end(), id) == mutates.end()) continue;
+      known = std::max(known, i);  // a new look at it ends here
+      add(i);
+    }
+    known = std::max(known, limit);
+  }
+
+  void add(int32_t i) {
+    if (!possible_ || !slice_.insert(i).second) return;
+    possible_ = is_small(node(i));
+    for (const ValueId id : node(i).mutates) {
+      written_.insert(id);
+      possible_ = possible_ && !value(id).meta.requires_grad;
+      if (possible_) require(id, i);
+    }
+    for (const Arg& arg : node(i).args) {
+      for_each_value(arg, [&](ValueId id) {
+        if (possible_) require(id, i);
+      });
+    }
+  }
+
+  static int64_t elements(const TensorMeta& meta) {
+    int64_t count = 1;
+    for (const int64_t size : meta.sizes) count *= size;
+    return count;
+  }
+
+  // A few elements, without randomness or views.
+  bool is_small(const Node& n) const {
+    if (static_cast<int64_t>(slice_.size()) > kFewNodes * static_cast<int64_t>(items_.size())) return false;
+    const OpTraits& traits = traits_[n.op];
+    if (traits.rng || traits.dynamic_shape || traits.hidden_writes != 0) return false;
+    if (pseudo_[n.op] && *pseudo_[n.op] != PseudoOp::constant) return false;
+    const auto* schema = find_schema(graph_.ops[n.op]);
+    for (const auto& result : schema->returns()) {
+      if (result.alias_info() != nullptr && !result.alias_info()->isWrite()) return false;
+    }
+    bool small = true;
+    const auto check = [&](ValueId id) {
+      const Value& v = value(id);
+      small =
+          small && (v.kind != ValueKind::kTensor || (v.meta.defined() && elements(v.meta) <= kFewElements));
+    };
+    for (const Arg& arg : n.args) for_each_value(arg, check);
+    for (const Output& output : n.outputs) {
+      small = small && !output.is_list;
+      check(output.first);
+    }
+    return small;
+  }
+
+  // Nothing else touches what the slice makes: it could be a write, or a view to be written through.
+  bool alone() const {
+    std::set<ValueId> made;
+    for (const int32_t i : slice_) {
+      if (!node(i).mutates.empty()) continue;  // in the memory of an input, whose writers are all here
+      for (const Output& output : node(i).outputs) made.insert(output.first);
+    }
+    const int32_t last = made.empty() ? 0 : *items_.rbegin();
+    for (int32_t i = 0; i < last; ++i) {
+      if (slice_.count(i) != 0 || moved_.count(i) != 0) continue;
+      bool touches = false;
+      for (const Arg& arg : node(i).args)
+        for_each_value(arg, [&](ValueId id) { touches = touches || made.count(id) != 0; });
+      if (touches) return false;
+    }
+    return true;
+  }
+
+  void clone_inputs(Graph& result, std::vector<ValueId>& early) {
+    for (const ValueId input : written_) {
+      Node clone;
+      clone.op = result.intern_op({"aten::clone", ""});
+      clone.state = node(*items_.begin()).state;
+      clone.args = {Arg::of_value(early[static_cast<size_t>(input)]), Arg::of_constant(c10::IValue())};
+      Value made = value(input);
+      made.node = static_cast<int32_t>(result.nodes.size());
+      early[static_cast<size_t>(input)] = static_cast<ValueId>(result.values.size());
+      clone.outputs.push_back({false, early[static_cast<size_t>(input)], 1});
+      result.values.push_back(std::move(made));
+      result.nodes.push_back(std::move(clone));
+    }
+  }
+
+  void copy(int32_t i, Graph& result, std::vector<ValueId>& names, bool early) {
+    Node n = node(i);
+    for (Arg& arg : n.args) for_each_value(arg, [&](ValueId& id) { id = names[static_cast<size_t>(id)]; });
+    for (Output& output : n.outputs) {
+      const auto first = static_cast<ValueId>(result.values.size());
+      for (int32_t k = 0; k < output.count; ++k) {
+        names[static_cast<size_t>(output.first + k)] = static_cast<ValueId>(result.values.size());
+        result.values.push_back(value(output.first + k));
+        result.values.back().node = static_cast<int32_t>(result.nodes.size());
+      }
+      output.first = first;
+    }
+    if (early) {
+      n.mutates.clear();
+    } else {
+      for (ValueId& id : n.mutates) id = names[static_cast<size_t>(id)];
+    }
+    result.nodes.push_back(std::move(n));
+  }
+
+  Graph& graph_;
+  const int32_t count_;
+  std::vector<std::optional<PseudoOp>> pseudo_;
+  std::vector<OpTraits> traits_;
+  int32_t first_ = 0;  // the first node that writes to an input
+  std::set<int32_t> moved_, items_, slice_;
+  std::map<ValueId, int32_t> inputs_;  // read early, and up to which node their writers were looked for
+  std::set<ValueId> written_;
+  bool possible_ = true;
+};
+
+}  // namespace
+
+Graph with_early_numbers(Graph graph) {
+  Hoist hoist(graph);
+  return hoist.plan() ? hoist.apply() : std::move(graph);
+}
+
+}  // namespace flashpoint::ir
