@@ -120,16 +120,17 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
   const std::shared_ptr<CodeState> state = *self->state;
   PositionEntries& start = state->start;
   const GlobalState now = GlobalState::now();
+  const OuterHandling outer = OuterHandling::now();
   for (size_t i = 0; i < start.entries.size(); ++i) {
     std::shared_ptr<Entry> entry = start.entries[i];
     PyObject* result = nullptr;
-    std::vector<BuiltFrame> frames;
-    const Outcome outcome = entry->call(args, nargs, kwnames, now, &result, &frames);
+    BuiltStack stack;
+    const Outcome outcome = entry->call(args, nargs, kwnames, now, outer, &result, &stack);
     if (outcome == Outcome::kDone) {
       ++counters().hits;
       start.used(i, entry.get());
-      if (entry->suspension && !frames.empty()) {
-        return Session(state, session_options(function)).resume(entry, std::move(frames));
+      if (entry->suspension && !stack.frames.empty()) {
+        return Session(state, session_options(function)).resume(entry, std::move(stack));
       }
       return result;
     }

@@ -39,14 +39,16 @@ class Entry {
         std::unique_ptr<GraphProgram> program, std::vector<MadeObject> recipes,
         std::vector<PlannedEffect> effects, RecipeValue result);
 
+  // outer: what was being handled when the function was called.
   Outcome call(PyObject* const* args, size_t nargs, PyObject* kwnames, const GlobalState& now,
-               PyObject** result, std::vector<BuiltFrame>* frames);
+               const OuterHandling& outer, PyObject** result, BuiltStack* stack);
 
   // The names of keyword arguments of the call (tuple or null) and how many positional ones there were.
   Ref kwnames;
   size_t positional = 0;
   uint64_t abc_token = 0;                  // 0: no abstract base class was asked
   std::optional<GlobalState> state_after;  // where it differs
+  std::optional<uint8_t> outer_kind;       // OuterHandling::kind(), where it matters
   Ref backend_callable;                    // what the program calls, where a Python backend compiled it
   // Set when the recording ended at a break: then a call gives these frames instead of a result.
   std::unique_ptr<Suspension> suspension;
@@ -84,7 +86,7 @@ class Entry {
   // Null where it does not fit the operator's type.
   at::Tensor number(const NumberInput& input, const std::vector<Ref>& scalars) const;
   std::string describe_site() const;
-  bool build_frames(BuildContext& context, std::vector<BuiltFrame>& frames) const;
+  bool build_frames(BuildContext& context, BuiltStack& stack) const;
 
   GuardTree tree_;
   GlobalState state_;

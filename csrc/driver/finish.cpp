@@ -67,6 +67,11 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     RecipeWriter writer(recorder);
     RecipeValue result_recipe;
     if (suspension) {
+      writer.running = r.running;
+      if (PyObject* handled = handled_here(); handled != r.handled_before) {
+        recorder.sees_outer = true;
+        suspension->handled = handled == nullptr ? RecipeValue{} : writer.describe(handled);
+      }
       for (size_t i = 0; i < slots.size(); ++i) {
         const auto describe = [&](const Slot& slot) {
           return slot.value == nullptr ? RecipeValue{} : writer.describe(slot.value, slot.tag);
@@ -172,6 +177,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     entry->positional = r.positional;
     entry->kwnames = r.kwnames;
     if (recorder.reads_abc_registry) entry->abc_token = abc_token();
+    if (recorder.sees_outer) entry->outer_kind = recorder.outer.kind();
     entry->finish();
     return entry;
   } catch (const std::exception& e) {

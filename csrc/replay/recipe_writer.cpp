@@ -9,14 +9,11 @@
 
 namespace flashpoint {
 
-namespace {
-
 PyTypeObject* builtin_base(PyTypeObject* type) {
   while (type != nullptr && PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) type = type->tp_base;
   return type;
 }
 
-// More memory than what Python code can see of it: a class made by C code without being a builtin one.
 bool has_c_state(PyObject* o, PyTypeObject* base) {
   Py_ssize_t size =
       base->tp_basicsize + 2 * static_cast<Py_ssize_t>(sizeof(PyObject*));  // dict, weak references
@@ -30,6 +27,8 @@ bool has_c_state(PyObject* o, PyTypeObject* base) {
   }
   return Py_TYPE(o)->tp_basicsize > size;
 }
+
+namespace {
 
 // A method or slot of a class that cannot change: what LOAD_METHOD leaves on the stack.
 bool is_builtin_descriptor(PyObject* o) {
@@ -101,6 +100,10 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
   if (node != kNoNode) return value_of(RecipeValue::Kind::kNode, node);
   auto known = memo_.find(o);
   if (known != memo_.end()) return value_of(RecipeValue::Kind::kMade, known->second);
+  if (o == recorder_.outer.saved || o == recorder_.outer.topmost) {
+    recorder_.sees_outer = true;
+    return value_of(o == recorder_.outer.saved ? RecipeValue::Kind::kSaved : RecipeValue::Kind::kHandled, 0);
+  }
   PyTypeObject* type = Py_TYPE(o);
   if (is_tensor(o)) {
     if (!is_plain_tensor(o)) return fail(o, "a tensor subclass");
@@ -226,6 +229,10 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
   } else if (PyTuple_Check(o) && PyDict_GetItemString(type->tp_dict, "n_sequence_fields") != nullptr) {
     result = sequence(MadeObject::Kind::kStruct);
     if (failure_.empty()) made_[result.index].type = Ref::share(reinterpret_cast<PyObject*>(type));
+  } else if (PyExceptionInstance_Check(o)) {
+    result = describe_exception(o);
+  } else if (PyTraceBack_Check(o)) {
+    result = describe_traceback(o);
   } else {
     result = describe_instance(o);
   }

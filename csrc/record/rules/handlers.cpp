@@ -41,6 +41,8 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
         r.type_lookup(Py_TYPE(self), "__call__");
       }
       return;
+    case Rule::kExcInfo:
+      return r.read_handled();
     case Rule::kState:
     case Rule::kSetState:
     case Rule::kSuper:
