@@ -2,6 +2,7 @@
 
 #include <structmember.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <unordered_set>
@@ -19,8 +20,6 @@
 namespace flashpoint {
 
 namespace {
-
-constexpr int kMaxDrops = 3;
 
 struct CompiledFunction {
   PyObject_HEAD PyObject* function;  // the first field: py::CompiledFunctionLayout
@@ -58,7 +57,7 @@ SessionOptions session_options(PyObject* function) {
   options.value_guards = config.value_guards;
   options.fail_at_event = config.fail_at_event;
   options.break_at_event = config.break_at_event;
-  if (log_enabled(LogKind::kCapture)) options.name = name_of(function);
+  if (log_enabled(LogKind::kCapture) || log_enabled(LogKind::kMiss)) options.name = name_of(function);
   return options;
 }
 
@@ -88,8 +87,7 @@ PyObject* fail_on_recompile(PyObject* function, const PositionEntries& start) {
   std::string why;
   if (!start.entries.empty()) {
     const Entry& entry = *start.entries.front();
-    why = "; the last entry does not fit: " +
-          (entry.last_miss().empty() ? entry.guards().explain_failure() : entry.last_miss());
+    why = "; the last entry does not fit: " + entry.explain_miss();
   }
   PyErr_Format(PyExc_RuntimeError,
                "[flashpoint.compile] %s would be recorded, and the stance is 'fail_on_recompile'%s",
@@ -136,8 +134,7 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
     }
     if (outcome == Outcome::kRestart) return call_eagerly(function, args, nargs, kwnames);
     if (log_enabled(LogKind::kMiss)) {
-      log_line("miss in " + name_of(function) + ": " +
-               (entry->last_miss().empty() ? entry->guards().explain_failure() : entry->last_miss()));
+      log_line("miss in " + name_of(function) + ": " + entry->explain_miss());
     }
     if (start.wears_out(i, *state)) --i;
   }
@@ -145,10 +142,11 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
   if (stance == Stance::kEagerOnRecompile) return call_eagerly(function, args, nargs, kwnames);
   if (stance == Stance::kFailOnRecompile) return fail_on_recompile(function, start);
   // Inside NoTracerDispatchMode operators cannot be recorded.
-  if (static_cast<int>(start.entries.size()) >= driver_config().recompile_limit || start.drops >= kMaxDrops ||
-      is_dispatch_hidden() || disabling_mark(function) != nullptr) {
+  if (static_cast<int>(start.entries.size()) >= driver_config().recompile_limit || is_dispatch_hidden() ||
+      disabling_mark(function) != nullptr || !start.may_record()) {
     return call_eagerly(function, args, nargs, kwnames);
   }
+  if (!start.entries.empty()) state->note_recompile(start.entries.front()->explain_miss());
   return record_call(state, function, args, nargs, kwnames);
 }
 
@@ -244,6 +242,11 @@ PyObject* list_of_lines(const std::string& text) {
   return whole ? PyUnicode_Splitlines(whole.get(), 0) : nullptr;
 }
 
+bool append_text(PyObject* list, const std::string& text) {
+  Ref line = Ref::steal(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
+  return line && PyList_Append(list, line.get()) == 0;
+}
+
 PyObject* entries(PyObject* object, PyObject*) {
   const CodeState& s = **reinterpret_cast<CompiledFunction*>(object)->state;
   Ref list = Ref::steal(PyList_New(0));
@@ -258,12 +261,21 @@ PyObject* entries(PyObject* object, PyObject*) {
     const Entry& e = *all[i].first;
     Ref guards = Ref::steal(list_of_lines(e.guards().text()));
     const std::string graph = ir::print(e.graph());
-    Ref row = Ref::steal(guards ? Py_BuildValue("{s:s,s:n,s:O,s:K,s:n}", "graph", graph.c_str(), "nodes",
-                                                static_cast<Py_ssize_t>(e.graph().nodes.size()), "guards",
-                                                guards.get(), "hits",
-                                                static_cast<unsigned long long>(all[i].second), "effects",
-                                                static_cast<Py_ssize_t>(e.effect_count()))
-                                : nullptr);
+    Py_ssize_t frames = 0, slots = 0;  // that a replay restores
+    if (e.suspension) {
+      for (const FramePlan& f : e.suspension->frames) {
+        ++frames;
+        slots += std::count_if(f.slots.begin(), f.slots.end(), [](const RecipeValue& v) {
+          return v.kind != RecipeValue::Kind::kKeep && v.kind != RecipeValue::Kind::kNull;
+        });
+      }
+    }
+    Ref row = Ref::steal(
+        guards ? Py_BuildValue("{s:s,s:n,s:O,s:K,s:n,s:n,s:n}", "graph", graph.c_str(), "nodes",
+                               static_cast<Py_ssize_t>(e.graph().nodes.size()), "guards", guards.get(),
+                               "hits", static_cast<unsigned long long>(all[i].second), "effects",
+                               static_cast<Py_ssize_t>(e.effect_count()), "frames", frames, "slots", slots)
+               : nullptr);
     if (!row || PyList_Append(list.get(), row.get()) < 0) return nullptr;
   }
   return list.release();
@@ -284,9 +296,22 @@ PyObject* last_report(PyObject* object, PyObject*) {
                                        "line", line));
     if (!row || PyList_Append(breaks.get(), row.get()) < 0) return nullptr;
   }
-  return Py_BuildValue("{s:O,s:s,s:O}", "kept", s.kept_last ? Py_True : Py_False, "dropped",
+  Ref recompiles = Ref::steal(PyList_New(0));
+  for (const std::string& why : s.recompiles) {
+    if (!append_text(recompiles.get(), why)) return nullptr;
+  }
+  Ref skipped = Ref::steal(PyList_New(0));
+  const auto add_rest = [&](const PositionEntries& position) {
+    return position.rest == 0 || append_text(skipped.get(), "for " + std::to_string(position.rest) +
+                                                                " more calls: " + position.rest_reason);
+  };
+  if (!add_rest(s.start)) return nullptr;
+  for (const auto& [key, position] : s.positions) {
+    if (!add_rest(position)) return nullptr;
+  }
+  return Py_BuildValue("{s:O,s:s,s:O,s:O,s:O}", "kept", s.kept_last ? Py_True : Py_False, "dropped",
                        s.kept_last || s.reports.empty() ? "" : break_message(s.reports.back().reason),
-                       "breaks", breaks.get());
+                       "breaks", breaks.get(), "recompiles", recompiles.get(), "skipped", skipped.get());
 }
 
 PyObject* reset(PyObject* object, PyObject*) {

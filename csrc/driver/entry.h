@@ -70,6 +70,7 @@ class Entry {
   const GlobalState& state() const { return state_; }
   size_t effect_count() const { return effects_.size(); }
   const std::string& last_miss() const { return last_miss_; }
+  std::string explain_miss() const { return last_miss_.empty() ? tree_.explain_failure() : last_miss_; }
   int traverse(visitproc visit, void* arg) const;
   void add_sites(const std::vector<ProgramPosition>& sites);
   // The last call missed because of a value met here; else null. And how often that has happened.

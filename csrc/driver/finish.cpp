@@ -16,6 +16,7 @@
 #include "ir/verifier.h"
 #include "py/torch_bridge.h"
 #include "record/recorder.h"
+#include "record/regions.h"
 
 namespace flashpoint {
 
@@ -50,8 +51,10 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
   try {
     const GlobalState after = GlobalState::now();
     // A whole function leaves regions as it found them; behind a break it may leave one.
-    const bool restorable = suspension || !r.key.empty() ? after.differs_only_in_regions(r.before)
-                                                         : after.differs_only_in_grad_mode(r.before);
+    const bool in_region = suspension && open_inference_region(recorder.serial) != nullptr;
+    const bool restorable = in_region ? after.with_inference_of(r.before).differs_only_in_regions(r.before)
+                            : suspension || !r.key.empty() ? after.differs_only_in_regions(r.before)
+                                                           : after.differs_only_in_grad_mode(r.before);
     if (!(after == r.before) && !restorable) {
       recorder.end(Break::k_global_state, after.text());
       return nullptr;
@@ -91,6 +94,10 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     if (!writer.failure().empty() || !writer.describe_effects(effects)) {
       recorder.end(r.graph.broken() ? Break::k_graph : Break::k_unsupported_escape,
                    r.graph.broken() ? graph_break_text(r.graph) : writer.failure());
+      return nullptr;
+    }
+    if (in_region != writer.enters_inference) {
+      recorder.end(Break::k_global_state, "a region of inference mode that nothing in the frames keeps open");
       return nullptr;
     }
     auto graph = r.graph.finish();

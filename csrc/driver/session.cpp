@@ -26,7 +26,6 @@ namespace flashpoint {
 
 namespace {
 
-constexpr int kMaxDrops = 3;
 // A position in a loop takes one entry for each step, in one call.
 constexpr size_t kEntriesAtPosition = 512;
 constexpr int kRecordingCalls = 32;
@@ -191,7 +190,9 @@ void Session::dropped(const BreakReport& report) {
   if (learn_level(position, report)) return;
   // What was learned makes the next one end in another place.
   const bool ours = report.reason != Break::k_exception && report.reason != Break::k_backend_failed;
-  if (ours && !backend_error_.held() && !std::exchange(learned_, false)) ++position.drops;
+  if (ours && !backend_error_.held() && !std::exchange(learned_, false))
+    position.drop(std::string(break_message(report.reason)) +
+                  (report.detail.empty() ? "" : " (" + report.detail + ")") + " at " + report.location);
 }
 
 // Which level the next recording at this position is made at; true when that is another one.
@@ -492,6 +493,7 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
   const GlobalState now = GlobalState::now();
   // In a loop each step has an entry of its own: the one that came next before comes first.
   const size_t guess = position.find(last_entry_ ? last_entry_->successor.lock() : nullptr);
+  std::shared_ptr<Entry> first_tried;
   for (size_t n = 0; n < position.entries.size(); ++n) {
     const size_t i = n == 0 ? guess : n <= guess ? n - 1 : n;
     std::shared_ptr<Entry> entry = position.entries[i];
@@ -499,7 +501,10 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     BuiltStack stack;
     const Outcome outcome = entry->call(args.data(), args.size(), nullptr, now, outer_, &result, &stack);
     if (outcome == Outcome::kRestart) return hand_over();
-    if (outcome == Outcome::kMiss) continue;
+    if (outcome == Outcome::kMiss) {
+      if (n == 0) first_tried = entry;
+      continue;
+    }
     ++counters().resume_hits;
     position.used(i, entry.get());
     follow(entry);
@@ -520,7 +525,7 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
   }
   for (size_t i = position.entries.size(); i-- > 0;) position.wears_out(i, *state_);
   if (position.entries.size() >= kEntriesAtPosition || position.recording_calls >= kRecordingCalls ||
-      position.drops >= kMaxDrops || is_dispatch_hidden() || dies_visibly(args)) {
+      is_dispatch_hidden() || dies_visibly(args) || !position.may_record()) {
     return hand_over();
   }
   if (const Stance stance = current_stance(); stance == Stance::kFailOnRecompile) {
@@ -531,6 +536,11 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     return Action::kError;
   } else if (stance != Stance::kDefault) {
     return hand_over();
+  }
+  if (first_tried) {
+    const std::string why = first_tried->explain_miss();
+    if (log_enabled(LogKind::kMiss)) log_line("miss behind a break in " + options_.name + ": " + why);
+    state_->note_recompile(why);
   }
   std::vector<Ref> kept;
   for (PyObject* arg : args) kept.push_back(Ref::share(arg));

@@ -8,10 +8,12 @@
 // Callers: driver/capture describes, driver/entry builds. GIL: required.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "guard/global_state.h"
 #include "guard/guard_tree.h"
 #include "py/exception_state.h"
 #include "py/ref.h"
@@ -40,13 +42,14 @@ struct MadeObject {
     kMethod,
     kDeque,
     kInstance,
-    kCell,           // items: its contents
-    kFunction,       // made from a code object; items as in recipe_builder.cpp
-    kBuiltinMethod,  // items: the receiver
-    kReduced,        // items: callable, arguments, state: what __reduce__ said
-    kDictIterator,   // type: the iterator's; items: the dict, how many elements were taken
-    kException,      // items: args, context, cause, traceback, whether the context is suppressed
-    kTraceback,      // items: the next one, code, globals, instruction, line, level of a live frame or -1
+    kCell,             // items: its contents
+    kFunction,         // made from a code object; items as in recipe_builder.cpp
+    kBuiltinMethod,    // items: the receiver
+    kReduced,          // items: callable, arguments, state: what __reduce__ said
+    kDictIterator,     // type: the iterator's; items: the dict, how many elements were taken
+    kException,        // items: args, context, cause, traceback, whether the context is suppressed
+    kInferenceRegion,  // items: the mode; state: in which it was entered
+    kTraceback,        // items: the next one, code, globals, instruction, line, level of a live frame or -1
   };
   Kind kind;
   Ref type;                        // kInstance, kStruct, kTuple subclasses; kDeque: its length limit
@@ -55,6 +58,7 @@ struct MadeObject {
   std::vector<std::pair<Ref, RecipeValue>> attributes;  // instance dict
   std::vector<std::pair<Ref, RecipeValue>> slots;       // member descriptors
   PyMethodDef* method = nullptr;                        // kBuiltinMethod (static)
+  std::shared_ptr<const GlobalState> state = nullptr;   // kInferenceRegion
 };
 
 // A frame as an entry that ends at a break leaves it.
@@ -102,6 +106,7 @@ class RecipeWriter {
   const std::string& failure() const { return failure_; }
   std::vector<MadeObject> take() { return std::move(made_); }
   std::vector<SpentHistory> take_histories() { return std::move(histories_); }
+  bool enters_inference = false;  // a recipe enters a region of inference mode
   // Frame objects of the running frames, outermost first, null where there is none: tracebacks name them.
   std::vector<PyObject*> running;
 
@@ -113,6 +118,7 @@ class RecipeWriter {
   RecipeValue describe_traceback(PyObject* traceback);
   RecipeValue describe_reduced(PyObject* iterator);
   RecipeValue describe_with_history(PyObject* tensor);
+  RecipeValue describe_inference_region(PyObject* manager);
   RecipeValue fail(PyObject* object, const char* why);
   int32_t begin(PyObject* object, MadeObject::Kind kind);
 

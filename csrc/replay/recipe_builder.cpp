@@ -191,6 +191,12 @@ PyObject* build_made(BuildContext& c, int32_t index) {
       return build_exception(c, m, index);
     case MadeObject::Kind::kTraceback:
       return build_traceback(c, m);
+    case MadeObject::Kind::kInferenceRegion: {
+      m.state->enter_regions();
+      Ref manager = Ref::steal(PyObject_CallOneArg(m.type.get(), m.items[0].constant.get()));
+      Ref entered = Ref::steal(manager ? PyObject_CallMethod(manager.get(), "__enter__", nullptr) : nullptr);
+      return entered ? manager.release() : nullptr;
+    }
     case MadeObject::Kind::kDeque: {
       // Elements go in one by one, so that a deque that holds itself is found again.
       PyObject* type = rules().deque_type();

@@ -4,6 +4,7 @@
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
 #include "record/history.h"
+#include "record/regions.h"
 #include "record/rules/rules.h"
 #include "replay/recipe.h"
 
@@ -134,7 +135,8 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
     return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
   }
   if (PyCFunction_Check(o) &&
-      (PyCFunction_GET_SELF(o) == nullptr || PyModule_Check(PyCFunction_GET_SELF(o)))) {
+      (PyCFunction_GET_SELF(o) == nullptr || PyModule_Check(PyCFunction_GET_SELF(o)) ||
+       rules().is_function_record(PyCFunction_GET_SELF(o)))) {
     return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
   }
   if (is_builtin_descriptor(o)) return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
@@ -233,6 +235,8 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
     result = describe_exception(o);
   } else if (PyTraceBack_Check(o)) {
     result = describe_traceback(o);
+  } else if (is_inference_region(o)) {
+    result = describe_inference_region(o);
   } else {
     result = describe_instance(o);
   }
@@ -257,6 +261,19 @@ RecipeValue RecipeWriter::describe_with_history(PyObject* o) {
   if (output < 0) return fail(o, "not a value of the graph");
   histories_.push_back(describe_history(tensor, output));
   return value_of(RecipeValue::Kind::kOutput, output);
+}
+
+// Replay enters it anew, in the state in which the recording did.
+RecipeValue RecipeWriter::describe_inference_region(PyObject* o) {
+  const InferenceRegion* region = open_inference_region(recorder_.serial);
+  if (region == nullptr || region->manager != o) return fail(o, "a region that cannot be entered again");
+  const int32_t index = begin(o, MadeObject::Kind::kInferenceRegion);
+  made_[index].type = Ref::share(reinterpret_cast<PyObject*>(Py_TYPE(o)));
+  PyObject* mode = GlobalState::now().inference_mode ? Py_True : Py_False;
+  made_[index].items.push_back({RecipeValue::Kind::kConstant, 0, Ref::share(mode)});
+  made_[index].state = std::make_shared<const GlobalState>(region->before);
+  enters_inference = true;
+  return value_of(RecipeValue::Kind::kMade, index);
 }
 
 RecipeValue RecipeWriter::describe_function(PyObject* o) {
@@ -362,7 +379,8 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
         break;
       }
       case EffectKind::kDictContents: {
-        if (!PyDict_CheckExact(storage) && !PyODict_CheckExact(storage)) {
+        if (!PyDict_CheckExact(storage) && !PyODict_CheckExact(storage) &&
+            !rules().is_exact_defaultdict(storage)) {
           fail(storage, "contents of a dict subclass");
           break;
         }
