@@ -20,6 +20,7 @@
 #include "py/tracebacks.h"
 #include "record/call_trace.h"
 #include "record/graph_recorder.h"
+#include "record/regions.h"
 #include "record/tracer_mode.h"
 
 namespace flashpoint {
@@ -172,7 +173,8 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
 void Session::stop_recording() {
   thread_context().observer = nullptr;
   active = nullptr;
-  if (GlobalState::now().inference_mode != recording_->before.inference_mode || !global_state_supported())
+  if (GlobalState::now().inference_mode != recording_->before.inference_mode || !global_state_supported() ||
+      keeps_inference_region(recording_->recorder->serial))
     keys_were_saved_ = true;
   recording_->tracer.reset();
 }

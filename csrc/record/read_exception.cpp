@@ -3,12 +3,27 @@
 // One that is made and handled in a recording is an object like any other, and the snapshot at a break has a
 // recipe for it, its traceback included. One that is older can be carried about and compared; raising it
 // again adds to its traceback, so that ends the recording, and the next one starts at the handler.
+#include "eval/liveness.h"
 #include "py/frame.h"
 #include "record/recorder.h"
 
 namespace flashpoint {
 
+namespace {
+
+// Nothing in the frames of the call, and no C code between them, can catch what the frame raises.
+bool leaves_the_call(const EvalFrame* frame) {
+  for (;; frame = frame->caller) {
+    if (has_handler(py::frame_code(frame->frame), py::frame_instruction(frame->frame))) return false;
+    if (frame->link == FrameLink::kOpaque) return frame->caller == nullptr;
+  }
+}
+
+}  // namespace
+
 void Recorder::read_raise(PyObject* e) {
+  // The call up to here can be replayed; what raised would be dropped.
+  if (leaves_the_call(frame_)) return end(Break::k_exception);
   if (e == nullptr) {
     e = handled_here() != nullptr ? handled_here() : outer.topmost;
     sees_outer = true;

@@ -34,6 +34,10 @@ void forget_inference_region(uint64_t recording, PyObject* manager) {
   std::erase_if(notes.regions, [&](const InferenceRegion& region) { return region.manager == manager; });
 }
 
+bool keeps_inference_region(uint64_t recording) {
+  return notes.recording == recording && !notes.regions.empty();
+}
+
 const InferenceRegion* open_inference_region(uint64_t recording) {
   return notes.recording == recording && notes.regions.size() == 1 ? &notes.regions[0] : nullptr;
 }

@@ -24,6 +24,8 @@ void begin_inference_region(uint64_t recording);
 void note_inference_region(uint64_t recording, PyObject* manager);
 // Its __exit__ is.
 void forget_inference_region(uint64_t recording, PyObject* manager);
+// One that this recording has entered and not left will put our own dispatch keys back.
+bool keeps_inference_region(uint64_t recording);
 // The only region that this recording has entered and not left; null for none and for several.
 const InferenceRegion* open_inference_region(uint64_t recording);
 

@@ -274,6 +274,25 @@ def stored(x):
     return x * errors[0].extra, [shown(error)[-1] for error in errors]
 
 
+@contextlib.contextmanager
+def noting(value):
+    try:
+        yield value
+    except ValueError:
+        note()
+    finally:
+        note()
+
+
+def context_manager(x):
+    y = x + 1
+    with noting(2) as two:
+        y = y * two
+        raise ValueError("in the block")
+    note()
+    return y + 1
+
+
 # Name of the program: how many breaks a call has.
 PROGRAMS: dict[Callable[..., Any], int] = {
     handler: 1,
@@ -325,7 +344,29 @@ def test_breaks_while_handling(fn: Callable[..., Any]) -> None:
     assert last["resume_hits"] >= PROGRAMS[fn]
 
 
-@pytest.mark.parametrize("fn", [leaving, caused, with_that_lets_pass, stored], ids=lambda fn: fn.__name__)
+def test_an_exception_that_leaves_the_call() -> None:
+    def inner(y, n):
+        if n < 3:
+            raise Special("few", n)
+        return y
+
+    def fn(x, n):
+        y = x * 2
+        SEEN.append(None)
+        return inner(y, n) + 1
+
+    compiled, hits = flashpoint.compile(fn), []
+    for n in (2, 2, 5, 5, 2):
+        x = torch.ones(2) * n
+        flashpoint.reset_counters()
+        assert same(outcome(partial(fn, n=n), x), outcome(partial(compiled, n=n), x))
+        hits.append(flashpoint.counters()["hits"])
+    assert hits == [0, 1, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "fn", [leaving, caused, with_that_lets_pass, stored, context_manager], ids=lambda fn: fn.__name__
+)
 def test_results_and_tracebacks(fn: Callable[..., Any]) -> None:
     assert check(fn)["hits"] == 1
 

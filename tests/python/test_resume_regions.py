@@ -65,6 +65,14 @@ def switched_off(x):
     return y, z
 
 
+def off_already(x):
+    with torch.inference_mode(False):
+        y = x + 1
+        print(end="")
+        y = y * 2
+    return y, x * 3
+
+
 @torch.inference_mode()
 def decorated(x):
     y = x + 1
@@ -91,7 +99,16 @@ def raising(x):
 
 @pytest.mark.parametrize(
     "fn",
-    [block, two_breaks, under_no_grad, inside_of_enable_grad, switched_off, of_a_callee, raising],
+    [
+        block,
+        two_breaks,
+        under_no_grad,
+        inside_of_enable_grad,
+        switched_off,
+        off_already,
+        of_a_callee,
+        raising,
+    ],
     ids=lambda fn: fn.__name__,
 )
 @pytest.mark.parametrize("requires_grad", [False, True])
