@@ -20,11 +20,15 @@ class Entry(TypedDict):
     guards: list[str]  # text of each guard
     effects: int
     hits: int
+    frames: int  # that a replay up to its break restores
+    slots: int
 
 class Report(TypedDict):
     kept: bool  # whether the last capture became an entry
     dropped: str  # why not; empty if it was kept
     breaks: list[Break]
+    recompiles: list[str]  # the guard that failed, for the last recordings that were made beside others
+    skipped: list[str]  # where nothing is recorded for some more calls, and why
 
 class CompiledFunction:
     """A callable that records and replays `fn`. Has a __dict__ and weak references, binds as functions do."""

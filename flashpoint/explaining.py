@@ -37,7 +37,8 @@ class Entry:
     """One recording.
 
     graph: its text. nodes: operators in it. guards: what must hold for a replay. effects: writes to objects
-    that existed before. hits: calls it answered.
+    that existed before. hits: calls it answered. frames, slots: what its break costs at each of them, in
+    frames and values that are restored; 0 for an entry that does not end at a break.
     """
 
     graph: str
@@ -45,6 +46,8 @@ class Entry:
     guards: tuple[str, ...]
     effects: int = 0
     hits: int = 0
+    frames: int = 0
+    slots: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Explanation:
     entries: what is kept and can be replayed, oldest first.
     breaks: where the last capture broke.
     dropped: why the last capture was not kept; None if it was kept.
+    recompiles: the guard that failed, for each of the last recordings that were made beside others.
+    skipped: where nothing is recorded for some more calls, and why.
     result: what the explained call returned.
     """
 
@@ -61,6 +66,8 @@ class Explanation:
     entries: tuple[Entry, ...] = ()
     breaks: tuple[Break, ...] = ()
     dropped: str | None = None
+    recompiles: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
     result: Any = field(default=None, repr=False, compare=False)
 
     @property
@@ -94,8 +101,13 @@ class Explanation:
             lines.append(f"not kept: {self.dropped}")
         for number, found in enumerate(self.breaks, 1):
             lines += [f"break {number}:", *_indented(str(found))]
+        lines += [f"recorded again: {why}" for why in self.recompiles]
+        lines += [f"not recorded {why}" for why in self.skipped]
         for number, entry in enumerate(self.entries, 1):
             lines += [f"entry {number}, used {_count(entry.hits, 'time')}:", *_indented(entry.graph)]
+            if entry.frames:
+                cost = f"{_count(entry.frames, 'frame')} and {_count(entry.slots, 'value')}"
+                lines.append(f"  up to a break: restores {cost}")
             lines += [f"  {_count(len(entry.guards), 'guard')}:"]
             lines += ["    " + guard for guard in entry.guards]
         return "\n".join(lines)
@@ -143,6 +155,8 @@ def inspect_compiled(compiled: Any, result: Any = None) -> Explanation:
         entries=tuple(Entry(**{**entry, "guards": tuple(entry["guards"])}) for entry in core.entries()),
         breaks=tuple(Break(**found) for found in report["breaks"]) if report else (),
         dropped=report["dropped"] if report and not report["kept"] else None,
+        recompiles=tuple(report["recompiles"]) if report else (),
+        skipped=tuple(report["skipped"]) if report else (),
         result=result,
     )
 

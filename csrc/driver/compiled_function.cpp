@@ -2,6 +2,7 @@
 
 #include <structmember.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <unordered_set>
@@ -21,8 +22,6 @@
 namespace flashpoint {
 
 namespace {
-
-constexpr int kMaxDrops = 3;
 
 struct CompiledFunction {
   PyObject_HEAD PyObject* function;  // the first field: py::CompiledFunctionLayout
@@ -67,7 +66,7 @@ SessionOptions session_options(PyObject* function, const CodeState& state) {
   options.capture_scalars = config.capture_scalars;
   options.fail_at_event = config.fail_at_event;
   options.break_at_event = config.break_at_event;
-  if (log_enabled(LogKind::kCapture)) options.name = name_of(function, state);
+  if (log_enabled(LogKind::kCapture) || log_enabled(LogKind::kMiss)) options.name = name_of(function, state);
   return options;
 }
 
@@ -97,7 +96,7 @@ PyObject* fail_on_recompile(PyObject* function, const PositionEntries& start) {
   std::string why;
   if (!start.entries.empty()) {
     const Entry& entry = *start.entries.front();
-    why = "; the last entry does not fit: " + entry.last_miss();
+    why = "; the last entry does not fit: " + entry.explain_miss();
   }
   PyErr_Format(PyExc_RuntimeError,
                "[flashpoint.compile] %s would be recorded, and the stance is 'fail_on_recompile'%s",
@@ -112,12 +111,13 @@ FrameAction action_of(const CompiledFunction& self) {
 
 // True when a loaded entry answered the call: result is what it returned, null with an error set.
 bool call_precompiled(const CompiledFunction& self, PyObject* function, PyObject* const* args, size_t nargs,
-                      PyObject* kwnames, const GlobalState& now, PyObject** result) {
+                      PyObject* kwnames, const GlobalState& now, const OuterHandling& outer,
+                      PyObject** result) {
   const std::shared_ptr<CodeState> state = *self.state;
   const std::vector<std::shared_ptr<Entry>> entries = self.extra->precompiled;  // may change meanwhile
   for (const std::shared_ptr<Entry>& entry : entries) {
-    std::vector<BuiltFrame> frames;
-    const Outcome outcome = entry->call(args, nargs, kwnames, now, result, &frames);
+    BuiltStack stack;
+    const Outcome outcome = entry->call(args, nargs, kwnames, now, outer, result, &stack);
     if (outcome == Outcome::kMiss) continue;
     if (outcome == Outcome::kRestart) {
       *result = call_eagerly(function, args, nargs, kwnames);
@@ -125,8 +125,8 @@ bool call_precompiled(const CompiledFunction& self, PyObject* function, PyObject
     }
     ++counters().hits;
     ++counters().precompile_hits;
-    if (entry->suspension && !frames.empty())
-      *result = Session(state, session_options(function, *state)).resume(entry, std::move(frames));
+    if (entry->suspension && !stack.frames.empty())
+      *result = Session(state, session_options(function, *state)).resume(entry, std::move(stack));
     return true;
   }
   return false;
@@ -157,26 +157,27 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
   const FrameAction action = action_of(*self);
   if (action == FrameAction::kSkip) return call_eagerly(function, args, nargs, kwnames);
   const GlobalState now = GlobalState::now();
+  const OuterHandling outer = OuterHandling::now();
   if (self->extra != nullptr && !self->extra->precompiled.empty()) {
     PyObject* result = nullptr;
-    if (call_precompiled(*self, function, args, nargs, kwnames, now, &result)) return result;
+    if (call_precompiled(*self, function, args, nargs, kwnames, now, outer, &result)) return result;
   }
   for (size_t i = 0; i < start.entries.size(); ++i) {
     std::shared_ptr<Entry> entry = start.entries[i];
     PyObject* result = nullptr;
-    std::vector<BuiltFrame> frames;
-    const Outcome outcome = entry->call(args, nargs, kwnames, now, &result, &frames);
+    BuiltStack stack;
+    const Outcome outcome = entry->call(args, nargs, kwnames, now, outer, &result, &stack);
     if (outcome == Outcome::kDone) {
       ++counters().hits;
       start.used(i, entry.get());
-      if (entry->suspension && !frames.empty()) {
-        return Session(state, session_options(function, *state)).resume(entry, std::move(frames));
+      if (entry->suspension && !stack.frames.empty()) {
+        return Session(state, session_options(function, *state)).resume(entry, std::move(stack));
       }
       return result;
     }
     if (outcome == Outcome::kRestart) return call_eagerly(function, args, nargs, kwnames);
     if (log_enabled(LogKind::kMiss)) {
-      log_line("miss in " + name_of(function, *state) + ": " + entry->last_miss());
+      log_line("miss in " + name_of(function, *state) + ": " + entry->explain_miss());
     }
     if (start.wears_out(i, *state)) --i;
   }
@@ -185,13 +186,15 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
   if (stance == Stance::kEagerOnRecompile) return call_eagerly(function, args, nargs, kwnames);
   if (stance == Stance::kFailOnRecompile) return fail_on_recompile(function, start);
   // Inside NoTracerDispatchMode operators cannot be recorded.
-  if (start.drops >= kMaxDrops || is_dispatch_hidden() || disabling_mark(function) != nullptr)
+  if (is_dispatch_hidden() || disabling_mark(function) != nullptr)
     return call_eagerly(function, args, nargs, kwnames);
   if (!start.entries.empty() && static_cast<int>(start.entries.size()) >= recompile_limit(*state)) {
     const std::string name = name_of(function, *state);
-    if (!runs_eagerly_at_limit(*state, name, start.entries.front()->last_miss())) return nullptr;
+    if (!runs_eagerly_at_limit(*state, name, start.entries.front()->explain_miss())) return nullptr;
     return call_eagerly(function, args, nargs, kwnames);
   }
+  if (!start.may_record()) return call_eagerly(function, args, nargs, kwnames);
+  if (!start.entries.empty()) state->note_recompile(start.entries.front()->explain_miss());
   PyObject* result = record_call(state, function, args, nargs, kwnames);
   if (self->extra != nullptr) self->extra->number_entries(*state);
   return result;
@@ -317,6 +320,11 @@ PyObject* list_of_lines(const std::string& text) {
   return whole ? PyUnicode_Splitlines(whole.get(), 0) : nullptr;
 }
 
+bool append_text(PyObject* list, const std::string& text) {
+  Ref line = Ref::steal(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
+  return line && PyList_Append(list, line.get()) == 0;
+}
+
 PyObject* entries(PyObject* object, PyObject*) {
   const CodeState& s = **reinterpret_cast<CompiledFunction*>(object)->state;
   Ref list = Ref::steal(PyList_New(0));
@@ -331,12 +339,21 @@ PyObject* entries(PyObject* object, PyObject*) {
     const Entry& e = *all[i].first;
     Ref guards = Ref::steal(list_of_lines(e.guards().text()));
     const std::string graph = ir::print(e.graph());
-    Ref row = Ref::steal(guards ? Py_BuildValue("{s:s,s:n,s:O,s:K,s:n}", "graph", graph.c_str(), "nodes",
-                                                static_cast<Py_ssize_t>(e.graph().nodes.size()), "guards",
-                                                guards.get(), "hits",
-                                                static_cast<unsigned long long>(all[i].second), "effects",
-                                                static_cast<Py_ssize_t>(e.effect_count()))
-                                : nullptr);
+    Py_ssize_t frames = 0, slots = 0;  // that a replay restores
+    if (e.suspension) {
+      for (const FramePlan& f : e.suspension->frames) {
+        ++frames;
+        slots += std::count_if(f.slots.begin(), f.slots.end(), [](const RecipeValue& v) {
+          return v.kind != RecipeValue::Kind::kKeep && v.kind != RecipeValue::Kind::kNull;
+        });
+      }
+    }
+    Ref row = Ref::steal(
+        guards ? Py_BuildValue("{s:s,s:n,s:O,s:K,s:n,s:n,s:n}", "graph", graph.c_str(), "nodes",
+                               static_cast<Py_ssize_t>(e.graph().nodes.size()), "guards", guards.get(),
+                               "hits", static_cast<unsigned long long>(all[i].second), "effects",
+                               static_cast<Py_ssize_t>(e.effect_count()), "frames", frames, "slots", slots)
+               : nullptr);
     if (!row || PyList_Append(list.get(), row.get()) < 0) return nullptr;
   }
   return list.release();
@@ -357,9 +374,22 @@ PyObject* last_report(PyObject* object, PyObject*) {
                                        "line", line));
     if (!row || PyList_Append(breaks.get(), row.get()) < 0) return nullptr;
   }
-  return Py_BuildValue("{s:O,s:s,s:O}", "kept", s.kept_last ? Py_True : Py_False, "dropped",
+  Ref recompiles = Ref::steal(PyList_New(0));
+  for (const std::string& why : s.recompiles) {
+    if (!append_text(recompiles.get(), why)) return nullptr;
+  }
+  Ref skipped = Ref::steal(PyList_New(0));
+  const auto add_rest = [&](const PositionEntries& position) {
+    return position.rest == 0 || append_text(skipped.get(), "for " + std::to_string(position.rest) +
+                                                                " more calls: " + position.rest_reason);
+  };
+  if (!add_rest(s.start)) return nullptr;
+  for (const auto& [key, position] : s.positions) {
+    if (!add_rest(position)) return nullptr;
+  }
+  return Py_BuildValue("{s:O,s:s,s:O,s:O,s:O}", "kept", s.kept_last ? Py_True : Py_False, "dropped",
                        s.kept_last || s.reports.empty() ? "" : break_message(s.reports.back().reason),
-                       "breaks", breaks.get());
+                       "breaks", breaks.get(), "recompiles", recompiles.get(), "skipped", skipped.get());
 }
 
 PyObject* reset(PyObject* object, PyObject*) {

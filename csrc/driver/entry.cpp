@@ -41,6 +41,7 @@ Entry::Entry(GuardTree tree, GlobalState state, std::unique_ptr<ir::Graph> graph
 void Entry::finish() {
   visit_recipe(result_, kept_nodes_);
   if (suspension) {
+    visit_recipe(suspension->handled, kept_nodes_);
     for (const FramePlan& f : suspension->frames) {
       visit_recipe(f.function, kept_nodes_);
       visit_recipe(f.self, kept_nodes_);
@@ -151,9 +152,10 @@ at::Tensor Entry::number(const NumberInput& input, const std::vector<Ref>& scala
   return eager::make_wrapped(number);
 }
 
-bool Entry::build_frames(BuildContext& context, std::vector<BuiltFrame>& frames) const {
+bool Entry::build_frames(BuildContext& context, BuiltStack& stack) const {
+  if (!build_slot(context, suspension->handled, &stack.handled)) return false;
   for (const FramePlan& plan : suspension->frames) {
-    BuiltFrame& frame = frames.emplace_back();
+    BuiltFrame& frame = stack.frames.emplace_back();
     if (!build_slot(context, plan.function, &frame.function) || !build_slot(context, plan.self, &frame.self))
       return false;
     frame.slots.resize(plan.slots.size());
@@ -164,13 +166,13 @@ bool Entry::build_frames(BuildContext& context, std::vector<BuiltFrame>& frames)
   return true;
 }
 
-std::string Entry::last_miss() const {
+std::string Entry::explain_miss() const {
   if (last_miss_.empty()) return tree_.explain_failure();
   return last_miss_ == kGlobalState ? last_miss_ + ": " + state_.changes(missed_state_) : last_miss_;
 }
 
 Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const GlobalState& now,
-                    PyObject** result, std::vector<BuiltFrame>* frames) {
+                    const OuterHandling& outer, PyObject** result, BuiltStack* stack) {
   *result = nullptr;
   unexpected_ = -1;
   const size_t total = nargs + (names == nullptr ? 0 : PyTuple_GET_SIZE(names));
@@ -189,6 +191,7 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
     missed_state_ = now;
     return miss(kGlobalState);
   }
+  if (outer_kind && *outer_kind != outer.kind()) return miss("whether an exception is being handled");
   if (distinct_tensors && !autograd_is_plain()) return miss("hooks on saved tensors, or forward AD");
   if (abc_token != 0 && abc_token != flashpoint::abc_token())
     return miss("abstract base class registrations");
@@ -275,10 +278,10 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
         Ref::steal(kind == ir::ValueKind::kTensor ? wrap_tensor(outputs[i]) : python_number(outputs[i])));
   }
   outputs.clear();
-  BuildContext context{nodes, tensors, recipes_, scalars, {}};
+  BuildContext context{nodes, tensors, recipes_, scalars, {}, outer, &stack->tracebacks};
   if (!commit(context, effects_)) return Outcome::kDone;
   if (suspension) {
-    if (!build_frames(context, *frames)) frames->clear();
+    if (!build_frames(context, *stack)) stack->frames.clear();
   } else {
     *result = build(context, result_);
   }

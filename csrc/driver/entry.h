@@ -39,8 +39,9 @@ class Entry {
         std::unique_ptr<GraphProgram> program, std::vector<MadeObject> recipes,
         std::vector<PlannedEffect> effects, RecipeValue result);
 
+  // outer: what was being handled when the function was called.
   Outcome call(PyObject* const* args, size_t nargs, PyObject* kwnames, const GlobalState& now,
-               PyObject** result, std::vector<BuiltFrame>* frames);
+               const OuterHandling& outer, PyObject** result, BuiltStack* stack);
 
   // The names of keyword arguments of the call (tuple or null) and how many positional ones there were.
   Ref kwnames;
@@ -49,6 +50,7 @@ class Entry {
   bool any_higher_recursion_limit = true;  // is as good as the one that was recorded under
   std::string compile_id;                  // of the code object, and of the entry among its entries
   std::optional<GlobalState> state_after;  // where it differs
+  std::optional<uint8_t> outer_kind;       // OuterHandling::kind(), where it matters
   Ref backend_callable;                    // what the program calls, where a Python backend compiled it
   // Set when the recording ended at a break: then a call gives these frames instead of a result.
   std::unique_ptr<Suspension> suspension;
@@ -69,7 +71,7 @@ class Entry {
   const ir::Graph& graph() const { return *graph_; }
   const GlobalState& state() const { return state_; }
   size_t effect_count() const { return effects_.size(); }
-  std::string last_miss() const;  // why the last call missed
+  std::string explain_miss() const;  // why the last call missed
   int traverse(visitproc visit, void* arg) const;
   void add_sites(const std::vector<ProgramPosition>& sites);
   // The last call missed because of a value met here; else null. And how often that has happened.
@@ -86,7 +88,7 @@ class Entry {
   // Null where it does not fit the operator's type.
   at::Tensor number(const NumberInput& input, const std::vector<Ref>& scalars) const;
   std::string describe_site() const;
-  bool build_frames(BuildContext& context, std::vector<BuiltFrame>& frames) const;
+  bool build_frames(BuildContext& context, BuiltStack& stack) const;
 
   GuardTree tree_;
   GlobalState state_;

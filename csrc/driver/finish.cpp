@@ -16,6 +16,7 @@
 #include "ir/verifier.h"
 #include "py/torch_bridge.h"
 #include "record/recorder.h"
+#include "record/regions.h"
 
 namespace flashpoint {
 
@@ -50,8 +51,10 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
   try {
     const GlobalState after = GlobalState::now();
     // A whole function leaves regions as it found them; behind a break it may leave one.
-    const bool restorable = suspension || !r.key.empty() ? after.differs_only_in_regions(r.before)
-                                                         : after.differs_only_in_grad_mode(r.before);
+    const bool in_region = suspension && open_inference_region(recorder.serial) != nullptr;
+    const bool restorable = in_region ? after.with_inference_of(r.before).differs_only_in_regions(r.before)
+                            : suspension || !r.key.empty() ? after.differs_only_in_regions(r.before)
+                                                           : after.differs_only_in_grad_mode(r.before);
     if (!(after == r.before) && !restorable) {
       recorder.end(Break::k_global_state, after.text());
       return nullptr;
@@ -67,6 +70,11 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     RecipeWriter writer(recorder);
     RecipeValue result_recipe;
     if (suspension) {
+      writer.running = r.running;
+      if (PyObject* handled = handled_here(); handled != r.handled_before) {
+        recorder.sees_outer = true;
+        suspension->handled = handled == nullptr ? RecipeValue{} : writer.describe(handled);
+      }
       for (size_t i = 0; i < slots.size(); ++i) {
         const auto describe = [&](const Slot& slot) {
           return slot.value == nullptr ? RecipeValue{} : writer.describe(slot.value, slot.tag);
@@ -86,6 +94,10 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     if (!writer.failure().empty() || !writer.describe_effects(effects)) {
       recorder.end(r.graph.broken() ? Break::k_graph : Break::k_unsupported_escape,
                    r.graph.broken() ? graph_break_text(r.graph) : writer.failure());
+      return nullptr;
+    }
+    if (in_region != writer.enters_inference) {
+      recorder.end(Break::k_global_state, "a region of inference mode that nothing in the frames keeps open");
       return nullptr;
     }
     auto graph = r.graph.finish();
@@ -173,6 +185,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     entry->kwnames = r.kwnames;
     if (recorder.reads_abc_registry) entry->abc_token = abc_token();
     entry->any_higher_recursion_limit = !recorder.reads_recursion_limit;
+    if (recorder.sees_outer) entry->outer_kind = recorder.outer.kind();
     entry->finish();
     return entry;
   } catch (const std::exception& e) {

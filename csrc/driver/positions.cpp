@@ -3,11 +3,41 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/counters.h"
+
 namespace flashpoint {
 
 bool& moves_to_front() {
   static bool moves = true;
   return moves;
+}
+
+namespace {
+
+constexpr int kMostDrops = 3;
+constexpr uint64_t kLongestRest = 1024;
+constexpr size_t kMostRecompiles = 64;
+
+}  // namespace
+
+void PositionEntries::drop(std::string why) {
+  rest_reason = std::move(why);
+  if (++drops < kMostDrops) return;
+  drops = kMostDrops - 1;  // one more is enough the next time
+  rest = next_rest;
+  next_rest = std::min(next_rest * 2, kLongestRest);
+}
+
+bool PositionEntries::may_record() {
+  if (rest == 0) return true;
+  --rest;
+  ++counters().recordings_skipped;
+  return false;
+}
+
+void CodeState::note_recompile(std::string why) {
+  if (recompiles.size() >= kMostRecompiles) recompiles.erase(recompiles.begin());
+  recompiles.push_back(std::move(why));
 }
 
 void PositionEntries::used(size_t i, const Entry* entry) {
@@ -54,6 +84,7 @@ bool PositionEntries::wears_out(size_t i, CodeState& state) {
 
 void PositionEntries::add(std::unique_ptr<Entry> entry, uint64_t call) {
   drops = 0;
+  next_rest = 8;
   if (std::exchange(last_call, call) != call) ++recording_calls;
   entries.insert(entries.begin(), std::shared_ptr<Entry>(std::move(entry)));
   hits.insert(hits.begin(), 0);

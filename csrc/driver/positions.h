@@ -29,8 +29,15 @@ struct PositionEntries {
   TracerLevel level = TracerLevel::kComposite;  // of the next recording
   bool base_refused = false;                    // a recording at base level was of no use
   int drops = 0;                                // recordings dropped in a row, exceptions not counted
+  // After some in a row nothing is recorded for a number of calls, twice as many each time. It is never given
+  // up: the next call may be one of another kind.
+  uint64_t rest = 0, next_rest = 8;
+  std::string rest_reason;                      // why the last one was dropped
   std::unordered_set<std::string> open_places;  // whose numbers have changed; see GuardTree::place
 
+  void drop(std::string why);
+  // Whether a recording may begin here; counts the calls it is not to.
+  bool may_record();
   // Counts a hit of entries[i] and moves it to the front.
   void used(size_t i, const Entry* entry);
   // call: which call of a compiled function made it.
@@ -53,8 +60,9 @@ struct CodeState {
   PositionEntries start;
   std::unordered_map<std::string, PositionEntries> positions;  // by the key of a Position
   FlatMap<std::pair<PyCodeObject*, size_t>, Nothing, InstructionHash> break_before;
-  std::vector<Ref> kept;             // code objects named by positions and break_before
-  std::vector<BreakReport> reports;  // breaks of the last call that recorded, in order
+  std::vector<Ref> kept;                // code objects named by positions and break_before
+  std::vector<BreakReport> reports;     // breaks of the last call that recorded, in order
+  std::vector<std::string> recompiles;  // why entries did not fit when something was recorded again, the last
   bool has_report = false;
   bool kept_last = false;      // everything the last recording call did is in entries
   bool learned_level = false;  // the last recording ended because the next one is made at another level
@@ -64,6 +72,8 @@ struct CodeState {
   std::string name;             // given by the caller; for logs
   Backend backend = Backend::kEager;
   Ref compiler;  // a Python backend's (driver/fx_backend.h), or null
+
+  void note_recompile(std::string why);
 };
 
 }  // namespace flashpoint

@@ -22,6 +22,8 @@ struct Session::Recording {
   std::unique_ptr<Recorder> recorder;
   std::optional<TracerScope> tracer;
   GlobalState before;
+  PyObject* handled_before = nullptr;  // kept by the arguments, or the call's own
+  std::vector<PyObject*> running;      // frame objects at the break, outermost first
   std::vector<Ref> args;
   std::vector<PyObject*> arg_pointers;
   std::string key;  // empty: the function's start

@@ -17,15 +17,16 @@
 #include "ir/printer.h"
 #include "py/frame.h"
 #include "py/torch_bridge.h"
+#include "py/tracebacks.h"
 #include "record/call_trace.h"
 #include "record/graph_recorder.h"
+#include "record/regions.h"
 #include "record/tracer_mode.h"
 
 namespace flashpoint {
 
 namespace {
 
-constexpr int kMaxDrops = 3;
 // A position in a loop takes one entry for each step, in one call.
 constexpr size_t kEntriesAtPosition = 512;
 constexpr int kRecordingCalls = 32;
@@ -57,7 +58,7 @@ Session::Session(std::shared_ptr<CodeState> state, const SessionOptions& options
     : state_(std::move(state)),
       options_(options),
       traced_before_(is_dispatch_enabled()),
-      handled_(handled_exception()) {}
+      outer_(OuterHandling::now()) {}
 
 Session::~Session() {
   recording_.reset();
@@ -86,7 +87,7 @@ PyObject* Session::record(PyObject* function, PyObject* const* args, size_t narg
   return or_backend_error(result);
 }
 
-PyObject* Session::resume(const std::shared_ptr<Entry>& entry, std::vector<BuiltFrame> frames) {
+PyObject* Session::resume(const std::shared_ptr<Entry>& entry, BuiltStack stack) {
   last_entry_ = entry;
   ArmedScope armed(nullptr);
   ThreadContext& context = thread_context();
@@ -94,7 +95,7 @@ PyObject* Session::resume(const std::shared_ptr<Entry>& entry, std::vector<Built
   outermost_ = context.frames_started + 1;
   entry_ = entry;
   plan_ = entry->suspension.get();
-  built_ = std::move(frames);
+  built_ = std::move(stack);
   next_ = 0;
   EvalFrame none;
   PyObject* result = run_callee(none);
@@ -125,6 +126,7 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   recording_ = std::make_unique<Recording>(graph_options, std::move(trace));
   Recording& r = *recording_;
   r.before = GlobalState::now();
+  r.handled_before = handled_here();
   r.args = std::move(args);
   for (const Ref& arg : r.args) r.arg_pointers.push_back(arg.get());
   r.key = std::move(key);
@@ -149,6 +151,7 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
     r.recorder->shadow().open_places = &position.open_places;
   }
   if (r.key.empty()) r.recorder->shadow().starts_with(function, nargs, kwnames);
+  r.recorder->outer = outer_;
   r.recorder->answers_tracing_queries = options_.tracing_state_queries;
   r.recorder->fail_at_event = options_.fail_at_event;
   r.recorder->break_at_event = options_.break_at_event;
@@ -171,7 +174,8 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
 void Session::stop_recording() {
   thread_context().observer = nullptr;
   active = nullptr;
-  if (GlobalState::now().inference_mode != recording_->before.inference_mode || !global_state_supported())
+  if (GlobalState::now().inference_mode != recording_->before.inference_mode || !global_state_supported() ||
+      keeps_inference_region(recording_->recorder->serial))
     keys_were_saved_ = true;
   recording_->tracer.reset();
 }
@@ -189,7 +193,9 @@ void Session::dropped(const BreakReport& report) {
   if (learn_level(position, report)) return;
   // What was learned makes the next one end in another place.
   const bool ours = report.reason != Break::k_exception && report.reason != Break::k_backend_failed;
-  if (ours && !backend_error_.held() && !std::exchange(learned_, false)) ++position.drops;
+  if (ours && !backend_error_.held() && !std::exchange(learned_, false))
+    position.drop(std::string(break_message(report.reason)) +
+                  (report.detail.empty() ? "" : " (" + report.detail + ")") + " at " + report.location);
 }
 
 // Which level the next recording at this position is made at; true when that is another one.
@@ -407,11 +413,17 @@ bool Session::describe(const Chain& chain, std::string* key, std::vector<PyObjec
       args->push_back(!all_live && s < live.size() && !live[s] ? nullptr : slots[s]);
     }
   }
+  args->push_back(handled_here() == outer_.saved ? nullptr : handled_here());
+  // Nothing guards an empty slot, so which ones are is part of the position.
+  for (size_t i = 0; i < args->size(); i += 8) {
+    unsigned char empty = 0;
+    for (size_t k = i; k < args->size() && k < i + 8; ++k) empty |= ((*args)[k] == nullptr) << (k - i);
+    key->push_back(static_cast<char>(empty));
+  }
   return true;
 }
 
 bool Session::suspend(EvalFrame& frame, const Operands& operands) {
-  if (handled_exception() != handled_) return false;
   // A class that nothing in the frames refers to any more still shows, in its bases.
   if (recording_->recorder->makes_classes()) return false;
   const Chain chain = chain_to(frame);
@@ -425,6 +437,7 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
       return false;
     }
   }
+  if (!is_at_item(outer_)) return false;
   const Chain& start = recording_->chain;
   size_t shared = 0;
   while (shared < chain.size() && shared < start.size() && chain[shared].serial == start[shared].serial)
@@ -455,6 +468,7 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
     }
   }
   recording_->recorder->reopen();
+  recording_->running = frame_objects(chain);
   std::unique_ptr<Entry> entry = finish(nullptr, std::move(plan), slots);
   if (!entry) return false;
   add(std::move(entry));
@@ -474,8 +488,7 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     return Action::kError;
   }
   const Chain chain = chain_to(frame);
-  if (off_ || chain.empty() || handled_exception() != handled_ || !global_state_supported())
-    return hand_over();
+  if (off_ || chain.empty() || !is_at_item(outer_) || !global_state_supported()) return hand_over();
   std::string key;
   std::vector<PyObject*> args;
   if (!describe(chain, &key, &args)) return hand_over();
@@ -483,23 +496,28 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
   const GlobalState now = GlobalState::now();
   // In a loop each step has an entry of its own: the one that came next before comes first.
   const size_t guess = position.find(last_entry_ ? last_entry_->successor.lock() : nullptr);
+  std::shared_ptr<Entry> first_tried;
   for (size_t n = 0; n < position.entries.size(); ++n) {
     const size_t i = n == 0 ? guess : n <= guess ? n - 1 : n;
     std::shared_ptr<Entry> entry = position.entries[i];
     PyObject* result = nullptr;
-    std::vector<BuiltFrame> frames;
-    const Outcome outcome = entry->call(args.data(), args.size(), nullptr, now, &result, &frames);
+    BuiltStack stack;
+    const Outcome outcome = entry->call(args.data(), args.size(), nullptr, now, outer_, &result, &stack);
     if (outcome == Outcome::kRestart) return hand_over();
-    if (outcome == Outcome::kMiss) continue;
+    if (outcome == Outcome::kMiss) {
+      if (n == 0) first_tried = entry;
+      continue;
+    }
     ++counters().resume_hits;
     position.used(i, entry.get());
     follow(entry);
     if (entry->suspension) {
-      if (frames.empty()) return Action::kError;
+      if (stack.frames.empty()) return Action::kError;
       entry_ = entry;
-      return apply(*entry->suspension, std::move(frames), frame, chain);
+      return apply(*entry->suspension, std::move(stack), frame, chain);
     }
     if (result == nullptr) return Action::kError;
+    if (handled_here() != outer_.saved) set_handled_here(Ref::share(outer_.saved));
     result_ = Ref::steal(result);
     has_result_ = true;
     if (chain.size() == 1) return Action::kLeave;
@@ -510,7 +528,7 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
   }
   for (size_t i = position.entries.size(); i-- > 0;) position.wears_out(i, *state_);
   if (position.entries.size() >= kEntriesAtPosition || position.recording_calls >= kRecordingCalls ||
-      position.drops >= kMaxDrops || is_dispatch_hidden() || dies_visibly(args)) {
+      is_dispatch_hidden() || dies_visibly(args) || !position.may_record()) {
     return hand_over();
   }
   if (const Stance stance = current_stance(); stance == Stance::kFailOnRecompile) {
@@ -521,6 +539,11 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     return Action::kError;
   } else if (stance != Stance::kDefault) {
     return hand_over();
+  }
+  if (first_tried) {
+    const std::string why = first_tried->explain_miss();
+    if (log_enabled(LogKind::kMiss)) log_line("miss behind a break in " + options_.name + ": " + why);
+    state_->note_recompile(why);
   }
   std::vector<Ref> kept;
   for (PyObject* arg : args) kept.push_back(Ref::share(arg));
@@ -549,10 +572,10 @@ void Session::attach_arguments(const Chain& chain) {
   shadow.attached();
 }
 
-FrameControl::Action Session::apply(const Suspension& plan, std::vector<BuiltFrame> frames, EvalFrame& frame,
+FrameControl::Action Session::apply(const Suspension& plan, BuiltStack stack, EvalFrame& frame,
                                     const Chain& chain) {
   plan_ = &plan;
-  built_ = std::move(frames);
+  built_ = std::move(stack);
   next_ = 0;
   const auto common = static_cast<size_t>(plan.common);
   FP_CHECK(common < chain.size(), "a plan for frames that are not running");
@@ -565,24 +588,43 @@ FrameControl::Action Session::apply(const Suspension& plan, std::vector<BuiltFra
 
 FrameControl::Action Session::write_level(EvalFrame& frame, bool fresh) {
   std::vector<PyObject*> slots;
-  for (size_t i = 0; i < built_[next_].slots.size(); ++i) {
+  for (size_t i = 0; i < built_.frames[next_].slots.size(); ++i) {
     const bool keep = !fresh && plan_->frames[next_].slots[i].kind == RecipeValue::Kind::kKeep;
-    slots.push_back(keep ? Py_XNewRef(frame_slot(frame, i)) : built_[next_].slots[i].release());
+    slots.push_back(keep ? Py_XNewRef(frame_slot(frame, i)) : built_.frames[next_].slots[i].release());
   }
   const int position = plan_->frames[next_].position;
   ++next_;
   write_frame(frame, std::move(slots), position);
   if (next_ < plan_->frames.size()) return Action::kDescend;
+  complete_stack(frame);
   plan_ = nullptr;
-  built_.clear();
   entry_.reset();
   return Action::kReload;
+}
+
+// All frames stand: what concerns them together.
+void Session::complete_stack(EvalFrame& innermost) {
+  BuiltStack built = std::move(built_);
+  built_ = {};
+  if (plan_->handled.kind != RecipeValue::Kind::kKeep) set_handled_here(std::move(built.handled));
+  if (built.tracebacks.empty()) return;
+  const Chain chain = chain_to(innermost);
+  for (const auto& [traceback, level] : built.tracebacks) {
+    const Ref object = frame_object(chain[static_cast<size_t>(level)].frame->frame);
+    if (object) set_traceback_frame(traceback.get(), object.get());
+  }
+}
+
+std::vector<PyObject*> Session::frame_objects(const Chain& chain) const {
+  std::vector<PyObject*> objects;
+  for (const Level& level : chain) objects.push_back(known_frame_object(level.frame->frame));
+  return objects;
 }
 
 FrameControl::Action Session::restore(EvalFrame& frame) {
   restoring_ = false;
   frame.link = plan_->frames[next_].link;
-  frame.link_self = built_[next_].self.get();  // run_callee keeps it alive
+  frame.link_self = built_.frames[next_].self.get();  // run_callee keeps it alive
   return write_level(frame, true);
 }
 
@@ -595,8 +637,8 @@ FrameControl::Action Session::unwind(EvalFrame& frame) {
 }
 
 PyObject* Session::run_callee(EvalFrame&) {
-  const Ref function = built_[next_].function;
-  const Ref self = built_[next_].self;
+  const Ref function = built_.frames[next_].function;
+  const Ref self = built_.frames[next_].self;
   const FrameLink link = plan_->frames[next_].link;
   restoring_ = true;
   Ref result = Ref::steal(start_frame(function.get()));

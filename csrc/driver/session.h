@@ -46,7 +46,7 @@ class Session final : public FrameControl, public BreakSink {
   // Runs the call while recording. args as in vectorcall, the receiver of a method included.
   PyObject* record(PyObject* function, PyObject* const* args, size_t nargs, PyObject* kwnames);
   // Goes on from the frames that an entry at the function's start gave.
-  PyObject* resume(const std::shared_ptr<Entry>& entry, std::vector<BuiltFrame> frames);
+  PyObject* resume(const std::shared_ptr<Entry>& entry, BuiltStack stack);
   // Sets the error of a function that must have no break, which has one.
   void raise_break(const BreakReport& report);
 
@@ -93,7 +93,9 @@ class Session final : public FrameControl, public BreakSink {
   void dropped(const BreakReport& report);
   bool learn_level(PositionEntries& position, const BreakReport& report);
   bool may_go_below() const;
-  Action apply(const Suspension& plan, std::vector<BuiltFrame> frames, EvalFrame& frame, const Chain& chain);
+  Action apply(const Suspension& plan, BuiltStack stack, EvalFrame& frame, const Chain& chain);
+  void complete_stack(EvalFrame& innermost);
+  std::vector<PyObject*> frame_objects(const Chain& chain) const;
   Action write_level(EvalFrame& frame, bool fresh);
 
   std::shared_ptr<CodeState> state_;
@@ -108,11 +110,11 @@ class Session final : public FrameControl, public BreakSink {
   bool learned_ = false;  // the recording that is being dropped has left an instruction to break before
   KeptError backend_error_;
   bool raising_ = false;  // at the next boundary: a break of a function that must have none
-  const void* handled_ = nullptr;
+  OuterHandling outer_;   // what was being handled when the call began
   // Frames to be restored, from level next_ on; the plan belongs to an entry kept by entry_.
   std::shared_ptr<Entry> entry_;
   std::shared_ptr<Entry> last_entry_;  // that ran or was made in this call
-  std::vector<BuiltFrame> built_;
+  BuiltStack built_;
   const Suspension* plan_ = nullptr;
   size_t next_ = 0;
   uint64_t target_ = 0;  // serial of the frame at which unwinding ends

@@ -51,6 +51,9 @@ int operand_count(const EvalFrame& frame) {
       return 3 + (argument_of(code, at) & 1);
     case LOAD_ATTR:
       return 1;
+    case BEFORE_WITH:        // __enter__ runs, and __exit__ has taken the place of the manager
+    case WITH_EXCEPT_START:  // the operands of __exit__ stay where they are
+      return 0;
     default:
       return -1;
   }
@@ -73,7 +76,6 @@ int restart_position(const EvalFrame& frame, const Operands& operands) {
       // The first of its steps looks up __enter__.
       if (operands.event == Event::kSpecial && operands.name == special_enter()) break;
       return -1;
-    case WITH_EXCEPT_START:
     case SEND:
     case YIELD_VALUE:
     case PRINT_EXPR:
@@ -158,14 +160,6 @@ bool is_plain_frame(const EvalFrame& frame) {
          frame.frame->f_func != nullptr &&
          PyFunction_GET_CODE(reinterpret_cast<PyObject*>(frame.frame->f_func)) ==
              reinterpret_cast<PyObject*>(frame.frame->f_code);
-}
-
-const void* handled_exception() {
-  // A running generator has an item of its own, which is empty until it handles something.
-  const _PyErr_StackItem* item = _PyThreadState_GET()->exc_info;
-  while ((item->exc_value == nullptr || item->exc_value == Py_None) && item->previous_item != nullptr)
-    item = item->previous_item;
-  return item->exc_value == Py_None ? nullptr : item->exc_value;
 }
 
 }  // namespace flashpoint

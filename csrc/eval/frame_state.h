@@ -41,7 +41,4 @@ void take_tags(EvalFrame& frame, const Observer& observer);
 // A generator's or coroutine's frame, or one that cannot be made by start_frame.
 bool is_plain_frame(const EvalFrame& frame);
 
-// True while an exception is being handled in a frame further in than `outer` was when this gave its mark.
-const void* handled_exception();
-
 }  // namespace flashpoint

@@ -163,6 +163,11 @@ const std::vector<bool>& live_locals(PyCodeObject* code, int position) {
   return live;
 }
 
+bool has_handler(PyCodeObject* code, int instruction) {
+  Handler handler;
+  return find_handler(code, instruction / static_cast<int>(sizeof(_Py_CODEUNIT)), &handler);
+}
+
 bool is_assertion(PyCodeObject* code, int instruction) {
   const std::vector<Instruction> all = instructions_of(code);
   const int unit = instruction / static_cast<int>(sizeof(_Py_CODEUNIT));

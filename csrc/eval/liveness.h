@@ -20,4 +20,7 @@ bool sees_all_locals(PyCodeObject* code);
 // Whether the instruction (a byte offset) is a jump of which one side only raises: an `assert` and its like.
 bool is_assertion(PyCodeObject* code, int instruction);
 
+// Whether the code goes on somewhere when the instruction (a byte offset) raises.
+bool has_handler(PyCodeObject* code, int instruction);
+
 }  // namespace flashpoint

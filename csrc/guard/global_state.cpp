@@ -73,6 +73,16 @@ bool GlobalState::differs_only_in_regions(const GlobalState& other) const {
   return copy == other;
 }
 
+GlobalState GlobalState::with_inference_of(const GlobalState& other) const {
+  const uint64_t keys =
+      (c10::autograd_dispatch_keyset | c10::DispatchKeySet(c10::DispatchKey::ADInplaceOrView)).raw_repr();
+  GlobalState copy = *this;
+  copy.inference_mode = other.inference_mode;
+  copy.tls_included = (tls_included & ~keys) | (other.tls_included & keys);
+  copy.tls_excluded = (tls_excluded & ~keys) | (other.tls_excluded & keys);
+  return copy;
+}
+
 void GlobalState::enter_regions() const {
   c10::GradMode::set_enabled(grad_mode);
   at::autocast::set_autocast_cache_enabled(autocast_cache);

@@ -36,6 +36,8 @@ struct GlobalState {
   bool differs_only_in_grad_mode(const GlobalState& other) const;
   // In the grad mode and in what autocast regions set: a replay up to a break inside one can do the same.
   bool differs_only_in_regions(const GlobalState& other) const;
+  // As it would be if inference mode were as in the other.
+  GlobalState with_inference_of(const GlobalState& other) const;
   // Makes the thread's state this one, given that it differs in no more than that.
   void enter_regions() const;
   std::string text() const;

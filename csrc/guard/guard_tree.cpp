@@ -212,6 +212,10 @@ PyObject* GuardTree::fetch(const Node& n, PyObject* const* args, size_t nargs) {
       return reinterpret_cast<py::PartialLayout*>(p)->args;
     case Step::kPartialKeywords:
       return reinterpret_cast<py::PartialLayout*>(p)->keywords;
+    case Step::kTraceback: {
+      PyObject* traceback = reinterpret_cast<PyBaseExceptionObject*>(p)->traceback;
+      return traceback == nullptr ? Py_None : traceback;
+    }
     case Step::kTensorGrad: {
       PyObject* grad = PyObject_GetAttrString(p, "grad");
       if (grad == nullptr) PyErr_Clear();

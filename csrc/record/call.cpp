@@ -9,6 +9,7 @@
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
 #include "record/recorder.h"
+#include "record/regions.h"
 #include "record/rules/rules.h"
 #include "record/substitutes.h"
 #include "record/tracer_mode.h"
@@ -278,6 +279,7 @@ void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n
     for (Py_ssize_t i = 0; i < total; ++i) {
       if (!is_primitive(args[i])) return end(Break::k_unknown_c_function, type->tp_name);
     }
+    begin_inference_region(serial);
     return;
   }
   const Rule own = rules().type(type).rule;

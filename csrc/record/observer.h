@@ -88,7 +88,8 @@ enum class Event : uint8_t {
   kUnpack,
   kUnpackMapping,  // a mapping: DICT_UPDATE, DICT_MERGE, f(**a)
   kFormat,         // a = value, b = format spec or null, detail = conversion flag
-  kCall,           // a = callable, args/nargs/kwnames as in vectorcall (CALL_FUNCTION_EX: unpacked alike)
+  kCall,           // a = callable, args/nargs/kwnames as in vectorcall (CALL_FUNCTION_EX: unpacked alike);
+                   // detail = 1: __exit__ because of an exception
   kImport,         // IMPORT_NAME: name;     result = module
   kImportFrom,     // IMPORT_FROM: a = module, name
   kClosure,        // COPY_FREE_VARS: a = function, b = its closure tuple
@@ -99,6 +100,7 @@ enum class Event : uint8_t {
   kAppend,       // a = list or set of a comprehension, b = item; or a = dict, b = key, c = value
   kJoin,         // BUILD_STRING: args/nargs
   kBuild,        // args/nargs go into a container, slice or function; sent only when one of them has a tag
+  kRaise,        // a = an exception or class that is about to be raised, null for what is being handled
 };
 
 // The operands of one event. All borrowed from the frame; alive from `before` to `after`.

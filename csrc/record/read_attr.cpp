@@ -250,8 +250,8 @@ void Recorder::read_c_attr(PyObject* o, PyTypeObject* type, PyObject* name, PyOb
     return;
   }
   if (std::string_view(text) == "__class__") return;
-  if (PyExceptionInstance_Check(o) && node_of(o) != kNoNode)
-    return end(Break::k_unsupported_attribute, "state of an exception that existed before");
+  if (PyExceptionInstance_Check(o)) read_exception_attr(o, name);
+  if (ended_) return;
   if (!rules().attribute_is_constant(PyDescr_TYPE(d), name) && !rules().attribute_is_constant(type, name)) {
     if (PyFunction_Check(o)) {
       if (rules().read_function_attribute(*this, o, name)) return;

@@ -24,6 +24,16 @@ const char* const kBinaryNames[] = {"add", "and", "floordiv", "lshift", "matmul"
                                     "or",  "pow", "rshift",   "sub",    "truediv", "xor"};
 constexpr int kInplace = 13;
 
+// Called without arguments: a Python function, or a builtin class whose objects are empty then.
+bool is_known_factory(PyObject* factory) {
+  if (PyFunction_Check(factory)) return true;
+  for (PyTypeObject* type : {&PyList_Type, &PyDict_Type, &PySet_Type, &PyTuple_Type, &PyLong_Type,
+                             &PyFloat_Type, &PyBool_Type, &PyUnicode_Type}) {
+    if (factory == reinterpret_cast<PyObject*>(type)) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 bool Recorder::hashable_key(PyObject* key) const {
@@ -338,7 +348,22 @@ void Recorder::read_subscript(PyObject* c, PyObject* key) {
     if (get != nullptr) read_descriptor(get);
     return;
   }
-  if (PyDict_Check(c)) return read_dict_key(c, key);
+  if (PyDict_Check(c)) {
+    read_dict_key(c, key);
+    if (ended_ || !rules().is_exact_defaultdict(c) || !hashable_key(key) ||
+        PyDict_GetItemWithError(c, key) != nullptr)
+      return;
+    // C code calls the factory and inserts what it gives. A Python function comes through the hook.
+    Ref name = Ref::steal(PyUnicode_InternFromString("default_factory"));
+    Ref factory = Ref::steal(PyObject_GetAttr(c, name.get()));  // a member
+    if (!factory) return end(Break::k_unsupported_container, "defaultdict");
+    if (factory.get() == Py_None) return;
+    if (!is_known_factory(factory.get()))
+      return end(Break::k_unknown_c_function, std::string("the factory of a ") + type->tp_name);
+    read_attr(c, name.get());
+    if (!ended_) write_dict(c, key);
+    return;
+  }
   if (Py_IS_TYPE(c, &PyDictProxy_Type) && PyDict_Check(py::proxied_mapping(c)) && node_of(c) == kNoNode) {
     return read_dict_key(py::proxied_mapping(c), key);
   }

@@ -602,7 +602,11 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
       read_text(o.a, o.detail == 0 ? Text::kFormat : o.detail == 1 ? Text::kStr : Text::kRepr);
       break;
     case Event::kCall:
+      if (o.detail == 1) read_exit(o.args[1], o.args[2]);
       return call(frame, o);
+    case Event::kRaise:
+      read_raise(o.a);
+      break;
     case Event::kImport:
       rules().import(*this, frame, o);
       break;

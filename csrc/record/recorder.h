@@ -21,6 +21,7 @@
 
 #include "base/flat_map.h"
 #include "guard/guard_tree.h"
+#include "py/exception_state.h"
 #include "py/iterators.h"
 #include "record/breaks.h"
 #include "record/effects.h"
@@ -97,6 +98,9 @@ class Recorder final : public Observer {
   bool reads_recursion_limit = false;
   BreakSink* sink = nullptr;
   CallTrace* trace = nullptr;  // told of every event
+  // What was being handled when the call began, and whether what was recorded depends on there being any.
+  OuterHandling outer;
+  bool sees_outer = false;
   // Instructions before which the recording is to end: code object, byte offset.
   const FlatMap<std::pair<PyCodeObject*, size_t>, Nothing, InstructionHash>* break_before = nullptr;
   // Takes back end(), so that what was recorded can be finished.
@@ -193,6 +197,12 @@ class Recorder final : public Observer {
   enum class Text : uint8_t { kFormat, kStr, kRepr };
   void read_text(PyObject* value, Text how, int depth = 0);
   void read_percent(PyObject* format, PyObject* values);
+
+  // read_exception.cpp
+  void read_raise(PyObject* exception);
+  void read_exit(PyObject* exception, PyObject* traceback);  // the arguments of __exit__
+  void read_handled();                                       // sys.exc_info()
+  void read_exception_attr(PyObject* exception, PyObject* name);
 
   // read_match.cpp
   void read_match(const Operands& operands);

@@ -8,18 +8,22 @@
 // Callers: driver/capture describes, driver/entry builds. GIL: required.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "guard/global_state.h"
 #include "guard/guard_tree.h"
+#include "py/exception_state.h"
 #include "py/ref.h"
 #include "record/recorder.h"
 
 namespace flashpoint {
 
 struct RecipeValue {
-  enum class Kind : uint8_t { kNull, kConstant, kNode, kOutput, kMade, kKeep, kScalar };
+  // kSaved, kHandled: what the thread was handling when the call began (py/exception_state.h).
+  enum class Kind : uint8_t { kNull, kConstant, kNode, kOutput, kMade, kKeep, kScalar, kSaved, kHandled };
   Kind kind = Kind::kNull;
   int32_t index = 0;  // node, output, made object or step of the scalar program
   Ref constant;
@@ -38,11 +42,14 @@ struct MadeObject {
     kMethod,
     kDeque,
     kInstance,
-    kCell,           // items: its contents
-    kFunction,       // made from a code object; items as in recipe_builder.cpp
-    kBuiltinMethod,  // items: the receiver
-    kReduced,        // items: callable, arguments, state: what __reduce__ said
-    kDictIterator,   // type: the iterator's; items: the dict, how many elements were taken
+    kCell,             // items: its contents
+    kFunction,         // made from a code object; items as in recipe_builder.cpp
+    kBuiltinMethod,    // items: the receiver
+    kReduced,          // items: callable, arguments, state: what __reduce__ said
+    kDictIterator,     // type: the iterator's; items: the dict, how many elements were taken
+    kException,        // items: args, context, cause, traceback, whether the context is suppressed
+    kInferenceRegion,  // items: the mode; state: in which it was entered
+    kTraceback,        // items: the next one, code, globals, instruction, line, level of a live frame or -1
   };
   Kind kind;
   Ref type;                        // kInstance, kStruct, kTuple subclasses; kDeque: its length limit
@@ -51,6 +58,7 @@ struct MadeObject {
   std::vector<std::pair<Ref, RecipeValue>> attributes;  // instance dict
   std::vector<std::pair<Ref, RecipeValue>> slots;       // member descriptors
   PyMethodDef* method = nullptr;                        // kBuiltinMethod (static)
+  std::shared_ptr<const GlobalState> state = nullptr;   // kInferenceRegion
 };
 
 // A frame as an entry that ends at a break leaves it.
@@ -63,11 +71,18 @@ struct FramePlan {
 };
 struct Suspension {
   int32_t common = -1;  // the level of the first plan is that of a running frame, to be patched; -1: none is
-  std::vector<FramePlan> frames;  // outermost first
+  std::vector<FramePlan> frames;                            // outermost first
+  RecipeValue handled = {RecipeValue::Kind::kKeep, 0, {}};  // what is being handled; kNull: nothing
 };
 struct BuiltFrame {
   Ref function, self;
   std::vector<Ref> slots;
+};
+// What a suspension's recipes make.
+struct BuiltStack {
+  std::vector<BuiltFrame> frames;  // empty: a Python error is set
+  Ref handled;
+  std::vector<std::pair<Ref, int32_t>> tracebacks;  // and the level of the frame that each is to get
 };
 
 struct PlannedEffect {
@@ -91,12 +106,19 @@ class RecipeWriter {
   const std::string& failure() const { return failure_; }
   std::vector<MadeObject> take() { return std::move(made_); }
   std::vector<SpentHistory> take_histories() { return std::move(histories_); }
+  bool enters_inference = false;  // a recipe enters a region of inference mode
+  // Frame objects of the running frames, outermost first, null where there is none: tracebacks name them.
+  std::vector<PyObject*> running;
 
  private:
   RecipeValue describe_instance(PyObject* object);
   RecipeValue describe_function(PyObject* function);
+  // recipe_exceptions.cpp
+  RecipeValue describe_exception(PyObject* exception);
+  RecipeValue describe_traceback(PyObject* traceback);
   RecipeValue describe_reduced(PyObject* iterator);
   RecipeValue describe_with_history(PyObject* tensor);
+  RecipeValue describe_inference_region(PyObject* manager);
   RecipeValue fail(PyObject* object, const char* why);
   int32_t begin(PyObject* object, MadeObject::Kind kind);
 
@@ -116,12 +138,19 @@ struct BuildContext {
   const std::vector<MadeObject>& recipes;
   const std::vector<Ref>& scalars;  // results of the scalar program
   std::vector<Ref> made;            // filled as objects are built
+  OuterHandling outer = {};
+  std::vector<std::pair<Ref, int32_t>>* tracebacks = nullptr;  // see BuiltStack
 };
 
 // A new reference, or null with a Python error set.
 PyObject* build(BuildContext& context, const RecipeValue& value);
 // The slot may be empty; false with a Python error set.
 bool build_slot(BuildContext& context, const RecipeValue& value, Ref* slot);
+PyObject* build_exception(BuildContext& context, const MadeObject& made, int32_t index);
+PyObject* build_traceback(BuildContext& context, const MadeObject& made);
+// More memory than what Python code can see of it: a class made by C code without being a builtin one.
+bool has_c_state(PyObject* object, PyTypeObject* base);
+PyTypeObject* builtin_base(PyTypeObject* type);
 bool commit(BuildContext& context, const std::vector<PlannedEffect>& effects);
 
 }  // namespace flashpoint

@@ -187,6 +187,16 @@ PyObject* build_made(BuildContext& c, int32_t index) {
           Ref::steal(state ? PyObject_CallMethod(object.get(), "__setstate__", "O", state.get()) : nullptr);
       return done ? object.release() : nullptr;
     }
+    case MadeObject::Kind::kException:
+      return build_exception(c, m, index);
+    case MadeObject::Kind::kTraceback:
+      return build_traceback(c, m);
+    case MadeObject::Kind::kInferenceRegion: {
+      m.state->enter_regions();
+      Ref manager = Ref::steal(PyObject_CallOneArg(m.type.get(), m.items[0].constant.get()));
+      Ref entered = Ref::steal(manager ? PyObject_CallMethod(manager.get(), "__enter__", nullptr) : nullptr);
+      return entered ? manager.release() : nullptr;
+    }
     case MadeObject::Kind::kDeque: {
       // Elements go in one by one, so that a deque that holds itself is found again.
       PyObject* type = rules().deque_type();
@@ -221,6 +231,10 @@ PyObject* build(BuildContext& c, const RecipeValue& v) {
       return Py_NewRef(c.outputs[v.index].get());
     case RecipeValue::Kind::kScalar:
       return Py_NewRef(c.scalars[v.index].get());
+    case RecipeValue::Kind::kSaved:
+      return Py_NewRef(c.outer.saved);
+    case RecipeValue::Kind::kHandled:
+      return Py_NewRef(c.outer.topmost);
     case RecipeValue::Kind::kMade: {
       if (c.made.size() < c.recipes.size()) c.made.resize(c.recipes.size());
       if (c.made[v.index]) return Py_NewRef(c.made[v.index].get());

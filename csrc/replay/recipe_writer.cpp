@@ -4,19 +4,17 @@
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
 #include "record/history.h"
+#include "record/regions.h"
 #include "record/rules/rules.h"
 #include "replay/recipe.h"
 
 namespace flashpoint {
-
-namespace {
 
 PyTypeObject* builtin_base(PyTypeObject* type) {
   while (type != nullptr && PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) type = type->tp_base;
   return type;
 }
 
-// More memory than what Python code can see of it: a class made by C code without being a builtin one.
 bool has_c_state(PyObject* o, PyTypeObject* base) {
   Py_ssize_t size =
       base->tp_basicsize + 2 * static_cast<Py_ssize_t>(sizeof(PyObject*));  // dict, weak references
@@ -30,6 +28,8 @@ bool has_c_state(PyObject* o, PyTypeObject* base) {
   }
   return Py_TYPE(o)->tp_basicsize > size;
 }
+
+namespace {
 
 // A method or slot of a class that cannot change: what LOAD_METHOD leaves on the stack.
 bool is_builtin_descriptor(PyObject* o) {
@@ -116,6 +116,10 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
   if (node != kNoNode) return value_of(RecipeValue::Kind::kNode, node);
   auto known = memo_.find(o);
   if (known != memo_.end()) return value_of(RecipeValue::Kind::kMade, known->second);
+  if (o == recorder_.outer.saved || o == recorder_.outer.topmost) {
+    recorder_.sees_outer = true;
+    return value_of(o == recorder_.outer.saved ? RecipeValue::Kind::kSaved : RecipeValue::Kind::kHandled, 0);
+  }
   PyTypeObject* type = Py_TYPE(o);
   if (is_tensor(o)) {
     if (!is_plain_tensor(o)) return fail(o, "a tensor subclass");
@@ -146,7 +150,8 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
     return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
   }
   if (PyCFunction_Check(o) &&
-      (PyCFunction_GET_SELF(o) == nullptr || PyModule_Check(PyCFunction_GET_SELF(o)))) {
+      (PyCFunction_GET_SELF(o) == nullptr || PyModule_Check(PyCFunction_GET_SELF(o)) ||
+       rules().is_function_record(PyCFunction_GET_SELF(o)))) {
     return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
   }
   if (is_builtin_descriptor(o)) return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
@@ -241,6 +246,12 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
   } else if (PyTuple_Check(o) && PyDict_GetItemString(type->tp_dict, "n_sequence_fields") != nullptr) {
     result = sequence(MadeObject::Kind::kStruct);
     if (failure_.empty()) made_[result.index].type = Ref::share(reinterpret_cast<PyObject*>(type));
+  } else if (PyExceptionInstance_Check(o)) {
+    result = describe_exception(o);
+  } else if (PyTraceBack_Check(o)) {
+    result = describe_traceback(o);
+  } else if (is_inference_region(o)) {
+    result = describe_inference_region(o);
   } else {
     result = describe_instance(o);
   }
@@ -265,6 +276,19 @@ RecipeValue RecipeWriter::describe_with_history(PyObject* o) {
   if (output < 0) return fail(o, "not a value of the graph");
   histories_.push_back(describe_history(tensor, output));
   return value_of(RecipeValue::Kind::kOutput, output);
+}
+
+// Replay enters it anew, in the state in which the recording did.
+RecipeValue RecipeWriter::describe_inference_region(PyObject* o) {
+  const InferenceRegion* region = open_inference_region(recorder_.serial);
+  if (region == nullptr || region->manager != o) return fail(o, "a region that cannot be entered again");
+  const int32_t index = begin(o, MadeObject::Kind::kInferenceRegion);
+  made_[index].type = Ref::share(reinterpret_cast<PyObject*>(Py_TYPE(o)));
+  PyObject* mode = GlobalState::now().inference_mode ? Py_True : Py_False;
+  made_[index].items.push_back({RecipeValue::Kind::kConstant, 0, Ref::share(mode)});
+  made_[index].state = std::make_shared<const GlobalState>(region->before);
+  enters_inference = true;
+  return value_of(RecipeValue::Kind::kMade, index);
 }
 
 RecipeValue RecipeWriter::describe_function(PyObject* o) {
@@ -370,7 +394,8 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
         break;
       }
       case EffectKind::kDictContents: {
-        if (!PyDict_CheckExact(storage) && !PyODict_CheckExact(storage)) {
+        if (!PyDict_CheckExact(storage) && !PyODict_CheckExact(storage) &&
+            !rules().is_exact_defaultdict(storage)) {
           fail(storage, "contents of a dict subclass");
           break;
         }

@@ -352,6 +352,33 @@ class Generator(Expressions):
         return Stmt(self.rng.choice(["print(end='')", "print('x')", "torch._dynamo.graph_break()", f"assert ({self.expr('m', 1)}).sum() > -1e9",
                                      f"print('%.2f %s' % ({self.number(1)}, {self.expr('t', 1)}))"]))
 
+    def pause_while_handling(self) -> Stmt:
+        c, name = self.rng.choice, self.fresh()
+        failing = c([f"raise ValueError({self.expr('t', 1)}, {self.expr('i', 1)})", "raise KeyError('k')", "undefined_name", f"int({self.expr('t', 1)})",
+                     "warnings.warn('w', 3)", "[][2]"])
+        seen = c([f"print(repr({name}), repr({name}.__context__))", "print(repr(sys.exc_info()[1]))", f"print({name}.__traceback__.tb_lineno)", "print(end='')"])
+        handler = [self.pause(), *self.block(1), Stmt(seen), *self.block(1)]
+        handler.append(Stmt(c(["pass", "raise", f"raise {name}", f"raise RuntimeError('again') from {name}", "raise LookupError('other')"])))
+        inner = [("try:", [*self.block(1), Stmt(failing), *self.block(1)]), (f"except {c(['Exception', '(ValueError, NameError)'])} as {name}:", handler)]
+        if self.chance(0.4):
+            inner.append(("finally:", [self.pause(), *self.block(1)]))
+        if self.chance(0.3):
+            inner = [(c(["with CM():", "with contextlib.suppress(LookupError):"]), [Stmt(clauses=inner)])]
+        return Stmt(clauses=[("try:", [Stmt(clauses=inner)]), ("except Exception:", [Stmt("print(repr(sys.exc_info()[1]))"), *self.block(1)])])
+
+    def pause_in_region(self) -> Stmt:
+        body = [*self.block(1), self.pause(), *self.block(1)]
+        region = self.rng.choice(["torch.inference_mode()", "torch.inference_mode(False)", "torch.no_grad(), torch.inference_mode()"])
+        return Stmt(clauses=[(f"with {region}:", body)])
+
+    def pause_in_generator(self) -> Stmt:
+        name, v = self.fresh(), self.fresh()
+        make = Stmt(clauses=[(f"def {name}(t):", [Stmt(clauses=[("for j in range(2):", [Stmt("t = t + j"), self.pause(), Stmt("yield t")])])])])
+        walk = Stmt(self.rng.choice([f"GL.append(len([v for v in {name}({self.expr('m', 1)})]))", f"GT = GT + sum({name}({self.expr('m', 1)})).sum()",
+                                     f"{v} = {name}({self.expr('m', 1)}); GT = next({v}); print(end=''); GT = GT + next({v}).sum()"]))
+        self.globals_written.add("GT")
+        return Stmt(clauses=[("if True:", [make, walk])])
+
     def read_tensor(self) -> Stmt:
         kind, text = self.rng.choice([
             ("f", "({m}).sum().item()"), ("i", "int(({m}).abs().sum() * 4) % 5"), ("b", "bool(({m}).sum() > {f})"), ("s", "({m})[({m}) > 0].sum()"),
@@ -401,7 +428,7 @@ class Generator(Expressions):
             some += [self.backward, self.output, self.tensor_branch]
         if self.breaking:
             often += [self.pause, self.read_tensor] * 2
-            some += [self.tensor_branch, self.tensor_loop]
+            some += [self.tensor_branch, self.tensor_loop, self.pause_while_handling, self.pause_in_region, self.pause_in_generator]
         chosen = self.rng.sample(some, self.rng.randint(2, min(12, len(some))))
         self.kinds = often + chosen + chosen
 

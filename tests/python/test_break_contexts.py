@@ -113,9 +113,6 @@ PROGRAMS = {
     "module fn": "return torch.nn.functional.dropout(x,0.5,True)*(brk() or 1)",
 }
 
-# Not resumed yet: the break is found again at each call, which goes on eagerly from there.
-EAGER = frozenset(("inference", "except", "defaultdict"))
-
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_break(name: str) -> None:
@@ -124,5 +121,5 @@ def test_break(name: str) -> None:
     assert not _C._graph_enabled()
     last = check_calls(f"{PRELUDE}\ndef fn(x):\n  {body}", calls)[-1].counters
     resumed = last["captures_started"] == 0 and last["hits"] == 1 and last["frames_handed_over"] == 0
-    assert resumed == (name not in EAGER), last
+    assert resumed, last
     assert not _C._graph_enabled()

@@ -7,6 +7,7 @@
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
 #include "record/recorder.h"
+#include "record/regions.h"
 #include "record/rules/rules.h"
 
 namespace flashpoint {
@@ -44,8 +45,20 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kRecursionLimit:
       r.reads_recursion_limit = true;
       return;
-    case Rule::kState:
+    case Rule::kExcInfo:
+      return r.read_handled();
     case Rule::kSetState:
+      if (self != nullptr && is_inference_region(self)) {
+        // Of one that was entered before, the guard that puts the thread's state back is C code's own.
+        if (r.node_of(self) != kNoNode) return unsupported("a region that was entered before");
+        if (std::string_view(row.name).ends_with("__enter__")) {
+          note_inference_region(r.serial, self);
+        } else {
+          forget_inference_region(r.serial, self);
+        }
+      }
+      return;
+    case Rule::kState:
     case Rule::kSuper:
     case Rule::kObjectNew:
     case Rule::kObjectInit:

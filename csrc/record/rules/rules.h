@@ -108,6 +108,7 @@ enum class Rule : uint8_t {
   kMemoLock,   // the lock of functools.cached_property
   kMemoIdent,  // thread identity, where a library keeps out of recursion with it
   kCountElements,
+  kExcInfo,  // sys.exc_info
 };
 
 enum class TensorAttribute : uint8_t { kUnknown, kMetadata, kOperation, kGrad, kData, kGradFn };
