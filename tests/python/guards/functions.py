@@ -90,7 +90,7 @@ GLOBALS = [
          change="builtins.len = lambda l: 7", undo="builtins.len = old"),
     Case("builtin added", "def fn(x):\n  try: return x * fp_test_name\n  except NameError: return x",
          change="builtins.fp_test_name = 3", undo="del builtins.fp_test_name"),
-    Case("builtin through module", "def fn(x): return x * builtins.abs(-2)", change="builtins.abs = lambda v: 9", undo="builtins.abs = operator.abs"),
+    Case("builtin through module", "old = builtins.abs\ndef fn(x): return x * builtins.abs(-2)", change="builtins.abs = lambda v: 9", undo="builtins.abs = old"),
     Case("print replaced", "def fn(x):\n  print('a')\n  return x + 1", change="print = lambda *a: None", undo="del print"),
     Case("module attribute", "m = types.ModuleType('m')\nm.k = 2\ndef fn(x): return x * m.k", change="m.k = 3", undo="m.k = 2", hit="h"),
     Case("module function replaced", "m = types.ModuleType('m')\nm.f = torch.sin\ndef fn(x): return m.f(x)", change="m.f = torch.cos", undo="m.f = torch.sin"),
