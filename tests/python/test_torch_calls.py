@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from tests.python.soundness.row import Row
-from tests.python.torch_calls import arguments, handlers, managers, overrides
+from tests.python.torch_calls import arguments, handlers, higher_order, managers, overrides
 from tests.python.torch_calls.entry import Entry, reference_page
 from tests.support import check_calls
 from tests.world import run
 
 SECTIONS = {
     name: rows
-    for table in (arguments, handlers, managers, overrides)
+    for table in (arguments, handlers, higher_order, managers, overrides)
     for name, rows in table.SECTIONS.items()
 }
 ROWS = [pytest.param(row, id=f"{name}: {row.name}") for name, rows in SECTIONS.items() for row in rows]

@@ -34,8 +34,8 @@ _HEAD = """\
 # The torch surface, entry by entry
 
 What `torch.compile` has a handler or a branch for, and what a recording makes of it. *Recorded*: the program of
-the entry's test runs from an entry at its second call, with eager's results. *Breaks*: the recording ends before
-the call, with a reason; the program goes on eagerly. Most entries need no rule of their own, since the program
+the entry's test runs from an entry at its second call (what works below autograd: at its third), with eager's
+results. *Breaks*: the recording ends before the call, with a reason; the program goes on eagerly. Most entries need no rule of their own, since the program
 runs for real and their Python code is recorded like any other.
 
 Made from the tables in `tests/python/torch_calls`, which `tests/python/test_torch_calls.py` runs.
@@ -53,15 +53,16 @@ def _section(title: str, rows: list[Entry]) -> list[str]:
 
 def reference_page() -> str:
     """docs/reference/torch_rules.md"""
-    from tests.python.torch_calls import handlers, managers
+    from tests.python.torch_calls import handlers, higher_order, managers
 
     titles = {
         "handlers": "Functions with a handler",
         "managers": "Context managers",
         "modes": "Modes and settings beside them",
+        "higher order": "Higher-order operators",
     }
     lines = [_HEAD.rstrip("\n")]
-    for table in (handlers, managers):
+    for table in (handlers, managers, higher_order):
         for name, rows in table.SECTIONS.items():
             lines += _section(titles[name], rows)
     return "\n".join(lines) + "\n"
