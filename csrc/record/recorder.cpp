@@ -326,6 +326,7 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
   ++frames_entered_;
   if (ended_) return nullptr;
   if (!shadow_.idle()) shadow_.enter(frame);
+  if (ended_) return nullptr;  // a number that cannot be guarded did not arrive
   if (expected_.caller == frame.caller && expected_.function == py::frame_function(frame.frame)) {
     frame.link = expected_.link;
     if (frame.link == FrameLink::kInit) frame.link_self = py::frame_local(frame.frame, 0);
