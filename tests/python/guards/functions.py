@@ -166,6 +166,7 @@ ENVIRONMENT = [
     Case("warning filters", "def fn(x):\n  warnings.warn('w')\n  return x + 1\nsaved = warnings.filters[:]",
          change="warnings.simplefilter('error')", undo="warnings.filters[:] = saved; warnings._filters_mutated()"),
     Case("recursion limit", "def fn(x): return x * sys.getrecursionlimit()", change="sys.setrecursionlimit(1234)", undo="sys.setrecursionlimit(1000)"),
+    # The first call in a state fills the logger's own cache, which the second finds.
     Case("log level", "log = logging.getLogger('fp')\nlog.setLevel('INFO')\ndef fn(x):\n  if log.isEnabledFor(10): x = x + 1\n  return x",
          change="log.setLevel('DEBUG')", undo="log.setLevel('INFO')", hit="."),  # the first call fills a cache
     Case("log level disabled globally", "log = logging.getLogger('fp2')\nlog.setLevel('INFO')\ndef fn(x):\n  log.info('m')\n"
