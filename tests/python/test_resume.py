@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 from contextlib import redirect_stdout
 
@@ -220,25 +219,3 @@ def test_off_by_default():
         compiled = flashpoint.compile(printing)
         run(compiled, torch.ones(2))
         assert flashpoint.counters()["captures_kept"] == 0
-
-
-def test_a_cached_function_that_fills_its_cache() -> None:
-    """The recording of the first call is dropped; the second finds the cache full and is whole."""
-
-    class Cached:
-        @functools.lru_cache(maxsize=8)  # noqa: B019
-        def mask(self, n):
-            return torch.tril(torch.ones(n, n))
-
-    cached = Cached()
-
-    def fn(x):
-        return (x + 1) @ cached.mask(x.shape[1])
-
-    compiled, x = flashpoint.compile(fn), torch.randn(2, 3)
-    flashpoint.reset_counters()
-    for _ in range(4):
-        assert torch.equal(compiled(x), fn(x))
-    counters = flashpoint.counters()
-    assert (counters["captures_started"], counters["captures_kept"], counters["hits"]) == (2, 1, 2)
-    assert counters["breaks_resumed"] == 0
