@@ -84,6 +84,7 @@ def precompile_entries(code: Any) -> list[CacheEntry]:
 def load_precompile_entry(code: Any, entry: CacheEntry) -> None:
     """Has `entry` answer calls of every compiled callable of the code object, before their own entries do.
 
+    It answers for the very function it was recorded from; another closure of the code has cells of its own.
     It is kept alive until `reset_precompile_entries`, or as long as the code object lives; `flashpoint.reset`
     leaves it. Its guards decide, as ever, whether it fits a call.
 

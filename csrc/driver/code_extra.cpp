@@ -17,6 +17,12 @@ Py_ssize_t extra_index() {
 
 }  // namespace
 
+void CodeExtra::join(const std::shared_ptr<CodeState>& state) {
+  // What has died keeps its memory as long as it is listed here.
+  std::erase_if(states, [](const auto& other) { return other.expired(); });
+  states.push_back(state);
+}
+
 std::vector<std::shared_ptr<CodeState>> CodeExtra::living() {
   std::vector<std::shared_ptr<CodeState>> found;
   for (const auto& state : states) {

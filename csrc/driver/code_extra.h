@@ -32,6 +32,7 @@ struct CodeExtra {
   FrameStrategy strategy;
   std::vector<std::weak_ptr<CodeState>> states;     // of living compiled functions, oldest first
   std::vector<std::shared_ptr<Entry>> precompiled;  // looked up first
+  void join(const std::shared_ptr<CodeState>& state);
   // Drops those that have died.
   std::vector<std::shared_ptr<CodeState>> living();
   // Gives entries that have none a compile id.

@@ -116,6 +116,8 @@ bool call_precompiled(const CompiledFunction& self, PyObject* function, PyObject
   const std::shared_ptr<CodeState> state = *self.state;
   const std::vector<std::shared_ptr<Entry>> entries = self.extra->precompiled;  // may change meanwhile
   for (const std::shared_ptr<Entry>& entry : entries) {
+    // Guards reach the closure and the defaults through the function itself.
+    if (entry->function != function) continue;
     BuiltStack stack;
     const Outcome outcome = entry->call(args, nargs, kwnames, now, outer, result, &stack);
     if (outcome == Outcome::kMiss) continue;
@@ -236,7 +238,12 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     PyObject* limit = PyDict_GetItemString(options, "recompile_limit");
     if (limit != nullptr && PyLong_Check(limit)) (*self->state)->recompile_limit = PyLong_AsLong(limit);
     PyObject* name = PyDict_GetItemString(options, "name");
-    if (const char* text = name == nullptr ? nullptr : PyUnicode_AsUTF8(name)) (*self->state)->name = text;
+    const char* text = name == nullptr ? "" : PyUnicode_AsUTF8(name);
+    if (text == nullptr) {
+      Py_DECREF(self);
+      return nullptr;
+    }
+    (*self->state)->name = text;
     (*self->state)->compiler = Ref::share(PyDict_GetItemString(options, "compiler"));
   }
   self->code = code_of(fn).release();
@@ -246,7 +253,7 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
       Py_DECREF(self);
       return nullptr;
     }
-    self->extra->states.push_back(*self->state);
+    self->extra->join(*self->state);
   }
   live().insert(self);
   return reinterpret_cast<PyObject*>(self);
@@ -260,7 +267,7 @@ void forget(CompiledFunction* self) {
   fresh->recompile_limit = (*self->state)->recompile_limit;
   fresh->name = (*self->state)->name;
   fresh->compiler = (*self->state)->compiler;
-  if (self->extra != nullptr) self->extra->states.push_back(fresh);
+  if (self->extra != nullptr) self->extra->join(fresh);
   const std::shared_ptr<CodeState> old = std::exchange(*self->state, std::move(fresh));
 }
 

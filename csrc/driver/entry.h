@@ -48,6 +48,7 @@ class Entry {
   size_t positional = 0;
   uint64_t abc_token = 0;                  // 0: no abstract base class was asked
   bool any_higher_recursion_limit = true;  // is as good as the one that was recorded under
+  PyObject* function = nullptr;            // that was recorded from its start; the guards keep it alive
   std::string compile_id;                  // of the code object, and of the entry among its entries
   std::optional<GlobalState> state_after;  // where it differs
   std::optional<uint8_t> outer_kind;       // OuterHandling::kind(), where it matters

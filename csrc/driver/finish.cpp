@@ -183,6 +183,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     entry->add_sites(r.graph.sites());
     entry->positional = r.positional;
     entry->kwnames = r.kwnames;
+    entry->function = r.function.get();
     if (recorder.reads_abc_registry) entry->abc_token = abc_token();
     entry->any_higher_recursion_limit = !recorder.reads_recursion_limit;
     if (recorder.sees_outer) entry->outer_kind = recorder.outer.kind();

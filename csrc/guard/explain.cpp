@@ -50,7 +50,11 @@ std::string show(PyObject* o) {
     return "?";
   }
   std::string text = utf8;
-  if (text.size() > 80) text = text.substr(0, 77) + "...";
+  if (text.size() > 80) {
+    size_t end = 77;  // not within a character
+    while ((static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+    text = text.substr(0, end) + "...";
+  }
   return text;
 }
 

@@ -150,6 +150,19 @@ def test_loaded_entries_come_first() -> None:
     assert count("precompile_hits") == 2 and code_state.precompile_entries(double) == []
 
 
+def test_a_loaded_entry_is_its_functions_own() -> None:
+    def make(k):
+        return lambda x: x * k
+
+    two, three, x = make(2), make(3), torch.ones(3)
+    compiled = flashpoint.compile(two)
+    compiled(x)
+    (entry,) = code_state.entries(two)
+    code_state.load_precompile_entry(two, entry)
+    assert torch.equal(flashpoint.compile(three)(x), x * 3) and count("precompile_hits") == 0
+    assert torch.equal(flashpoint.compile(two)(x), x * 2) and count("precompile_hits") == 1
+
+
 def test_order_of_lookup() -> None:
     compiled = flashpoint.compile(double)
     for size in (3, 4, 5):

@@ -99,3 +99,10 @@ def test_torch_compile_passes_its_arguments(caplog) -> None:
 def test_wrong_arguments(arguments, error) -> None:
     with pytest.raises(error, match=rf"\[flashpoint.compile\] {next(iter(arguments))}"):
         flashpoint.compile(add, **arguments)
+
+
+def test_a_long_text_in_another_script() -> None:
+    compiled = flashpoint.compile(lambda x, text: x + len(text), recompile_limit=1)
+    for n in range(36, 44):
+        text = "é" * n + "x"
+        assert torch.equal(compiled(torch.ones(2), text), torch.ones(2) + len(text))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import flashpoint
-from tests.support import FAKE, Call, check_calls
+from tests.support import Call, check_calls
 
 _M = """class M(nn.Module):
   def __init__(self):
@@ -109,7 +109,6 @@ def test_a_hook_dict_becomes_a_shared_one() -> None:
     check_calls(source, ["x", "x", Call("x", share), "y", Call("x", "m.a._forward_hooks = type(d)()"), "y"])
 
 
-@pytest.mark.skipif(FAKE, reason="looks at guards")
 def test_one_guard_per_module() -> None:
     model = torch.nn.Sequential(*[torch.nn.Linear(3, 3) for _ in range(5)])
     text = flashpoint.explain(model)(torch.ones(2, 3)).entries[0].guards
