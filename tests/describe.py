@@ -313,8 +313,7 @@ def _weakref(w: _Walker, path: str, value: weakref.ref) -> None:
 
 
 def _cached(w: _Walker, path: str, value: object) -> None:
-    info = value.cache_info()  # how often it was hit is not promised: a replayed call need not ask it
-    w.emit(path, f"lru_cache of {info.currsize} of {info.maxsize}")
+    w.emit(path, f"lru_cache {value.cache_info()}")
     w.walk(f"{path}.__wrapped__", value.__wrapped__)
 
 

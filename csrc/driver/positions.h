@@ -60,6 +60,8 @@ struct CodeState {
   PositionEntries start;
   std::unordered_map<std::string, PositionEntries> positions;  // by the key of a Position
   FlatMap<std::pair<PyCodeObject*, size_t>, Nothing, InstructionHash> break_before;
+  // Calls of cached functions that have filled their caches while a recording watched.
+  FlatMap<std::pair<PyCodeObject*, size_t>, Nothing, InstructionHash> filled_caches;
   std::vector<Ref> kept;                // code objects named by positions and break_before
   std::vector<BreakReport> reports;     // breaks of the last call that recorded, in order
   std::vector<std::string> recompiles;  // why entries did not fit when something was recorded again, the last

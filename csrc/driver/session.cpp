@@ -314,7 +314,14 @@ bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* ope
       for (size_t i = chain.size(); i-- > 1;) {
         if (chain[i].frame->link == FrameLink::kOpaque) at = chain[i - 1].frame;
       }
-      remember(at);
+      // A cache is filled by now: the next call meets another situation, once.
+      const std::pair place{py::frame_code(at->frame), static_cast<size_t>(py::frame_instruction(at->frame))};
+      if (report.reason == Break::k_cached_call && state_->filled_caches.try_emplace(place).second) {
+        state_->kept.push_back(Ref::share(reinterpret_cast<PyObject*>(place.first)));
+        learned_ = true;
+      } else {
+        remember(at);
+      }
     }
   }
   recorder.reopen();

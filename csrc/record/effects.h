@@ -24,13 +24,14 @@ enum class EffectKind : uint8_t {
   kTensorGrad,     // owner = tensor node; the final gradient, or None
   kContextVar,     // owner = context variable node, key = the value at entry or null
   kIteratorSteps,  // owner = iterator node: as many elements taken as there are items
+  kCachedCall,     // owner = lru_cache wrapper node, key = keywords or null: asked for the items once more
 };
 struct Effect {
   EffectKind kind;
   NodeId owner = kNoNode;
   Ref object;  // the storage itself
   Ref key;
-  std::vector<Ref> items;   // kListAppend
+  std::vector<Ref> items;   // kListAppend; kCachedCall: arguments
   bool inserted = false;    // kDictItem: the key was not there at entry
   bool removed = false;     // kDictItem: deleted at some time
   bool moved = false;       // kDictItem: inserted anew after a deletion, so at the end of the dict's order

@@ -290,6 +290,7 @@ class Recorder final : public Observer {
   std::vector<std::pair<PyObject*, std::pair<PyCodeObject*, size_t>>> made_;
   int blamed_ = -1;
   FlatSet<PyObject*> lazy_;     // see watch_lazily; kept alive by held_
+  std::unordered_map<PyObject*, Ref> keys_before_removal_;  // of a dict, in order
   FlatSet<PyObject*> settled_;  // dicts whose keys at entry are guarded after writes
   std::vector<PyTypeObject*> written_types_;
   // C code looks inside what Python frames hand it: generators' yields (1) or any frame's result (2).

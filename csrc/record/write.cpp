@@ -75,13 +75,16 @@ bool Recorder::settle(PyObject* c) {
   FlatSet<PyObject*> inserted;
   for (const Effect& e : effects_) {
     if (e.object.get() != c) continue;
-    if (e.kind != EffectKind::kDictItem || e.removed || e.moved) return false;
+    if (e.kind != EffectKind::kDictItem) return false;
     if (e.inserted) inserted.insert(e.key.get());
   }
+  // Where a removed key was is not seen any more.
+  const auto whole = keys_before_removal_.find(c);
+  Ref present = Ref::steal(whole == keys_before_removal_.end() ? PyDict_Keys(c) : nullptr);
+  PyObject* all = present ? present.get() : whole->second.get();
   Ref keys = Ref::steal(PyList_New(0));
-  PyObject *key, *value;
-  Py_ssize_t pos = 0;
-  while (PyDict_Next(c, &pos, &key, &value)) {
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(all); ++i) {
+    PyObject* key = PyList_GET_ITEM(all, i);
     if (inserted.contains(canonical(key))) continue;
     if (!hashable_key(key) || PyTuple_Check(key)) return false;
     read_hash(key);
@@ -107,6 +110,8 @@ void Recorder::write_dict(PyObject* dict, PyObject* key, bool removing) {
   hold(key);
   const bool present = PyDict_GetItemWithError(dict, key) != nullptr;
   PyErr_Clear();
+  if (removing && !keys_before_removal_.contains(dict))
+    keys_before_removal_.emplace(dict, Ref::steal(PyDict_Keys(dict)));
   size_t* known = overlay_.find({dict, key});
   if (known == nullptr) {
     Effect effect{EffectKind::kDictItem, node, Ref::share(dict), owned, {}};

@@ -367,6 +367,17 @@ bool commit(BuildContext& c, const std::vector<PlannedEffect>& effects) {
           PyErr_Clear();
         }
         break;
+      case EffectKind::kCachedCall: {
+        // Guards have found the key, so this counts the hit and renews the key's place in a bounded cache.
+        Ref arguments = Ref::steal(build_tuple(c, e.items));
+        if (!arguments) return false;
+        PyObject* const* items = &PyTuple_GET_ITEM(arguments.get(), 0);
+        const Py_ssize_t named = e.key ? PyTuple_GET_SIZE(e.key.get()) : 0;
+        const auto count = static_cast<size_t>(PyTuple_GET_SIZE(arguments.get()) - named);
+        Ref result = Ref::steal(PyObject_Vectorcall(owner, items, count, e.key.get()));
+        if (!result) return false;
+        break;
+      }
     }
   }
   return true;

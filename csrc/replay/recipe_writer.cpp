@@ -497,6 +497,9 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
       case EffectKind::kIteratorSteps:
         p.items.resize(e.items.size());
         break;
+      case EffectKind::kCachedCall:
+        for (const Ref& argument : e.items) p.items.push_back(describe(argument.get()));
+        break;
     }
     if (!failure_.empty()) return false;
     planned.push_back(std::move(p));
