@@ -122,8 +122,9 @@ void Recorder::after_cached(const Operands& o, Pending pending, PyObject* result
     return end(Break::k_cached_call, "a cached function called through another object");
   PyObject* cache = cache_of(wrapper);
   // Without a place in the cache (maxsize=0) every call runs the function.
-  if (cache == nullptr || PyDict_GET_SIZE(cache) == 0 || (missed && (!is_primitive(result) || writes_ != before.writes ||
-                                      graph_.node_count() != before.nodes))) {
+  if (cache == nullptr || PyDict_GET_SIZE(cache) == 0 ||
+      (missed &&
+       (!is_primitive(result) || writes_ != before.writes || graph_.node_count() != before.nodes))) {
     return end(Break::k_cached_call, name_of(wrapper));
   }
   const NodeId node = tree_.child(kNoNode, Step::kConst, cache);
@@ -138,8 +139,11 @@ void Recorder::after_cached(const Operands& o, Pending pending, PyObject* result
     tree_.check(node, CheckKind::kCacheTag, tag.get());
   }
   // Asked again by every replay: the hit counts, and a bounded cache keeps what was used last.
-  Effect again{EffectKind::kCachedCall, tree_.child(kNoNode, Step::kConst, wrapper), Ref::share(wrapper),
-               Ref::share(o.kwnames), {}};
+  Effect again{EffectKind::kCachedCall,
+               tree_.child(kNoNode, Step::kConst, wrapper),
+               Ref::share(wrapper),
+               Ref::share(o.kwnames),
+               {}};
   const Py_ssize_t total = o.nargs + (o.kwnames == nullptr ? 0 : PyTuple_GET_SIZE(o.kwnames));
   for (Py_ssize_t i = 0; i < total; ++i) again.items.push_back(Ref::share(o.args[i]));
   ++writes_;

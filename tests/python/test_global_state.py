@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import sys
 
 import pytest
@@ -29,6 +31,22 @@ def test_a_higher_recursion_limit(recursion_limit: int, reads: bool) -> None:
         assert torch.equal(compiled(x), fn(x))
     counters = flashpoint.counters()
     assert (counters["captures_kept"], counters["hits"]) == ((2, 2) if reads else (1, 3))
+
+
+def test_unwrap_holds_under_a_higher_recursion_limit(recursion_limit: int) -> None:
+    def fn(x):
+        return x + len(inspect.signature(math.hypot if x is None else named).parameters)
+
+    def named(a, b):
+        return a
+
+    compiled, x = flashpoint.compile(fn), torch.ones(3)
+    flashpoint.reset_counters()
+    for limit in (recursion_limit, recursion_limit + 500, recursion_limit):
+        sys.setrecursionlimit(limit)
+        assert torch.equal(compiled(x), fn(x))
+    counters = flashpoint.counters()
+    assert (counters["captures_kept"], counters["hits"]) == (1, 2)
 
 
 def test_a_lower_recursion_limit(recursion_limit: int) -> None:

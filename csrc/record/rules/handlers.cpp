@@ -22,6 +22,16 @@ bool makes_number(std::string_view name) {
   return name == "int" || name == "float" || name == "complex" || name == "bool" || name == "index";
 }
 
+// Null when the module is not imported or has no such Python function.
+PyCodeObject* code_of_module_function(const char* module, const char* name) {
+  PyObject* found = PyDict_GetItemString(PyImport_GetModuleDict(), module);
+  PyObject* function = found == nullptr || !PyModule_Check(found)
+                           ? nullptr
+                           : PyDict_GetItemString(PyModule_GetDict(found), name);
+  if (function == nullptr || !PyFunction_Check(function)) return nullptr;
+  return reinterpret_cast<PyCodeObject*>(PyFunction_GET_CODE(function));
+}
+
 bool is_heap(PyTypeObject* type) { return PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE); }
 
 }  // namespace
@@ -43,7 +53,9 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       }
       return;
     case Rule::kRecursionLimit:
-      r.reads_recursion_limit = true;
+      // inspect.unwrap stops at the limit, so what it found holds under a higher one.
+      if (py::frame_code(frame.frame) != code_of_module_function("inspect", "unwrap"))
+        r.reads_recursion_limit = true;
       return;
     case Rule::kExcInfo:
       return r.read_handled();
