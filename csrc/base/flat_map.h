@@ -69,6 +69,14 @@ class FlatMap {
     }
   }
 
+  // Makes room for that many at once; nothing must be there yet.
+  void expect(size_t count) {
+    size_t slots = kFirstSlots;
+    while (slots < 2 * (count + 1)) slots *= 2;
+    slots_.assign(slots, 0);
+    entries_.reserve(slots / 2);
+  }
+
   Value& operator[](const Key& key) { return *try_emplace(key).first; }
 
   bool empty() const { return entries_.empty(); }

@@ -20,7 +20,7 @@ class CountingObserver final : public Observer {
   // end_at: the number of calls to this observer after which it ends its recording; negative: never.
   explicit CountingObserver(long end_at = -1) : end_at_(end_at) {}
   Pending before(EvalFrame& frame, const Operands& operands) override;
-  Tag after(EvalFrame& frame, const Operands& operands, Pending pending, PyObject* result) override;
+  Tag after(EvalFrame& frame, const Operands& operands, const Pending& pending, PyObject* result) override;
   PyObject* enter_frame(EvalFrame& frame) override;
   void leave_frame(EvalFrame& frame, PyObject* result) override;
 

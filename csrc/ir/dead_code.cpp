@@ -24,7 +24,7 @@ bool in_print_order(const Graph& graph) {
 
 }  // namespace
 
-Graph without_dead_code(Graph graph, const std::vector<bool>& keep_impure) {
+Graph without_dead_code(Graph graph) {
   std::vector<bool> pure(graph.ops.size());
   for (size_t i = 0; i < graph.ops.size(); ++i) pure[i] = traits_of(graph.ops[i]).pure;
 
@@ -34,7 +34,7 @@ Graph without_dead_code(Graph graph, const std::vector<bool>& keep_impure) {
   for (ValueId id : graph.outputs) mark(id);
   for (size_t i = graph.nodes.size(); i-- > 0;) {
     const Node& node = graph.nodes[i];
-    bool needed = !pure[node.op] && (keep_impure.empty() || keep_impure[i]);
+    bool needed = !pure[node.op];
     for (const Output& output : node.outputs) {
       for (int32_t k = 0; k < output.count; ++k) needed |= used[static_cast<size_t>(output.first + k)];
     }

@@ -7,14 +7,11 @@
 // Threads: pure function; no GIL needed.
 #pragma once
 
-#include <vector>
-
 #include "ir/graph.h"
 
 namespace flashpoint::ir {
 
-// `keep[i]` false marks node i as known to be without effect; an empty vector means nothing is known.
 // The values of a graph under construction may be in any order.
-Graph without_dead_code(Graph graph, const std::vector<bool>& keep_impure = {});
+Graph without_dead_code(Graph graph);
 
 }  // namespace flashpoint::ir

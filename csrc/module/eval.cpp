@@ -16,7 +16,7 @@ namespace {
 class NullObserver final : public Observer {
  public:
   Pending before(EvalFrame&, const Operands&) override { return {}; }
-  Tag after(EvalFrame&, const Operands&, Pending, PyObject*) override { return 0; }
+  Tag after(EvalFrame&, const Operands&, const Pending&, PyObject*) override { return 0; }
   PyObject* enter_frame(EvalFrame&) override { return nullptr; }
   void leave_frame(EvalFrame&, PyObject*) override {}
 };
@@ -66,7 +66,7 @@ class AnsweringObserver final : public Observer {
     if (operands.event == Event::kCall && operands.a == function_) pending.answer = Py_NewRef(answer_);
     return pending;
   }
-  Tag after(EvalFrame&, const Operands&, Pending, PyObject*) override { return 0; }
+  Tag after(EvalFrame&, const Operands&, const Pending&, PyObject*) override { return 0; }
   PyObject* enter_frame(EvalFrame& frame) override {
     if (reinterpret_cast<PyObject*>(frame.frame->f_func) != function_) return nullptr;
     return Py_NewRef(answer_);

@@ -4,6 +4,8 @@
 #include <unordered_set>
 #include <utility>
 
+#include <c10/util/SmallVector.h>
+
 #include "py/frame.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
@@ -57,8 +59,7 @@ void Recorder::end_disabled(PyObject* function) {
                              (text == nullptr ? "" : text));
 }
 
-Pending Recorder::call(EvalFrame& frame, const Operands& o) {
-  Pending pending;
+void Recorder::call(EvalFrame& frame, const Operands& o, Pending& pending) {
   resolve_call(frame, o.a, o.args, o.nargs, o.kwnames, pending, 0);
   if ((pending.word == kPendingLiteral || pending.word == kPendingItem) && !ended_) {
     // The fill of a literal does not show at the dispatcher; its steps are no part of the graph. What reads a
@@ -67,8 +68,6 @@ Pending Recorder::call(EvalFrame& frame, const Operands& o) {
     pending.answer = PyObject_Vectorcall(o.a, o.args, o.nargs, o.kwnames);
     if (pending.answer == nullptr) PyErr_Clear();  // the evaluator makes the call, and it raises again
   }
-  if (ended_) pending.instead = nullptr;
-  return pending;
 }
 
 void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args, Py_ssize_t n,
@@ -114,8 +113,8 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
   }
   const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
   auto with_receiver = [&](PyObject* self) {
-    std::vector<PyObject*> argv{self};
-    argv.insert(argv.end(), args, args + total);
+    c10::SmallVector<PyObject*, 16> argv{self};
+    argv.append(args, args + total);
     return argv;
   };
   if (PyMethod_Check(f)) {
@@ -205,10 +204,10 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     }
     read_elements(p->args);
     read_elements(p->keywords);
-    std::vector<PyObject*> argv;
+    c10::SmallVector<PyObject*, 16> argv;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(p->args); ++i) argv.push_back(PyTuple_GET_ITEM(p->args, i));
     const Py_ssize_t positional = static_cast<Py_ssize_t>(argv.size()) + n;
-    argv.insert(argv.end(), args, args + total);
+    argv.append(args, args + total);
     PyObject *key, *value;
     Py_ssize_t pos = 0;
     std::vector<PyObject*> names;
@@ -361,7 +360,7 @@ void Recorder::call_torch(const char* name, PyObject* const* args, Py_ssize_t n,
   }
 }
 
-void Recorder::after_call(const Operands& o, Pending pending, PyObject* result) {
+void Recorder::after_call(const Operands& o, const Pending& pending, PyObject* result) {
   if (pending.word == kPendingCached || pending.word == kPendingTyping)
     return after_cached(o, pending, result);
   if (pending.word == kPendingFunction) return after_function(o, result);

@@ -108,7 +108,7 @@ void Recorder::call_cached(PyObject* f, PyObject* const* args, Py_ssize_t n, PyO
   cached_calls_.push_back({frames_entered_, writes_, graph_.node_count()});
 }
 
-void Recorder::after_cached(const Operands& o, Pending pending, PyObject* result) {
+void Recorder::after_cached(const Operands& o, const Pending& pending, PyObject* result) {
   if (result == nullptr) return;
   if (pending.word == kPendingTyping) {
     if (!is_primitive(result)) const_node(result);

@@ -27,9 +27,9 @@ IdentityTable::Index IdentityTable::add(const at::TensorBase& tensor, ir::ValueI
 
 IdentityTable::Index IdentityTable::find_alias(const at::TensorBase& tensor) {
   const Seal now = take_seal(*tensor.unsafeGetTensorImpl());
-  const auto it = heads_.find(now.storage);
-  if (!follows_memory_ || now.storage == nullptr || it == heads_.end()) return kNone;
-  for (Index i = it->second; i != kNone; i = (*this)[i].next_sharing) {
+  const Index* head = heads_.find(now.storage);
+  if (!follows_memory_ || now.storage == nullptr || head == nullptr) return kNone;
+  for (Index i = *head; i != kNone; i = (*this)[i].next_sharing) {
     if (compare_memory((*this)[i].seal, now) == nullptr) return i;
   }
   return kNone;
@@ -43,7 +43,7 @@ void IdentityTable::sweep() {
     if (entry.alive()) {
       unswept_[kept++] = i;
     } else {
-      index_.erase(entry.impl._unsafe_get_target());
+      index_[entry.impl._unsafe_get_target()] = kNone;
       entry.impl.reset();
     }
   }
@@ -54,14 +54,14 @@ void IdentityTable::sweep() {
 void IdentityTable::link(Index i, const void* storage) {
   (*this)[i].storage = storage;
   if (storage == nullptr) return;
-  const auto it = heads_.emplace(storage, kNone).first;
+  Index& first = *heads_.try_emplace(storage, kNone).first;
   // Storage addresses are reused: leave out the dead, or a long loop would build a long chain. Inputs
   // stay, since a living view of theirs may still be written to.
-  Index head = it->second;
+  Index head = first;
   while (!follows_memory_ && head != kNone && !(*this)[head].alive() && (*this)[head].input < 0)
     head = (*this)[head].next_sharing;
   (*this)[i].next_sharing = head;
-  it->second = i;
+  first = i;
 }
 
 void IdentityTable::reseal(Index i) {

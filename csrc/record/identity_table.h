@@ -9,12 +9,12 @@
 #pragma once
 
 #include <ATen/core/TensorBase.h>
-#include <c10/util/flat_hash_map.h>
 
 #include <optional>
 #include <unordered_map>
 #include <vector>
 
+#include "base/flat_map.h"
 #include "ir/graph.h"
 #include "record/seal.h"
 
@@ -46,13 +46,11 @@ class IdentityTable {
   IdentityTable() {
     // As in OpLog: room from the start, so that growth does not land in the holes tensors leave.
     entries_.reserve(2048);
-    index_.reserve(2048);
-    heads_.reserve(2048);
   }
 
   Index find(const c10::TensorImpl* impl) const {
-    const auto it = index_.find(impl);
-    return it == index_.end() ? kNone : it->second;
+    const Index* found = index_.find(impl);
+    return found == nullptr ? kNone : *found;
   }
   Index add(const at::TensorBase& tensor, ir::ValueId value);
 
@@ -72,9 +70,9 @@ class IdentityTable {
   // it, alive or not. A null storage has no chain.
   template <typename Visit>
   void reseal_sharing(const void* storage, Visit&& visit) {
-    const auto it = heads_.find(storage);
-    if (storage == nullptr || it == heads_.end()) return;
-    for (Index i = it->second; i != kNone; i = (*this)[i].next_sharing) {
+    const Index* head = storage == nullptr ? nullptr : heads_.find(storage);
+    if (head == nullptr) return;
+    for (Index i = *head; i != kNone; i = (*this)[i].next_sharing) {
       Entry& entry = (*this)[i];
       if (entry.alive()) entry.seal = take_seal(entry.get());
       visit(i, entry);
@@ -87,13 +85,13 @@ class IdentityTable {
   void link(Index i, const void* storage);
   void sweep();
 
-  ska::flat_hash_map<const c10::TensorImpl*, Index> index_;
+  FlatMap<const c10::TensorImpl*, Index, PointerHash> index_;  // kNone: gone
   struct Memory {
     std::optional<c10::weak_intrusive_ptr<c10::StorageImpl>> held;  // its address is not reused
     int64_t version = 0;
   };
 
-  ska::flat_hash_map<const void*, Index> heads_;
+  FlatMap<const void*, Index, PointerHash> heads_;
   std::unordered_map<const void*, Memory> memory_;
   std::vector<Entry> entries_;
   std::vector<Index> unswept_;  // entries that were alive at the last sweep, and those added since

@@ -131,7 +131,7 @@ class Observer {
   virtual ~Observer() = default;
   const uint64_t serial = next_serial();  // no two observers have the same
   virtual Pending before(EvalFrame& frame, const Operands& operands) = 0;
-  virtual Tag after(EvalFrame& frame, const Operands& operands, Pending pending, PyObject* result) = 0;
+  virtual Tag after(EvalFrame& frame, const Operands& operands, const Pending& pending, PyObject* result) = 0;
   // A frame starts (its arguments are in place, no instruction has run; a generator's resume included, also
   // one that raises at once because of throw()). No Python error is set.
   // A non-null answer (new reference) becomes the frame's return value and its code does not run. Else it may

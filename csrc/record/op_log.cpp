@@ -6,8 +6,8 @@
 
 #include "base/check.h"
 #include "ir/constants.h"
-#include "ir/dead_code.h"
 #include "ir/hoist_numbers.h"
+#include "ir/schema.h"
 
 namespace flashpoint {
 
@@ -159,16 +159,16 @@ bool OpLog::is_small(ir::ValueId id, int* budget) const {
   return true;
 }
 
-ir::Arg OpLog::build_arg(const LoggedArg& arg) const {
+ir::Arg OpLog::build_arg(const LoggedArg& arg, const std::vector<ir::ValueId>& renamed) const {
   using Kind = LoggedArg::Kind;
   c10::IValue constant;
   switch (arg.kind) {
     case Kind::kValue:
-      return ir::Arg::of_value(static_cast<ir::ValueId>(arg.integer));
+      return ir::Arg::of_value(renamed[static_cast<size_t>(arg.integer)]);
     case Kind::kList: {
       std::vector<ir::Arg> items;
       items.reserve(arg.count);
-      for (uint32_t i = 0; i < arg.count; ++i) items.push_back(build_arg(arg.items[i]));
+      for (uint32_t i = 0; i < arg.count; ++i) items.push_back(build_arg(arg.items[i], renamed));
       return ir::Arg::of_list(std::move(items));
     }
     case Kind::kNone:
@@ -217,22 +217,54 @@ ir::Value OpLog::build_value(const LoggedValue& logged) {
   return value;
 }
 
+void OpLog::mark(const LoggedArg& arg, std::vector<bool>& used) {
+  if (arg.kind == LoggedArg::Kind::kValue) used[static_cast<size_t>(arg.integer)] = true;
+  if (arg.kind != LoggedArg::Kind::kList) return;
+  for (uint32_t i = 0; i < arg.count; ++i) mark(arg.items[i], used);
+}
+
+// Only what is alive, with values numbered in the order of the text form (see ir/dead_code.h).
 ir::Graph OpLog::build(const std::vector<ir::ValueId>& outputs, PositionSource* positions) const {
+  std::vector<bool> pure(ops_.size()), used(values_.size()), live(calls_.size());
+  for (size_t i = 0; i < ops_.size(); ++i) pure[i] = ir::traits_of(ops_[i]).pure;
+  for (const ir::ValueId id : outputs) used[static_cast<size_t>(id)] = true;
+  size_t live_count = 0;
+  for (size_t i = calls_.size(); i-- > 0;) {
+    const LoggedCall& call = *calls_[i];
+    bool needed = !pure[static_cast<size_t>(call.op)] && !call.no_op;
+    for (uint32_t o = 0; o < call.output_count && !needed; ++o) {
+      for (int32_t k = 0; k < call.outputs[o].count; ++k)
+        needed = needed || used[static_cast<size_t>(call.outputs[o].first + k)];
+    }
+    if (!needed) continue;
+    live[i] = true;
+    ++live_count;
+    for (uint32_t a = 0; a < call.arg_count; ++a) mark(call.args[a], used);
+  }
+
   ir::Graph graph;
   graph.ops = ops_;
   graph.states = states_;
   graph.strings = callables_;
-  graph.inputs = inputs_;
-  graph.outputs = outputs;
   graph.values.reserve(values_.size());
-  for (const LoggedValue* value : values_) graph.values.push_back(build_value(*value));
-
+  std::vector<ir::ValueId> renamed(values_.size(), ir::kNoValue);
+  const auto add_value = [&](ir::ValueId id, int32_t node) {
+    renamed[static_cast<size_t>(id)] = static_cast<ir::ValueId>(graph.values.size());
+    graph.values.push_back(build_value(*values_[static_cast<size_t>(id)]));
+    graph.values.back().node = node;
+  };
+  for (ir::Input input : inputs_) {
+    if (!used[static_cast<size_t>(input.value)]) continue;
+    add_value(input.value, ir::kNoNode);
+    input.value = renamed[static_cast<size_t>(input.value)];
+    graph.inputs.push_back(input);
+  }
   std::map<std::pair<const void*, int32_t>, uint32_t> locations;
-  std::vector<bool> has_effect(calls_.size(), true);
-  graph.nodes.reserve(calls_.size());
+  graph.nodes.reserve(live_count);
   for (size_t i = 0; i < calls_.size(); ++i) {
+    if (!live[i]) continue;
     const LoggedCall& call = *calls_[i];
-    ir::Node node;
+    ir::Node& node = graph.nodes.emplace_back();
     node.op = static_cast<uint32_t>(call.op);
     node.state = call.state;
     node.callable = call.callable;
@@ -243,18 +275,22 @@ ir::Graph OpLog::build(const std::vector<ir::ValueId>& outputs, PositionSource* 
       node.location = it->second;
     }
     node.args.reserve(call.arg_count);
-    for (uint32_t a = 0; a < call.arg_count; ++a) node.args.push_back(build_arg(call.args[a]));
+    for (uint32_t a = 0; a < call.arg_count; ++a) node.args.push_back(build_arg(call.args[a], renamed));
     for (uint32_t o = 0; o < call.output_count; ++o) {
-      node.outputs.push_back({call.outputs[o].is_list, call.outputs[o].first, call.outputs[o].count});
+      const LoggedOutput& output = call.outputs[o];
+      node.outputs.push_back({output.is_list, static_cast<ir::ValueId>(graph.values.size()), output.count});
+      for (int32_t k = 0; k < output.count; ++k)
+        add_value(output.first + k, static_cast<int32_t>(graph.nodes.size()) - 1);
     }
+    // An input that shares memory with what is written, but is itself unused, is no input any more.
     for (const LoggedWrite* write = call.writes; write != nullptr; write = write->next) {
-      node.mutates.push_back(inputs_[static_cast<size_t>(write->input)].value);
+      const ir::ValueId id = renamed[static_cast<size_t>(inputs_[static_cast<size_t>(write->input)].value)];
+      if (id != ir::kNoValue) node.mutates.push_back(id);
     }
     std::sort(node.mutates.begin(), node.mutates.end());
-    has_effect[i] = !call.no_op;
-    graph.nodes.push_back(std::move(node));
   }
-  return ir::without_dead_code(std::move(graph), has_effect);
+  for (const ir::ValueId id : outputs) graph.outputs.push_back(renamed[static_cast<size_t>(id)]);
+  return graph;
 }
 
 }  // namespace flashpoint

@@ -123,7 +123,8 @@ class OpLog {
   };
 
   bool is_small(ir::ValueId value, int* budget) const;
-  ir::Arg build_arg(const LoggedArg& arg) const;
+  static void mark(const LoggedArg& arg, std::vector<bool>& used);
+  ir::Arg build_arg(const LoggedArg& arg, const std::vector<ir::ValueId>& renamed) const;
   static ir::Value build_value(const LoggedValue& value);
 
   Arena arena_;

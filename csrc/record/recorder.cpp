@@ -37,6 +37,11 @@ constexpr size_t kSettledReads = 2048;
 SettledRead settled_reads[kSettledReads];
 uint64_t last_stamp = 0;
 
+// How much there was to note lately, so that tables need not grow in steps. GIL.
+struct SizeHints {
+  size_t objects = 0, questions = 0;
+} size_hints;
+
 // The events of which watch_after() looks at the result.
 constexpr bool wants_after(Event event) {
   switch (event) {
@@ -91,6 +96,9 @@ Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* ar
                    const std::vector<bool>& varies)
     : graph_(graph), frame_sites_(std::make_unique<FrameSites>(*this)) {
   graph_.set_site_source(frame_sites_.get());
+  table_.expect(size_hints.objects);
+  once_.expect(size_hints.questions);
+  held_.reserve(2 * size_hints.objects);
   if (graph_.is_base()) region_ = Region::begin();
   forget_reads();
   look_for_late_modules();
@@ -145,7 +153,11 @@ void Recorder::guarded(Step&& step) {
   }
 }
 
-Recorder::~Recorder() { graph_.set_site_source(nullptr); }
+Recorder::~Recorder() {
+  graph_.set_site_source(nullptr);
+  size_hints.objects = std::max(table_.size(), size_hints.objects / 2);
+  size_hints.questions = std::max(once_.size(), size_hints.questions / 2);
+}
 
 void Recorder::end(Break reason, std::string detail) {
   if (ended_) return;
@@ -294,9 +306,10 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
   } else if (PyFunction_Check(v)) {
     PyObject* defaults = PyFunction_GET_DEFAULTS(v);
     PyObject* kw = PyFunction_GET_KW_DEFAULTS(v);
-    Ref state = Ref::steal(Py_BuildValue(
-        "(OnOO)", PyFunction_GET_CODE(v), defaults == nullptr ? 0 : PyTuple_GET_SIZE(defaults),
-        kw != nullptr && PyDict_GET_SIZE(kw) > 0 ? Py_True : Py_False, PyFunction_GET_GLOBALS(v)));
+    Ref count = Ref::steal(PyLong_FromSsize_t(defaults == nullptr ? 0 : PyTuple_GET_SIZE(defaults)));
+    PyObject* has_kw = kw != nullptr && PyDict_GET_SIZE(kw) > 0 ? Py_True : Py_False;
+    Ref state =
+        Ref::steal(PyTuple_Pack(4, PyFunction_GET_CODE(v), count.get(), has_kw, PyFunction_GET_GLOBALS(v)));
     tree_.check(node, CheckKind::kFuncState, state.get());
   } else if (is_tensor(v)) {
     if (!graph_.register_input(unpack_tensor(v), node)) {
@@ -412,6 +425,8 @@ bool Recorder::is_settled(const Operands& o) const {
     case Event::kAttr:
     case Event::kMethod:
       return already_read(o.a, o.name);
+    case Event::kGlobal:
+      return o.name != nullptr && already_read(py::frame_globals(frame_->frame), o.name);
     case Event::kTruth:
     case Event::kUnary:
       return is_primitive(o.a);
@@ -426,17 +441,35 @@ bool Recorder::is_settled(const Operands& o) const {
 }
 
 Pending Recorder::before(EvalFrame& frame, const Operands& o) {
+  Pending pending;  // filled in place
   frame_ = &frame;
-  if (ended_) return {};
+  if (ended_) return pending;
   if (trace != nullptr) trace->event(frame, o);
-  Pending pending;
-  bool followed = false;
   expected_ = {};
-  if (fail_at_event == 0 && break_at_event == 0 && break_before == nullptr && shadow_.idle() &&
-      opaque_.empty() && is_settled(o)) {
+  if (fail_at_event != 0 || break_at_event != 0 || break_before != nullptr || !shadow_.idle() ||
+      !opaque_.empty()) {
+    before_with_care(frame, o, pending);
+    return pending;
+  }
+  if (is_settled(o)) {
     pending.done = o.event != Event::kAttr;  // an attribute may be what Python code gives
     return pending;
   }
+  in_before_ = true;
+  takes_opaque_ = pushes_what_it_reads(o.event);
+  bool followed = false;
+  guarded([&] {
+    watch_before(frame, o, pending);
+    followed = (!ended_ && !shadow_.idle() && shadow_.settle_uses()) || !opaque_.empty() || graph_.asserts();
+  });
+  takes_opaque_ = false;
+  settle_before(frame, o, followed, pending);
+  return pending;
+}
+
+// With numbers that are followed, or told where to end.
+void Recorder::before_with_care(EvalFrame& frame, const Operands& o, Pending& pending) {
+  bool followed = false;
   in_before_ = true;
   guarded([&] {
     FP_CHECK(fail_at_event == 0 || --fail_at_event != 0, "injected");
@@ -449,21 +482,25 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
     } else {
       if (!shadow_.idle()) shadow_.before(frame, o);
       takes_opaque_ = pushes_what_it_reads(o.event);
-      if (!ended_) pending = watch_before(frame, o);
+      if (!ended_) watch_before(frame, o, pending);
       takes_opaque_ = false;
       if (!ended_ && !shadow_.idle()) followed = shadow_.settle_uses();
       followed = followed || !opaque_.empty() || graph_.asserts();
     }
   });
+  settle_before(frame, o, followed, pending);
+}
+
+void Recorder::settle_before(EvalFrame& frame, const Operands& o, bool followed, Pending& pending) {
   in_before_ = false;
   pending.done = !wants_after(o.event) && !followed && !sets_data_;
   // None was set when the instruction began.
   if (!pending.raise && PyErr_Occurred() != nullptr) PyErr_Clear();
+  if (ended_) pending.instead = nullptr;
   if (ended_ && sink != nullptr) pending.raise = sink->on_break(*this, &frame, &o) || pending.raise;
-  return pending;
 }
 
-Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
+void Recorder::watch_before(EvalFrame& frame, const Operands& o, Pending& pending) {
   switch (o.event) {
     case Event::kGlobal: {
       if (o.name == nullptr) {
@@ -604,7 +641,7 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
       break;
     case Event::kCall:
       if (o.detail == 1) read_exit(o.args[1], o.args[2]);
-      return call(frame, o);
+      return call(frame, o, pending);
     case Event::kRaise:
       read_raise(o.a);
       break;
@@ -625,10 +662,9 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
       end(Break::k_unsupported_instruction, std::to_string(o.detail));
       break;
   }
-  return {};
 }
 
-Tag Recorder::after(EvalFrame& frame, const Operands& o, Pending pending, PyObject* result) {
+Tag Recorder::after(EvalFrame& frame, const Operands& o, const Pending& pending, PyObject* result) {
   frame_ = &frame;
   if (ended_) return 0;
   if (graph_.broken()) {
@@ -640,6 +676,10 @@ Tag Recorder::after(EvalFrame& frame, const Operands& o, Pending pending, PyObje
         {result, {py::frame_code(frame.frame), static_cast<size_t>(py::frame_instruction(frame.frame))}});
   }
   Tag tag = 0;
+  if (shadow_.idle() && opaque_.empty() && says_nothing(o.event, pending, result)) {
+    if (o.event == Event::kCall) graph_.set_number_store(false);
+    return tag;
+  }
   guarded([&] {
     watch_after(o, pending, result);
     if (!shadow_.idle() && !ended_) tag = shadow_.after(frame, result);
@@ -647,6 +687,23 @@ Tag Recorder::after(EvalFrame& frame, const Operands& o, Pending pending, PyObje
       tag = shadow_.opaque_tag(node_of(result), result);
   });
   return tag;
+}
+
+// Whether watch_after would do nothing but end the event.
+bool Recorder::says_nothing(Event event, const Pending& pending, PyObject* result) const {
+  switch (event) {
+    case Event::kCall:
+      return pending.word == 0 && reading_calls_.empty() && result != nullptr && !is_tensor(result) &&
+             !PyTuple_Check(result) && !PyList_Check(result);
+    case Event::kAttr:
+    case Event::kBinary:
+    case Event::kUnary:
+    case Event::kCompare:
+    case Event::kNext:
+      return result == nullptr || !is_tensor(result);
+    default:
+      return false;
+  }
 }
 
 void Recorder::blame(PyObject* generator) {
@@ -658,7 +715,7 @@ void Recorder::blame(PyObject* generator) {
   }
 }
 
-void Recorder::watch_after(const Operands& o, Pending pending, PyObject* result) {
+void Recorder::watch_after(const Operands& o, const Pending& pending, PyObject* result) {
   switch (o.event) {
     case Event::kCall:
       while (!reading_calls_.empty() && reading_calls_.back().first == frame_) {

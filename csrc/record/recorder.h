@@ -54,7 +54,7 @@ class Recorder final : public Observer {
   ~Recorder() override;
 
   Pending before(EvalFrame& frame, const Operands& operands) override;
-  Tag after(EvalFrame& frame, const Operands& operands, Pending pending, PyObject* result) override;
+  Tag after(EvalFrame& frame, const Operands& operands, const Pending& pending, PyObject* result) override;
   PyObject* enter_frame(EvalFrame& frame) override;
   void leave_frame(EvalFrame& frame, PyObject* result) override;
   Tag returned(EvalFrame& frame, PyObject* value) override { return shadow_.returned(frame, value); }
@@ -132,8 +132,11 @@ class Recorder final : public Observer {
   // recorder.cpp: events, sources
   template <typename Step>
   void guarded(Step&& step);
-  Pending watch_before(EvalFrame& frame, const Operands& operands);
-  void watch_after(const Operands& operands, Pending pending, PyObject* result);
+  void before_with_care(EvalFrame& frame, const Operands& operands, Pending& pending);
+  void settle_before(EvalFrame& frame, const Operands& operands, bool followed, Pending& pending);
+  void watch_before(EvalFrame& frame, const Operands& operands, Pending& pending);
+  bool says_nothing(Event event, const Pending& pending, PyObject* result) const;
+  void watch_after(const Operands& operands, const Pending& pending, PyObject* result);
   bool is_settled(const Operands& operands) const;
   bool is_opaque(PyObject* value) const;         // nothing but the type of it can be guarded
   NodeId observe(NodeId node, PyObject* value);  // enters a non-primitive and installs its basic guard
@@ -233,13 +236,13 @@ class Recorder final : public Observer {
   bool overlaid_whole(PyObject* storage) const;
 
   // call.cpp and rules/
-  Pending call(EvalFrame& frame, const Operands& operands);
+  void call(EvalFrame& frame, const Operands& operands, Pending& pending);
   void end_disabled(PyObject* function);
   void resolve_call(EvalFrame& frame, PyObject* callable, PyObject* const* args, Py_ssize_t nargs,
                     PyObject* kwnames, Pending& pending, int depth);
   void call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames,
                  EvalFrame* frame = nullptr, Pending* pending = nullptr);
-  void after_call(const Operands& operands, Pending pending, PyObject* result);
+  void after_call(const Operands& operands, const Pending& pending, PyObject* result);
   // call_marked.cpp: functions that say how they want to be compiled. True when nothing more is to be done.
   bool call_marked(EvalFrame& frame, PyObject* function, PyObject* const* args, Py_ssize_t n,
                    PyObject* kwnames, Pending& pending, int depth);
@@ -270,7 +273,7 @@ class Recorder final : public Observer {
   // call_cached.cpp: functools.lru_cache
   void call_cached(PyObject* wrapper, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
                    Pending& pending);
-  void after_cached(const Operands& operands, Pending pending, PyObject* result);
+  void after_cached(const Operands& operands, const Pending& pending, PyObject* result);
 
   FlatMap<SuperKey, Nothing, SuperHash> super_keys_;  // kept alive by held_
   GraphRecorder& graph_;
@@ -289,7 +292,7 @@ class Recorder final : public Observer {
   // Generators, not kept alive, and where they were made.
   std::vector<std::pair<PyObject*, std::pair<PyCodeObject*, size_t>>> made_;
   int blamed_ = -1;
-  FlatSet<PyObject*> lazy_;     // see watch_lazily; kept alive by held_
+  FlatSet<PyObject*> lazy_;                                 // see watch_lazily; kept alive by held_
   std::unordered_map<PyObject*, Ref> keys_before_removal_;  // of a dict, in order
   FlatSet<PyObject*> settled_;  // dicts whose keys at entry are guarded after writes
   std::vector<PyTypeObject*> written_types_;
@@ -311,6 +314,7 @@ class Recorder final : public Observer {
   bool sets_data_ = false;  // the store under way is one to a tensor's data
   size_t frames_entered_ = 0;
   uint64_t settled_stamp_ = 0;
+  FlatMap<PyTypeObject*, uint64_t, PointerHash> plain_types_;  // classes whose modules may be plain, and when
   PyObject* plain_self_ = nullptr;  // the last module that was found to have no hooks, and when
   uint64_t plain_self_stamp_ = 0;
   uint64_t plain_globals_stamp_ = 0;  // when the hooks of all modules were looked at

@@ -392,7 +392,7 @@ bool Rules::holds_tensor(PyObject* o) const {
   return false;
 }
 
-void Rules::after_call(Recorder& r, const Operands& o, Pending pending, PyObject* result) const {
+void Rules::after_call(Recorder& r, const Operands& o, const Pending& pending, PyObject* result) const {
   if (result == nullptr) return;
   if (pending.word == Recorder::kPendingLiteral && is_tensor(result)) {
     if (TensorMeta::of(result).requires_grad)

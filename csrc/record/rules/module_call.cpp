@@ -119,17 +119,7 @@ void Rules::learn_module_call(PyCodeObject* code) {
   module_call_ = Py_NewRef(reinterpret_cast<PyObject*>(code));
 }
 
-// What calling the module reads of it and its class. False where it is not plain, or not known to be.
-bool Rules::read_plain_call(Recorder& r, PyObject* self) const {
-  if (r.plain_self_ == self && r.plain_self_stamp_ == r.settled_stamp_) return true;
-  PyTypeObject* type = Py_TYPE(self);
-  PyObject* dict = r.node_of(self) == kNoNode ? nullptr : py::instance_dict(self);
-  if (dict == nullptr || !PyDict_CheckExact(dict) || r.touched(dict)) return false;
-  PlainCall call;
-  if (!call.holds(dict)) return false;
-  for (PyObject* hooks : call.hooks()) {
-    if (r.node_of(hooks) != kNoNode) return false;  // the program has its hands on it
-  }
+bool Rules::read_plain_type(Recorder& r, PyTypeObject* type) const {
   PyObject* getattribute = r.type_lookup(type, "__getattribute__");
   PyObject* own_dict = r.type_lookup(type, "__dict__");
   if (getattribute == nullptr || !Py_IS_TYPE(getattribute, &PyWrapperDescr_Type) || own_dict == nullptr ||
@@ -145,7 +135,24 @@ bool Rules::read_plain_call(Recorder& r, PyObject* self) const {
       PyFunction_GET_CODE(own_impl) != module_call_ || own_forward == nullptr ||
       !PyFunction_Check(own_forward))
     return false;
-  if (r.ended()) return false;
+  return !r.ended();
+}
+
+// What calling the module reads of it and its class. False where it is not plain, or not known to be.
+bool Rules::read_plain_call(Recorder& r, PyObject* self) const {
+  if (r.plain_self_ == self && r.plain_self_stamp_ == r.settled_stamp_) return true;
+  PyTypeObject* type = Py_TYPE(self);
+  PyObject* dict = r.node_of(self) == kNoNode ? nullptr : py::instance_dict(self);
+  if (dict == nullptr || !PyDict_CheckExact(dict) || r.touched(dict)) return false;
+  PlainCall call;
+  if (!call.holds(dict)) return false;
+  for (PyObject* hooks : call.hooks()) {
+    if (r.node_of(hooks) != kNoNode) return false;  // the program has its hands on it
+  }
+  if (uint64_t& stamp = r.plain_types_[type]; stamp != r.settled_stamp_) {
+    if (!read_plain_type(r, type)) return false;
+    stamp = r.settled_stamp_;
+  }
   const NodeId node = r.instance_dict_node(self);
   if (node == kNoNode) return false;
   if (r.once(dict, dict, 7)) {

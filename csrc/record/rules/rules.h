@@ -229,7 +229,7 @@ class Rules {
   // The call of a C function: what it reads and changes. argv[0] is the receiver of a method.
   void call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* argv, Py_ssize_t n,
             PyObject* kwnames, Pending& pending) const;
-  void after_call(Recorder& r, const Operands& operands, Pending pending, PyObject* result) const;
+  void after_call(Recorder& r, const Operands& operands, const Pending& pending, PyObject* result) const;
 
  private:
   friend const Rules& refresh_rules();
@@ -273,6 +273,7 @@ class Rules {
   int module_call_at_ = 0;           // the instruction that it stands at before it calls forward()
   std::vector<int> module_call_cells_;
   void learn_module_call(PyCodeObject* code);
+  bool read_plain_type(Recorder& recorder, PyTypeObject* type) const;
   bool read_plain_call(Recorder& recorder, PyObject* self) const;
   bool read_module_globals(Recorder& recorder, PyObject* globals) const;
 };
