@@ -229,6 +229,22 @@ NodeId Recorder::const_node(PyObject* object) {
   return node;
 }
 
+// Classes, modules, C functions and the like: the very object is what the program means.
+static bool is_told_by_address(PyObject* v) {
+  PyTypeObject* type = Py_TYPE(v);
+  if (PyType_Check(v) || PyModule_Check(v) || PyCode_Check(v) || type == &PyMethodDescr_Type ||
+      type == &PyWrapperDescr_Type || type == &PyGetSetDescr_Type || type == &PyMemberDescr_Type ||
+      type == &PyClassMethodDescr_Type || rules().is_singleton_type(type))
+    return true;
+  if (PyCFunction_Check(v)) {
+    PyObject* self = PyCFunction_GET_SELF(v);
+    if (self == nullptr || PyModule_Check(self) || PyType_Check(self) || is_primitive(self) ||
+        PyFrozenSet_CheckExact(self) || rules().is_function_record(self))
+      return true;
+  }
+  return rules().is_enum_member(v);
+}
+
 NodeId Recorder::observe(NodeId node, PyObject* v) {
   if (tree_.size() > kMaxNodes) end(Break::k_too_large, "guards");
   if (const auto [known, inserted] = table_.try_emplace(v, node); !inserted) {
@@ -246,21 +262,8 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
     tree_.check(node, CheckKind::kTypeIs, reinterpret_cast<PyObject*>(type));
     return node;
   }
-  if (PyType_Check(v) || PyModule_Check(v) || PyCode_Check(v) || type == &PyMethodDescr_Type ||
-      type == &PyWrapperDescr_Type || type == &PyGetSetDescr_Type || type == &PyMemberDescr_Type ||
-      type == &PyClassMethodDescr_Type || rules().is_singleton_type(type)) {
-    tree_.check(node, CheckKind::kIs, v);
-    return node;
-  }
-  if (PyCFunction_Check(v)) {
-    PyObject* self = PyCFunction_GET_SELF(v);
-    if (self == nullptr || PyModule_Check(self) || PyType_Check(self) || is_primitive(self) ||
-        PyFrozenSet_CheckExact(self) || rules().is_function_record(self)) {
-      tree_.check(node, CheckKind::kIs, v);
-      return node;
-    }
-  }
-  if (rules().is_enum_member(v)) {
+  const bool tensor = is_tensor(v);
+  if (!tensor && is_told_by_address(v)) {
     tree_.check(node, CheckKind::kIs, v);
     return node;
   }
@@ -271,6 +274,14 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
     } else {
       end(Break::k_unsupported_argument, type->tp_name);
     }
+  } else if (tensor) {
+    if (!graph_.register_input(unpack_tensor(v), node)) {
+      end(Break::k_graph, graph_break_text(graph_));
+      return node;
+    }
+    tree_.check_tensor(node, TensorMeta::of(v));
+    tensor_nodes_.push_back(node);
+    if (graph_.is_base()) region_.add_input(unpack_tensor(v));
   } else if (PySlice_Check(v)) {
     auto* s = reinterpret_cast<PySliceObject*>(v);
     Ref operand = Ref::steal(PyTuple_Pack(3, s->start, s->stop, s->step));
@@ -311,14 +322,6 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
     Ref state =
         Ref::steal(PyTuple_Pack(4, PyFunction_GET_CODE(v), count.get(), has_kw, PyFunction_GET_GLOBALS(v)));
     tree_.check(node, CheckKind::kFuncState, state.get());
-  } else if (is_tensor(v)) {
-    if (!graph_.register_input(unpack_tensor(v), node)) {
-      end(Break::k_graph, graph_break_text(graph_));
-      return node;
-    }
-    tree_.check_tensor(node, TensorMeta::of(v));
-    tensor_nodes_.push_back(node);
-    if (graph_.is_base()) region_.add_input(unpack_tensor(v));
   } else if (rules().is_value_type(type)) {
     tree_.check(node, CheckKind::kEquals, v);
   } else {
