@@ -200,8 +200,13 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
       if (!plain || getter || self != nullptr) return unknown();
       for (PyObject* o : iterables) {
         std::vector<PyObject*> elements;
-        if (PyIter_Check(o) && callee.rule != Rule::kTorch) return unknown();
-        if (!is_primitive(o)) read_elements_of(r, o, elements);
+        PyObject* source = o;
+        if (PyIter_Check(o) && callee.rule != Rule::kTorch) {
+          // What is left of a tuple that nobody else iterates.
+          source = r.node_of(o) == kNoNode ? py::iterator_source(o, 0) : nullptr;
+          if (source == nullptr || !PyTuple_Check(source)) return unknown();
+        }
+        if (!is_primitive(source)) read_elements_of(r, source, elements);
         for (PyObject* element : elements) {
           if (!is_primitive(element) && !is_tensor(element)) return unknown();
         }

@@ -68,6 +68,8 @@ C_READERS = [
     Row("functools.reduce", "l = [1, 2]\ndef fn(x): return x * functools.reduce(operator.add, l)", *_changes("l[:] = {}", "[1, 2]", "[1, 5]", "[7]")),
     Row("reduce over tensors", "def fn(*ts): return functools.reduce(torch.add, ts)", "x, y", "x, y", "x, y, x", "y, y"),
     Row("itertools.chain", "l, m = [1], [2]\ndef fn(x): return x * sum(itertools.chain(l, m))", *_changes("l[:] = {}", "[1]", "[5]", "[]")),
+    Row("accumulate of a reversed tuple", "def fn(x, t): return x * sum(itertools.accumulate(reversed(t), operator.mul))", "x, (1, 2)", "x, (1, 2)", "x, (2, 1)", "x, (1, 2, 3)", "x, (1.5,)"),
+    Row("reduce of an iterator", "l = [1, 2]\ndef fn(x, t): return x * functools.reduce(operator.mul, iter(t)) * functools.reduce(operator.mul, iter(l))", "x, (1, 2)", "x, (1, 2)", Call("x, (1, 2)", pre="l.append(3)"), Call("x, (1, 5)", pre="l[0] = 7")),
     Row("itertools.accumulate", "l = [1, 2]\ndef fn(x): return x, list(itertools.accumulate(l))", *_changes("l[:] = {}", "[1, 2]", "[1, 5]", "[7]")),
     Row("itertools.product", "l = [1, 2]\ndef fn(x): return x * len(list(itertools.product(l, repeat=2)))", *_changes("l[:] = {}", "[1, 2]", "[1, 5, 6]", "[7]")),
     Row("itertools.islice", "l = [1, 2, 3]\ndef fn(x): return x, list(itertools.islice(l, 1, None))", *_changes("l[:] = {}", "[1, 2]", "[1, 5, 6]", "[7]")),
