@@ -1,4 +1,4 @@
-"""Calls of functools.lru_cache wrappers: results, cache_info() and what a bounded cache evicts are eager's."""
+"""Calls of functools.lru_cache wrappers: results, cache_info() and evictions are eager's."""
 
 from __future__ import annotations
 
