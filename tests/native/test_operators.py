@@ -261,6 +261,7 @@ BINARY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BINARY)
 def test_mixed_dtypes(name):
     """Type promotion, with tensors without dimensions as well."""

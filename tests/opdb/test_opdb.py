@@ -69,6 +69,7 @@ def _run_numbers(chunk: int, step: int) -> None:
     assert answered > 0
 
 
+@pytest.mark.slow
 def test_some_numbers() -> None:
     _run_numbers(3, STRIDE)
 

@@ -677,6 +677,7 @@ def test_broken_core_says_what_to_do(run_python, root, tmp_path) -> None:
     assert "ImportError: [flashpoint] the native core does not load: undefined symbol: x" in done.stderr
 
 
+@pytest.mark.slow
 def test_sub_interpreters_are_refused(run_python) -> None:
     program = """
 import sys, _xxsubinterpreters as interpreters

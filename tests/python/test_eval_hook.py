@@ -368,6 +368,7 @@ def test_observer_sees_what_the_hook_cannot_evaluate():
     assert report["events"][UNSUPPORTED] == 5
 
 
+@pytest.mark.slow
 def test_deep_recursion_of_an_unarmed_thread():
     printed = run_python("""
         import sys, threading

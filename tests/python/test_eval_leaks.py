@@ -49,6 +49,7 @@ def _check(case, run):
     assert not _leaks(case, run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=[case.__name__ for case in CASES])
 def test_no_growth(case):
     _check(case, in_evaluator)

@@ -42,6 +42,7 @@ def test_programs_do_as_eager_does(record_property: Any) -> None:
         assert hit >= HIT_FLOOR
 
 
+@pytest.mark.slow
 def test_programs_are_diverse() -> None:
     programs = [generate(seed) for seed in range(200)]
     sources = {program.source() for program in programs}

@@ -72,6 +72,7 @@ MODES = {
 }
 
 
+@pytest.mark.slow
 def test_a_miss_says_what_changed(run_python) -> None:
     program = "import torch, flashpoint\nx = torch.ones(3)\nf = flashpoint.compile(lambda x: x + 1)\nf(x)\n"
     program += "import sys\n"

@@ -34,6 +34,7 @@ def test_one_change(case: Case) -> None:
     check_calls(case.source, case.calls, expect=case.expect)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ROWS)
 def test_one_change_seen_at_the_end_only(case: Case) -> None:
     check_calls(case.source, case.calls, expect=case.expect, watch="end")

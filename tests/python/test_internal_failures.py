@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 _PROGRAM = """
+import pytest
 import torch
 import flashpoint
 from flashpoint import _C
@@ -44,6 +45,7 @@ print(failures)
 """
 
 
+@pytest.mark.slow
 def test_a_failed_check_at_every_event():
     environment = {**os.environ, "FLASHPOINT_STRICT": "0"}
     done = subprocess.run(

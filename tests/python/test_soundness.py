@@ -20,6 +20,7 @@ def test_row(row: Row) -> None:
     check_calls(row.source, row.calls, expect=row.expect)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ROWS)
 def test_row_seen_at_the_end_only(row: Row) -> None:
     check_calls(row.source, row.calls, expect=row.expect, watch="end")

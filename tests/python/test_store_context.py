@@ -69,6 +69,7 @@ def test_forms_are_torchs() -> None:
             assert getattr(ours, form)() == getattr(theirs, form)(), form
 
 
+@pytest.mark.slow
 def test_every_schema() -> None:
     keys = [same(schema) for schema in SCHEMAS]
     assert len(SCHEMAS) == 10 * 34

@@ -116,6 +116,7 @@ def drive(steps: int) -> Work:
     return work
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [200, pytest.param(10_000, marks=pytest.mark.sweep)])
 def test_threads(quick_switches: None, steps: int) -> None:
     flashpoint.reset_counters()
