@@ -164,13 +164,22 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
     PyObject* result = nullptr;
     if (call_precompiled(*self, function, args, nargs, kwnames, now, outer, &result)) return result;
   }
-  for (size_t i = 0; i < start.entries.size(); ++i) {
+  uint64_t signature = 0;
+  size_t guess = 0;
+  if (start.entries.size() > PositionEntries::kFew) {
+    if (!start.answers) start.answers = std::make_unique<AnswerTable>();
+    signature = call_signature(args, nargs, kwnames);
+    guess = start.find(start.answers->find(signature));
+  }
+  for (size_t n = 0; n < start.entries.size(); ++n) {
+    const size_t i = n == 0 ? guess : n <= guess ? n - 1 : n;
     std::shared_ptr<Entry> entry = start.entries[i];
     PyObject* result = nullptr;
     BuiltStack stack;
     const Outcome outcome = entry->call(args, nargs, kwnames, now, outer, &result, &stack);
     if (outcome == Outcome::kDone) {
       ++counters().hits;
+      if (signature != 0) start.answers->note(signature, entry.get());
       start.used(i, entry.get());
       if (entry->suspension && !stack.frames.empty()) {
         return Session(state, session_options(function, *state)).resume(entry, std::move(stack));
@@ -181,7 +190,10 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
     if (log_enabled(LogKind::kMiss)) {
       log_line("miss in " + name_of(function, *state) + ": " + entry->explain_miss());
     }
-    if (start.wears_out(i, *state)) --i;
+    if (start.wears_out(i, *state)) {
+      if (i <= guess) guess = n == 0 ? 0 : guess - 1;
+      --n;
+    }
   }
   if (!start.entries.empty()) ++counters().misses;
   if (action == FrameAction::kRunOnly) return call_eagerly(function, args, nargs, kwnames);

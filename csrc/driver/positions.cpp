@@ -63,8 +63,9 @@ std::vector<bool> PositionEntries::varying(const std::vector<Ref>& args) const {
   return result;
 }
 
-size_t PositionEntries::find(const std::shared_ptr<Entry>& entry) const {
-  const auto found = std::find(entries.begin(), entries.end(), entry);
+size_t PositionEntries::find(const Entry* entry) const {
+  const auto found =
+      std::find_if(entries.begin(), entries.end(), [&](const auto& other) { return other.get() == entry; });
   return found == entries.end() ? 0 : static_cast<size_t>(found - entries.begin());
 }
 

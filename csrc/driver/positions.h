@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/flat_map.h"
+#include "driver/call_signature.h"
 #include "driver/entry.h"
 #include "record/tracer_mode.h"
 
@@ -32,7 +33,10 @@ struct PositionEntries {
   // After some in a row nothing is recorded for a number of calls, twice as many each time. It is never given
   // up: the next call may be one of another kind.
   uint64_t rest = 0, next_rest = 8;
-  std::string rest_reason;                      // why the last one was dropped
+  std::string rest_reason;  // why the last one was dropped
+  // With more entries than kFew, which one to try first for a call that looks like an earlier one.
+  std::unique_ptr<AnswerTable> answers;
+  static constexpr size_t kFew = 4;
   std::unordered_set<std::string> open_places;  // whose numbers have changed; see GuardTree::place
 
   void drop(std::string why);
@@ -43,7 +47,7 @@ struct PositionEntries {
   // call: which call of a compiled function made it.
   void add(std::unique_ptr<Entry> entry, uint64_t call);
   // Its place, 0 when it is not there.
-  size_t find(const std::shared_ptr<Entry>& entry) const;
+  size_t find(const Entry* entry) const;
   // Which of these arguments are known to change from call to call.
   std::vector<bool> varying(const std::vector<Ref>& args) const;
   // After a miss of entries[i]: when values it expects differ more often than not, the entry goes, and the

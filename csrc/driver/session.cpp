@@ -502,7 +502,7 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
   PositionEntries& position = state_->positions[key];
   const GlobalState now = GlobalState::now();
   // In a loop each step has an entry of its own: the one that came next before comes first.
-  const size_t guess = position.find(last_entry_ ? last_entry_->successor.lock() : nullptr);
+  const size_t guess = position.find(last_entry_ ? last_entry_->successor.lock().get() : nullptr);
   std::shared_ptr<Entry> first_tried;
   for (size_t n = 0; n < position.entries.size(); ++n) {
     const size_t i = n == 0 ? guess : n <= guess ? n - 1 : n;

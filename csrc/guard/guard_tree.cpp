@@ -494,8 +494,9 @@ bool GuardTree::run(PyObject* const* args, size_t nargs, bool use_tags, const st
     PassState& state = pass_[i];
     const bool parent_clean = node.parent != kNoNode && pass_[node.parent].clean;
     PyObject* v;
-    if (parent_clean && (node.step == Step::kDictValue || node.step == Step::kTypeLookup ||
-                         node.step == Step::kTupleItem || node.step == Step::kSuperLookup)) {
+    if (parent_clean && node.seen != nullptr &&
+        (node.step == Step::kDictValue || node.step == Step::kTypeLookup || node.step == Step::kTupleItem ||
+         node.step == Step::kSuperLookup)) {
       v = node.seen;
     } else {
       v = fetch(node, args, nargs);
@@ -565,7 +566,23 @@ bool GuardTree::audit(PyObject* const* args, size_t nargs, const std::vector<boo
     const NodeId parent = nodes_[i].parent;
     if (parent != kNoNode && skip[parent]) skip[i] = true;
   }
-  return run(args, nargs, false, &skip);
+#ifdef FLASHPOINT_DEBUG
+  const bool trust_tags = false;  // what was recorded is checked, too
+#else
+  const bool trust_tags = true;
+#endif
+  return run(args, nargs, trust_tags, &skip);
+}
+
+void GuardTree::saw(NodeId id, PyObject* object) {
+  Node& node = nodes_[id];
+  if (node.seen != nullptr) return;
+  node.seen = object;
+  if (node.step == Step::kTypeRoot) {
+    node.seen_tag = py::type_tag(reinterpret_cast<PyTypeObject*>(object));
+  } else if (PyDict_Check(object)) {
+    node.seen_tag = py::dict_tag(object);
+  }
 }
 
 int GuardTree::traverse(visitproc visit, void* arg) const {

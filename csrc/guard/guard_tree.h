@@ -8,9 +8,10 @@
 // version tag. While both are unchanged, checks marked `tagged` hold and children fetched through it are
 // the same objects, so neither is looked at again. Dict tags are unique in the process and never reused:
 // an equal tag read through a live pointer proves that it is the same dict in the same state, which is
-// also what keeps the remembered children alive. Remembered pointers are therefore never owned, and never
-// followed unless the parent was proven unchanged in the same pass. Remembered state is committed only
-// when the whole evaluation succeeded.
+// also what keeps the remembered children alive. A recording remembers what it reaches in the same way, so
+// that its closing audit looks only at what has changed since. Remembered pointers are therefore never owned,
+// and never followed unless the parent was proven unchanged in the same pass. Remembered state is committed
+// only when the whole evaluation succeeded.
 //
 // Ownership: keys and operands are owned (types, code objects, names, primitives, module dicts); objects
 // the user passes in are not.
@@ -80,7 +81,10 @@ class GuardTree {
 
   // True when every guard holds for these arguments. On false, failed_node/failed_check say which.
   bool evaluate(PyObject* const* args, size_t nargs);
-  // Evaluates without version tags, leaving out the marked nodes and their checks (closing audit).
+  // A recording reached this object, before it reads anything through it: what keeps its version tag until
+  // the end is as it was read.
+  void saw(NodeId node, PyObject* object);
+  // Evaluates, leaving out the marked nodes and their checks (closing audit).
   bool audit(PyObject* const* args, size_t nargs, const std::vector<bool>& skip_node);
 
   // After a miss: the places whose numbers are others than recorded, as far as everything before them holds.

@@ -57,6 +57,7 @@ PyObject* Recorder::type_lookup(PyTypeObject* type, PyObject* name) {
   if (!once(type_object(type), name, 0)) return found;
   hold(name);
   const NodeId root = tree_.child(kNoNode, Step::kTypeRoot, type_object(type));
+  tree_.saw(root, type_object(type));
   watch(type_object(type), root);
   if (found == nullptr) {
     tree_.check(root, CheckKind::kLookupAbsent, name);

@@ -225,6 +225,7 @@ void Recorder::watch(PyObject* object, NodeId node) {
 NodeId Recorder::const_node(PyObject* object) {
   if (const NodeId* found = table_.find(object)) return *found;
   const NodeId node = tree_.child(kNoNode, Step::kConst, object);
+  tree_.saw(node, object);
   watch(object, node);
   return node;
 }
@@ -247,6 +248,7 @@ static bool is_told_by_address(PyObject* v) {
 
 NodeId Recorder::observe(NodeId node, PyObject* v) {
   if (tree_.size() > kMaxNodes) end(Break::k_too_large, "guards");
+  tree_.saw(node, v);
   if (const auto [known, inserted] = table_.try_emplace(v, node); !inserted) {
     const NodeId first = *known;
     if (!opaque_.empty() && !takes_opaque_ && opaque_.contains(v))

@@ -106,3 +106,21 @@ def test_a_long_text_in_another_script() -> None:
     for n in range(36, 44):
         text = "é" * n + "x"
         assert torch.equal(compiled(torch.ones(2), text), torch.ones(2) + len(text))
+
+
+@pytest.mark.parametrize("moves", [True, False], ids=["recent first", "as made"])
+def test_many_entries(moves: bool) -> None:
+    """Which one is tried first may be a guess; which one answers is for its guards to say."""
+    compiled = flashpoint.compile(lambda x, n, *rest: x * n + len(rest), recompile_limit=100)
+    calls = [
+        (torch.randn(size), n, *rest) for size in range(1, 5) for n in (1, 2.5) for rest in ((), (None,))
+    ]
+    calls += [(torch.randn(3, requires_grad=True), True), (torch.randn(3).double(), 3)]
+    with flashpoint.code_state.lru_cache(moves):
+        for _ in range(3):
+            for args in [*calls, *reversed(calls)]:
+                x, n, *rest = args
+                assert torch.equal(compiled(*args), x * n + len(rest))
+    counters = flashpoint.counters()
+    assert counters["captures_kept"] <= 30
+    assert counters["hits"] >= 6 * len(calls) - 30
