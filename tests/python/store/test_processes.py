@@ -36,7 +36,9 @@ def write_and_read(place: Path, seed: int, rounds: int, limit: int) -> None:
             assert store.flush()
     assert store.flush(30000)
     seen = store.statistics()
-    assert set(seen["put"]) == {"queued", "written"} and set(seen["get"]) <= {"hit", "absent"}, seen
+    # On a loaded machine a writer may have to give up waiting for the others, and says so.
+    assert set(seen["put"]) - {"busy"} == {"queued", "written"}, seen
+    assert set(seen["get"]) <= {"hit", "absent"}, seen
 
 
 def many_processes(place: Path, count: int, rounds: int, limit: int) -> None:
