@@ -77,6 +77,7 @@ NodeId Recorder::instance_dict_node(PyObject* object) {
     return kNoNode;
   }
   const NodeId node = tree_.child(owner, Step::kInstanceDict);
+  tree_.saw(node, dict);
   const NodeId first = node_of(dict);
   if (first == kNoNode) {
     watch(dict, node);
@@ -90,22 +91,27 @@ bool Recorder::read_instance_dict(PyObject* object, PyObject* name) {
   PyObject** slot = _PyObject_GetDictPtr(object);
   if (slot == nullptr) return false;
   PyObject* dict = *slot;
-  if (node_of(object) != kNoNode) {
-    // Tensors have a dict or none without anybody having set an attribute.
-    const bool lacks =
-        dict == nullptr || (is_tensor(object) && PyDict_GetItemWithError(dict, name) == nullptr);
-    if (is_tensor(object) && dict != nullptr && overlaid(dict, name)) return !lacks;
-    if (lacks && !overlaid(dict, name)) {
-      hold(name);
-      tree_.check(node_of(object), CheckKind::kInstanceLacks, name);
-      return false;
-    }
-    if (instance_dict_node(object) != kNoNode) read_dict_key(dict, name);
+  PyObject* found = dict == nullptr ? nullptr : PyDict_GetItemWithError(dict, name);
+  if (found == nullptr) PyErr_Clear();
+  const NodeId owner = node_of(object);
+  if (owner == kNoNode) return found != nullptr;
+  // Tensors have a dict or none without anybody having set an attribute.
+  const bool tensor = is_tensor(object);
+  if (dict == nullptr || (tensor && found == nullptr)) {
+    if (overlaid(dict, name)) return false;
+    hold(name);
+    tree_.check(owner, CheckKind::kInstanceLacks, name);
+    return false;
   }
-  if (dict == nullptr) return false;
-  const bool found = PyDict_GetItemWithError(dict, name) != nullptr;
-  if (!found) PyErr_Clear();
-  return found;
+  if (tensor && overlaid(dict, name)) return true;
+  const NodeId node = instance_dict_node(object);
+  if (node == kNoNode) return found != nullptr;
+  if (!PyUnicode_CheckExact(name) || shadow_.has_places()) {
+    read_dict_key(dict, name);
+  } else if (!overlaid_whole(dict) && !overlaid(dict, name) && once(dict, name, 1)) {
+    read_dict_value(node, name, found);
+  }
+  return found != nullptr;
 }
 
 // A descriptor found on a type: what runs when it is bound.

@@ -70,14 +70,20 @@ void Recorder::read_dict_key(PyObject* dict, PyObject* key) {
     observe(tree_.child(node, Step::kDictValue, key), state);
     return;
   }
-  if (!hashable_key(key)) {
-    end(Break::k_unsupported_container, std::string("dict key of type ") + Py_TYPE(key)->tp_name);
-    return;
+  if (!PyUnicode_CheckExact(key)) {
+    if (!hashable_key(key)) {
+      end(Break::k_unsupported_container, std::string("dict key of type ") + Py_TYPE(key)->tp_name);
+      return;
+    }
+    read_hash(key);
   }
-  read_hash(key);
   PyObject* value = PyDict_GetItemWithError(dict, key);
+  if (value == nullptr) PyErr_Clear();
+  read_dict_value(node, key, value);
+}
+
+void Recorder::read_dict_value(NodeId node, PyObject* key, PyObject* value) {
   if (value == nullptr) {
-    PyErr_Clear();
     tree_.check(node, CheckKind::kKeyAbsent, key);
   } else if (is_primitive(value)) {
     tree_.check_place(node, CheckKind::kItemValue, key, value);

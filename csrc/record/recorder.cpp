@@ -145,11 +145,6 @@ std::string Recorder::location() const {
   return std::string(file == nullptr ? "?" : file) + ":" + std::to_string(py::frame_line(frame_->frame));
 }
 
-NodeId Recorder::node_of(PyObject* object) const {
-  const NodeId* found = table_.find(object);
-  return found == nullptr ? kNoNode : *found;
-}
-
 PyObject* Recorder::object_of(NodeId node) const {
   for (const auto& [object, id] : table_) {
     if (id == node) return object;

@@ -71,7 +71,10 @@ class Recorder final : public Observer {
   GuardTree& tree() { return tree_; }
   Shadow& shadow() { return shadow_; }
   GraphRecorder& graph() { return graph_; }
-  NodeId node_of(PyObject* object) const;
+  NodeId node_of(PyObject* object) const {
+    const NodeId* found = table_.find(object);
+    return found == nullptr ? kNoNode : *found;
+  }
   // A constant of the code that ran: the same object at each call.
   bool is_code_constant(PyObject* object) const;
   PyObject* object_of(NodeId node) const;  // linear; null when nothing in the table has that node
@@ -168,6 +171,7 @@ class Recorder final : public Observer {
   // read_container.cpp
   bool hashable_key(PyObject* key) const;  // a key whose hash and equality run no Python code
   void read_dict_key(PyObject* dict, PyObject* key);
+  void read_dict_value(NodeId node, PyObject* key, PyObject* value);  // value: null where there is none
   void read_dict_present(PyObject* dict, PyObject* key);
   void read_elements(PyObject* container);  // length or keys, and every element
   bool read_deep(PyObject* object, int depth = 0);
@@ -232,8 +236,13 @@ class Recorder final : public Observer {
   void write_cell(PyObject* cell);
   void write_context_var(PyObject* var);
   void add_effect(Effect effect, PyObject* key);
-  bool overlaid(PyObject* storage, PyObject* key) const;
-  bool overlaid_whole(PyObject* storage) const;
+  bool overlaid(PyObject* storage, PyObject* key) const {
+    return !overlay_.empty() && is_overlaid(storage, key);
+  }
+  bool overlaid_whole(PyObject* storage) const {
+    return !overlay_.empty() && overlay_.contains({storage, storage});
+  }
+  bool is_overlaid(PyObject* storage, PyObject* key) const;
 
   // call.cpp and rules/
   void call(EvalFrame& frame, const Operands& operands, Pending& pending);

@@ -24,12 +24,8 @@ PyObject* canonical(PyObject* key) {
 
 }  // namespace
 
-bool Recorder::overlaid(PyObject* storage, PyObject* key) const {
-  return !overlay_.empty() && overlay_.contains({storage, canonical(key)});
-}
-
-bool Recorder::overlaid_whole(PyObject* storage) const {
-  return !overlay_.empty() && overlay_.contains({storage, storage});
+bool Recorder::is_overlaid(PyObject* storage, PyObject* key) const {
+  return overlay_.contains({storage, canonical(key)});
 }
 
 bool Recorder::touched(PyObject* storage) const { return touched_.contains(storage); }
