@@ -156,6 +156,22 @@ def lru_cache(enabled: bool) -> Iterator[None]:
         _C.set_lru(before)
 
 
+def set_guard_error_hook(
+    hook: Callable[[types.CodeType | None, str, str], object] | None,
+) -> Callable[[types.CodeType | None, str, str], object] | None:
+    """Has `hook(code, compile_id, error)` called when evaluating the guards of an entry raises an error.
+
+    The entry is then left out, as if it did not fit, and `flashpoint.counters()["guard_errors"]` counts it.
+    code: the code object, None for an entry behind a graph break. error: what was raised, as text.
+    Exceptions of the hook go to `sys.unraisablehook`. Returns the hook that was set before.
+    """
+    if hook is not None and not callable(hook):
+        raise TypeError(
+            f"[flashpoint.code_state.set_guard_error_hook] takes a callable or None, not {hook!r}"
+        )
+    return _C.set_guard_error_hook(hook)
+
+
 def _entry(row: _C.CodeEntry) -> CacheEntry:
     return CacheEntry(
         compile_id=row["compile_id"],

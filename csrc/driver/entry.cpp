@@ -8,6 +8,7 @@
 #include "backend/eager/program.h"
 #include "base/check.h"
 #include "base/counters.h"
+#include "driver/guard_errors.h"
 #include "ir/schema.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
@@ -195,12 +196,19 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
   if (distinct_tensors && !autograd_is_plain()) return miss("hooks on saved tensors, or forward AD");
   if (abc_token != 0 && abc_token != flashpoint::abc_token())
     return miss("abstract base class registrations");
-  if (!tree_.evaluate(args, total)) {
-    last_miss_.clear();  // explained on demand from the tree
-    return Outcome::kMiss;
+  try {
+    if (fail_at_guards != 0 && --fail_at_guards == 0) throw std::runtime_error("injected");
+    if (!tree_.evaluate(args, total)) {
+      last_miss_.clear();  // explained on demand from the tree
+      return Outcome::kMiss;
+    }
+    if ((distinct_tensors || !mutated_nodes.empty()) && overlaps())
+      return miss("overlapping memory of mutated tensors");
+  } catch (const std::exception& error) {
+    PyErr_Clear();
+    report_guard_error(*this, error.what());
+    return miss("an error while its guards were evaluated");
   }
-  if ((distinct_tensors || !mutated_nodes.empty()) && overlaps())
-    return miss("overlapping memory of mutated tensors");
 
   std::vector<Ref> scalars;
   if (!scalar_steps.empty()) {

@@ -6,6 +6,7 @@
 
 #include "driver/code_extra.h"
 #include "driver/compiled_function.h"
+#include "driver/guard_errors.h"
 #include "ir/printer.h"
 #include "module/bindings.h"
 #include "py/ref.h"
@@ -125,6 +126,10 @@ PyObject* set_lru(PyObject*, PyObject* on) {
   return PyBool_FromLong(std::exchange(moves_to_front(), truth != 0));
 }
 
+PyObject* set_error_hook(PyObject*, PyObject* hook) {
+  return set_guard_error_hook(hook == Py_None ? nullptr : hook);
+}
+
 PyMethodDef functions[] = {
     {"code_entries", code_entries, METH_O, "The entries of a code object."},
     {"precompile_entries", precompile_entries, METH_O, "The loaded entries of a code object."},
@@ -134,6 +139,7 @@ PyMethodDef functions[] = {
     {"strategy", strategy, METH_O, "What is done with frames of the code, and with those below them."},
     {"set_strategy", set_strategy, METH_VARARGS, "Sets it."},
     {"set_lru", set_lru, METH_O, "Whether entries that answer move to the front; returns what it was."},
+    {"set_guard_error_hook", set_error_hook, METH_O, "Called when guards raise; None for none."},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -4,6 +4,7 @@
 
 #include "base/counters.h"
 #include "driver/compiled_function.h"
+#include "driver/guard_errors.h"
 #include "driver/stance.h"
 #include "module/bindings.h"
 #include "py/ref.h"
@@ -87,6 +88,8 @@ PyObject* set_config(PyObject*, PyObject* args) {
     config.verify = number != 0;
   } else if (std::strcmp(name, "fail_at_event") == 0) {
     config.fail_at_event = number;
+  } else if (std::strcmp(name, "fail_at_guards") == 0) {
+    fail_at_guards = number;
   } else if (std::strcmp(name, "break_at_event") == 0) {
     config.break_at_event = number;
   } else if (std::strcmp(name, "poison_empty") == 0) {

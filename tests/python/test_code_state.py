@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 
 import pytest
 import torch
 
 import flashpoint
-from flashpoint import code_state
+from flashpoint import _C, code_state
 from flashpoint.code_state import FrameAction, FrameExecStrategy
 
 SKIP, RUN_ONLY = FrameAction.SKIP, FrameAction.RUN_ONLY
@@ -216,3 +217,38 @@ def test_wrong_arguments() -> None:
         code_state.load_precompile_entry(double, None)
     with pytest.raises(TypeError, match="takes True or False"):
         code_state.set_lru_cache(1)
+
+
+def test_guard_error_hook(monkeypatch) -> None:
+    """An error in guards costs the entry its turn, never the call."""
+    told: list[tuple[object, str, str]] = []
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+
+    def fn(x):
+        return x + 1
+
+    def failing(code, compile_id, error):
+        raise ValueError("a hook of no use")
+
+    compiled, x = flashpoint.compile(fn), torch.ones(2)
+    compiled(x)
+    before = code_state.set_guard_error_hook(lambda *args: told.append(args))
+    try:
+        flashpoint.reset_counters()
+        for hook_now in (None, failing):
+            _C.set_config("fail_at_guards", 1)
+            if hook_now is not None:
+                assert callable(code_state.set_guard_error_hook(hook_now))
+            assert torch.equal(compiled(x), fn(x))
+            assert torch.equal(compiled(x), fn(x))
+    finally:
+        _C.set_config("fail_at_guards", 0)
+        code_state.set_guard_error_hook(before)
+    (entry,) = [e for e in code_state.entries(fn) if e.compile_id.endswith("/0")]
+    assert told == [(fn.__code__, entry.compile_id, "injected")]
+    assert len(unraisable) == 1
+    counters = flashpoint.counters()
+    assert counters["guard_errors"] == 2 and counters["hits"] >= 2
+    with pytest.raises(TypeError, match="set_guard_error_hook.*callable or None"):
+        code_state.set_guard_error_hook(3)
