@@ -23,6 +23,9 @@ _FIELDS: dict[str, _Field] = {
     "recompile_limit": _Field(
         8, 1, "recordings kept per compiled function; beyond it, calls that miss run eagerly"
     ),
+    "accumulated_recompile_limit": _Field(
+        256, 1, "recordings kept for one code object by all compiled functions together"
+    ),
     "tracing_state_queries": _Field(
         True,
         None,
@@ -61,6 +64,8 @@ class Config:
 
     recompile_limit: int, 1 or more, default 8. Recordings kept per compiled function; beyond it, calls that
         miss run eagerly.
+    accumulated_recompile_limit: int, 1 or more, default 256. Recordings kept for one code object by all
+        compiled functions together; beyond it, calls that miss run eagerly.
     tracing_state_queries: bool, default True. While recording, `torch.compiler.is_compiling()` and its kind
         answer as they do under torch.compile.
     resume_breaks: bool, default True. At a graph break the recording so far is kept, the frames are rebuilt
@@ -85,6 +90,7 @@ class Config:
     """
 
     recompile_limit: int
+    accumulated_recompile_limit: int
     tracing_state_queries: bool
     resume_breaks: bool
     value_guards: bool

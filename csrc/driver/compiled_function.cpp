@@ -202,9 +202,10 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
   // Inside NoTracerDispatchMode operators cannot be recorded.
   if (is_dispatch_hidden() || disabling_mark(function) != nullptr)
     return call_eagerly(function, args, nargs, kwnames);
-  if (!start.entries.empty() && static_cast<int>(start.entries.size()) >= recompile_limit(*state)) {
-    const std::string name = name_of(function, *state);
-    if (!runs_eagerly_at_limit(*state, name, start.entries.front()->explain_miss())) return nullptr;
+  if (const Limit limit = limit_reached(*state, self->extra); limit.setting != nullptr) {
+    const std::string last_miss =
+        start.entries.empty() ? std::string() : start.entries.front()->explain_miss();
+    if (!runs_eagerly_at_limit(*state, limit, name_of(function, *state), last_miss)) return nullptr;
     return call_eagerly(function, args, nargs, kwnames);
   }
   if (!start.may_record()) return call_eagerly(function, args, nargs, kwnames);

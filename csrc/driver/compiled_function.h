@@ -30,6 +30,7 @@ struct DriverConfig {
   bool value_guards = false;
   bool capture_scalars = false;
   int recompile_limit = 8;
+  int accumulated_recompile_limit = 256;
   int64_t fail_at_event = 0;
   int64_t break_at_event = 0;
 };

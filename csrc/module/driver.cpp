@@ -76,6 +76,8 @@ PyObject* set_config(PyObject*, PyObject* args) {
   if (PyErr_Occurred()) return nullptr;
   if (std::strcmp(name, "recompile_limit") == 0) {
     config.recompile_limit = static_cast<int>(number);
+  } else if (std::strcmp(name, "accumulated_recompile_limit") == 0) {
+    config.accumulated_recompile_limit = static_cast<int>(number);
   } else if (std::strcmp(name, "tracing_state_queries") == 0) {
     config.tracing_state_queries = number != 0;
   } else if (std::strcmp(name, "resume_breaks") == 0) {

@@ -515,6 +515,7 @@ def test_counters_and_reset() -> None:
 def test_config_values() -> None:
     assert flashpoint.config.to_dict() == {
         "recompile_limit": 8,
+        "accumulated_recompile_limit": 256,
         "tracing_state_queries": True,
         "resume_breaks": True,
         "value_guards": False,

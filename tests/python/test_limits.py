@@ -124,3 +124,24 @@ def test_many_entries(moves: bool) -> None:
     counters = flashpoint.counters()
     assert counters["captures_kept"] <= 30
     assert counters["hits"] >= 6 * len(calls) - 30
+
+
+@pytest.mark.parametrize("settings", [flashpoint.config, torch._dynamo.config], ids=["own", "torch's"])
+def test_accumulated_limit(caplog, settings) -> None:
+    """All compiled functions of a code object together; those of another code are not counted."""
+    with settings.patch(accumulated_recompile_limit=3), caplog.at_level(logging.WARNING, logger="flashpoint"):
+        one, two, other = (
+            flashpoint.compile(add),
+            flashpoint.compile(add),
+            flashpoint.compile(lambda x: x + 1),
+        )
+        call_with_sizes(one, [1, 2])
+        call_with_sizes(two, [1, 2, 3, 1])
+        call_with_sizes(other, [1, 2, 3])
+        assert kept() == 6 and flashpoint.counters()["hits"] == 1
+        (record,) = caplog.records
+        assert "the accumulated recompile limit of its code (3)" in record.getMessage()
+        assert "flashpoint.config.accumulated_recompile_limit" in record.getMessage()
+        del one
+        call_with_sizes(two, [2, 2])
+        assert kept() == 7 and flashpoint.counters()["hits"] == 2
