@@ -102,6 +102,7 @@ class GuardTree {
   int traverse(visitproc visit, void* arg) const;
 
  private:
+  friend struct GuardAccess;
   struct Key {
     NodeId parent;
     Step step;

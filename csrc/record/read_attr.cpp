@@ -189,7 +189,10 @@ void Recorder::read_attr_once(PyObject* o, PyObject* name) {
     if (own == nullptr && PyFunction_Check(function)) read_attr(function, name);
     return;
   }
-  if (rules().attribute_is_constant(type, name)) return;
+  if (rules().attribute_is_constant(type, name)) {
+    if (PyCode_Check(o)) keep_local("an attribute of a code object");
+    return;
+  }
   end(Break::k_unsupported_attribute, std::string(type->tp_name) + "." + PyUnicode_AsUTF8(name));
 }
 
@@ -258,6 +261,7 @@ void Recorder::read_c_attr(PyObject* o, PyTypeObject* type, PyObject* name, PyOb
     }
     end(Break::k_unsupported_attribute, std::string(type->tp_name) + "." + text);
   }
+  if (PyCode_Check(o)) keep_local("an attribute of a code object");
 }
 
 void Recorder::read_module_attr(PyObject* module, PyObject* name) {
@@ -296,6 +300,8 @@ void Recorder::read_type_attr(PyObject* o, PyObject* name) {
           end(Break::k_read_after_mutation, "a class");
       } else if (!rules().attribute_is_constant(&PyType_Type, name)) {
         end(Break::k_unsupported_attribute, std::string("type.") + PyUnicode_AsUTF8(name));
+      } else {
+        keep_class_facts_local(name);
       }
     } else {
       read_descriptor(on_meta);

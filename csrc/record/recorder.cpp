@@ -189,6 +189,40 @@ bool Recorder::is_code_constant(PyObject* object) const {
   return false;
 }
 
+std::vector<Ref> Recorder::evaluated_codes() const {
+  std::vector<Ref> codes;
+  for (const auto& [code, nothing] : codes_) codes.push_back(Ref::share(code));
+  return codes;
+}
+
+// The order of a set that the recording made follows from the hashes of its elements; that of one from
+// outside is guarded.
+void Recorder::keep_hash_order_local(PyObject* o) {
+  if (process_local != nullptr || o == nullptr || !PyAnySet_Check(o)) return;
+  PyObject* item;
+  Py_hash_t hash;
+  for (Py_ssize_t pos = 0; _PySet_NextEntry(o, &pos, &item, &hash);) {
+    if (!PyLong_Check(item) && !PyFloat_CheckExact(item))
+      return keep_local("the order of a set, which differs between processes");
+  }
+}
+
+void Recorder::keep_calls_local(const Operands& o) {
+  if (process_local != nullptr) return;
+  if (PyCFunction_Check(o.a)) keep_hash_order_local(PyCFunction_GET_SELF(o.a));
+  const Py_ssize_t total = o.nargs + (o.kwnames == nullptr ? 0 : PyTuple_GET_SIZE(o.kwnames));
+  for (Py_ssize_t i = 0; i < total; ++i) keep_hash_order_local(o.args[i]);
+}
+
+// A class is known again in another process by its name, its bases and the like (portable/fingerprint.h).
+void Recorder::keep_class_facts_local(PyObject* name) {
+  for (const char* known :
+       {"__name__", "__qualname__", "__module__", "__mro__", "__bases__", "__base__", "__dict__"}) {
+    if (PyUnicode_CompareWithASCIIString(name, known) == 0) return;
+  }
+  keep_local("a fact about a class that nothing guards");
+}
+
 bool Recorder::once(PyObject* a, PyObject* b, int what) {
   return once_.try_emplace({a, reinterpret_cast<size_t>(b) | static_cast<size_t>(what)}).second;
 }
@@ -570,6 +604,7 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
       read_identity(o.a, o.b);
       break;
     case Event::kIter:
+      keep_hash_order_local(o.a);
       read_iterable(o.a);
       break;
     case Event::kNext:
@@ -580,6 +615,7 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
       }
       break;
     case Event::kUnpack:
+      keep_hash_order_local(o.a);
       read_iterable(o.a);
       if (o.b != nullptr && !ended_) write_contents(o.b);
       break;
@@ -600,10 +636,12 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
       }
       break;
     case Event::kFormat:
+      keep_hash_order_local(o.a);
       read_text(o.a, o.detail == 0 ? Text::kFormat : o.detail == 1 ? Text::kStr : Text::kRepr);
       break;
     case Event::kCall:
       if (o.detail == 1) read_exit(o.args[1], o.args[2]);
+      keep_calls_local(o);
       return call(frame, o);
     case Event::kRaise:
       read_raise(o.a);

@@ -26,10 +26,21 @@ bool is_heap(PyTypeObject* type) { return PyType_HasFeature(type, Py_TPFLAGS_HEA
 
 }  // namespace
 
+// What the answer depends on beside arguments and guarded state: devices of the machine, hashes.
+void Rules::keep_environment_local(Recorder& r, RuleRow row, PyObject* const* argv, Py_ssize_t count) const {
+  const std::string_view name = row.name;
+  if (row.rule == Rule::kState && (name.ends_with("DeviceCount") || name.ends_with("getAccelerator") ||
+                                   name.ends_with("_backend_name")))
+    r.keep_local("the devices of this machine");
+  if (name.ends_with("__hash__")) r.keep_local("a hash, which differs between processes");
+  for (Py_ssize_t i = 0; i < count; ++i) r.keep_hash_order_local(argv[i]);
+}
+
 void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* argv, Py_ssize_t n,
                  PyObject* kwnames, Pending& pending) const {
   const Py_ssize_t count = total(n, kwnames);
   PyObject* self = count > 0 ? argv[0] : nullptr;
+  keep_environment_local(r, row, argv, count);
   auto arg = [&](Py_ssize_t i) -> PyObject* { return i < n ? argv[i] : nullptr; };
   auto unsupported = [&](const char* what) {
     r.end(Break::k_unknown_c_function, std::string(row.name) + ": " + what);
