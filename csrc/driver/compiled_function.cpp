@@ -110,7 +110,8 @@ FrameAction action_of(const CompiledFunction& self) {
   return own != FrameAction::kDefault ? own : inherited_action();
 }
 
-// Entries of the store run with the backend that they were loaded for; those that were loaded by hand with any.
+// Entries of the store run with the backend that they were loaded for; those that were loaded by hand with
+// any.
 bool fits_options(const Entry& entry, const CodeState& state) {
   return entry.loaded_by == nullptr ||
          (!state.compiler && state.uses_store && entry.loaded_backend == static_cast<uint8_t>(state.backend));
@@ -194,9 +195,10 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
   if (self->extra != nullptr && !is_dispatch_hidden() && recordings_enabled()) {
     const StoredCall call{function, args, nargs, kwnames, now, outer};
     PyObject* result = nullptr;
-    if (load_entries({*state, *self->extra, self->code}, call) &&
-        call_precompiled(*self, function, args, nargs, kwnames, now, outer, &result))
-      return result;
+    if (load_entries({*state, *self->extra, self->code}, call)) {
+      if (call_precompiled(*self, function, args, nargs, kwnames, now, outer, &result)) return result;
+      note_missed_entry({*state, *self->extra, self->code});
+    }
   }
   if (!start.entries.empty()) ++counters().misses;
   if (action == FrameAction::kRunOnly) return call_eagerly(function, args, nargs, kwnames);

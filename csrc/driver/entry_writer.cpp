@@ -490,6 +490,7 @@ class Writer {
 
   // Every code object that ran is one that the reader checks, or part of one.
   bool check_codes() {
+    table_.for_each_taken_code([&](PyObject* code) { codes_.insert(code); });
     for (const Ref& code : entry_.codes) {
       if (codes_.contains(code.get())) continue;
       const bool known = std::any_of(codes_.begin(), codes_.end(),

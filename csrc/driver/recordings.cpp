@@ -302,6 +302,11 @@ bool load_entries(const RecordedFunction& function, const StoredCall& call) {
   return false;
 }
 
+void note_missed_entry(const RecordedFunction& function) {
+  const auto& loaded = function.extra.precompiled;
+  if (!loaded.empty()) note(function.state, "the loaded entry missed: " + loaded.back()->explain_miss());
+}
+
 void keep_entries(const std::shared_ptr<CodeState>& state) {
   if (!recordings_enabled() || state->compiler || !state->uses_store) return;
   StoredEntries& mine = stored(*state);

@@ -44,6 +44,8 @@ void set_recordings_enabled(bool enabled);
 
 // Looks for entries of the store that fit the call and adds them to the loaded ones. True if there was one.
 bool load_entries(const RecordedFunction& function, const StoredCall& call);
+// The entry that was just loaded missed all the same.
+void note_missed_entry(const RecordedFunction& function);
 // Entries of the state that were recorded since the last time will be written.
 void keep_entries(const std::shared_ptr<CodeState>& state);
 // Writes what waits: all of it, or what belongs to one function.

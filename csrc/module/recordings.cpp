@@ -111,6 +111,7 @@ PyObject* try_bytes(PyObject*, PyObject* arguments) {
     const Outcome how = entry->call(values.data(), values.size(), nullptr, now, outer, &made, &stack);
     if (how == Outcome::kDone && made == nullptr) return nullptr;
     if (how == Outcome::kDone) result = Ref::steal(made);
+    if (how == Outcome::kMiss) why = entry->explain_miss();
     if (how != Outcome::kDone) name = how == Outcome::kMiss ? "read, and missed" : "read, and failed";
   }
   Ref reason = Ref::steal(text(why));

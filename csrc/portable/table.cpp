@@ -142,6 +142,20 @@ std::vector<PyObject*> held_by(PyObject* holder) {
   return {property->getter, property->setter, property->deleter};
 }
 
+// All that calling it depends on: code, globals, defaults by position and name, what its closure holds.
+std::vector<PyObject*> parts_of(PyFunctionObject* f) {
+  std::vector<PyObject*> parts = {f->func_code, f->func_globals, f->func_defaults};
+  PyObject *name, *value;
+  for (Py_ssize_t pos = 0;
+       f->func_kwdefaults != nullptr && PyDict_Next(f->func_kwdefaults, &pos, &name, &value);) {
+    parts.push_back(name);
+    parts.push_back(value);
+  }
+  const Py_ssize_t cells = f->func_closure == nullptr ? 0 : PyTuple_GET_SIZE(f->func_closure);
+  for (Py_ssize_t i = 0; i < cells; ++i) parts.push_back(PyCell_GET(PyTuple_GET_ITEM(f->func_closure, i)));
+  return parts;
+}
+
 std::string type_module(PyTypeObject* type) {
   if (!PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
     const std::string_view name = type->tp_name;
@@ -184,14 +198,19 @@ bool Table::differs(const Value& value, const char* what) {
 ValueRef Table::add(PyObject* object) {
   if (object == nullptr || !failure_.empty()) return 0;
   if (const ValueRef* known = index_.find(object)) return *known;
+  Value value;
+  // Values come behind what they are made of. Descriptions come first, since classes refer to themselves.
+  const bool compound = PyTuple_Check(object) || PyRange_Check(object);
+  const auto unknown = [&] {
+    return fail(std::string("an object of type ") + Py_TYPE(object)->tp_name + " has no portable form");
+  };
+  if (compound && !describe(object, value)) return unknown();
   const auto ref = static_cast<ValueRef>(values_.size() + 1);
   index_.try_emplace(object, ref);
-  values_.emplace_back();  // first, since classes refer to themselves
+  values_.emplace_back();
   objects_.push_back(Ref::share(object));
   ready_.push_back(false);
-  Value value;
-  if (!describe(object, value))
-    return fail(std::string("an object of type ") + Py_TYPE(object)->tp_name + " has no portable form");
+  if (!compound && !describe(object, value)) return unknown();
   values_[ref - 1] = std::move(value);
   return ref;
 }
@@ -274,6 +293,8 @@ bool Table::describe(PyObject* o, Value& value) {
   }
   if (PyModule_Check(o)) {
     value.text = module_name(o);
+    // Of a class that may be nowhere else.
+    if (!PyModule_CheckExact(o)) value.parts = {add(as_object(Py_TYPE(o)))};
     return imported(value.text) == o && kind(ValueKind::kModule);
   }
   if (o == PyImport_GetModuleDict()) return kind(ValueKind::kModules);
@@ -281,7 +302,10 @@ bool Table::describe(PyObject* o, Value& value) {
     PyObject* name = PyDict_GetItemString(o, "__name__");
     value.text = name == nullptr ? std::string() : utf8(name);
     PyObject* module = value.text.empty() ? nullptr : imported(value.text);
-    return module != nullptr && PyModule_GetDict(module) == o && kind(ValueKind::kModuleDict);
+    if (value.text.empty()) return false;
+    // Some modules put an object in their place when they are imported.
+    return kind(module != nullptr && PyModule_GetDict(module) == o ? ValueKind::kModuleDict
+                                                                   : ValueKind::kGlobals);
   }
   if (PyType_Check(o)) return describe_type(reinterpret_cast<PyTypeObject*>(o), value);
   if (PyCode_Check(o)) {
@@ -291,9 +315,7 @@ bool Table::describe(PyObject* o, Value& value) {
   if (PyFunction_Check(o)) {
     auto* f = reinterpret_cast<PyFunctionObject*>(o);
     value.text = utf8(f->func_qualname);
-    value.number = f->func_defaults == nullptr ? 0 : PyTuple_GET_SIZE(f->func_defaults);
-    value.second = f->func_kwdefaults == nullptr ? 0 : PyDict_GET_SIZE(f->func_kwdefaults);
-    value.parts = {add(f->func_code), add(f->func_globals)};
+    for (PyObject* part : parts_of(f)) value.parts.push_back(add(part));
     return kind(ValueKind::kFunction);
   }
   if (PyCFunction_Check(o)) {
@@ -603,6 +625,23 @@ bool Table::matches_type(const Value& value, PyTypeObject* type) {
   return true;
 }
 
+// Of a part that was described with its owner: the object itself, or an equal value.
+bool Table::is_same(ValueRef ref, PyObject* found) {
+  if (ref == 0 || found == nullptr) return ref == 0 && found == nullptr;
+  const Value& value = values_[ref - 1];
+  if (has_identity(value.kind)) return take(ref, found);
+  if (value.kind == ValueKind::kTuple) {
+    if (!PyTuple_CheckExact(found) || static_cast<size_t>(PyTuple_GET_SIZE(found)) != value.parts.size())
+      return false;
+    for (size_t i = 0; i < value.parts.size(); ++i) {
+      if (!is_same(value.parts[i], PyTuple_GET_ITEM(found, static_cast<Py_ssize_t>(i)))) return false;
+    }
+    return true;
+  }
+  PyObject* recorded = obtain(ref);
+  return recorded != nullptr && is_primitive(recorded) && primitives_equal(recorded, found);
+}
+
 bool Table::matches(const Value& value, PyObject* o) {
   const auto part = [&](size_t i, PyObject* found) {
     if (i >= value.parts.size()) return false;
@@ -614,11 +653,17 @@ bool Table::matches(const Value& value, PyObject* o) {
     case ValueKind::kRoot:
       return o == root_;
     case ValueKind::kModule:
-      return (PyModule_Check(o) && imported(value.text) == o) || differs(value, "is another module");
+      return (PyModule_Check(o) && imported(value.text) == o &&
+              (value.parts.empty() ? PyModule_CheckExact(o) : part(0, as_object(Py_TYPE(o))))) ||
+             differs(value, "is another module");
     case ValueKind::kModuleDict:
     case ValueKind::kModules:
     case ValueKind::kSingleton:
       return find(value) == o || differs(value, "is another object");
+    case ValueKind::kGlobals: {
+      PyObject* name = PyDict_CheckExact(o) ? PyDict_GetItemString(o, "__name__") : nullptr;
+      return (name != nullptr && utf8(name) == value.text) || differs(value, "are others");
+    }
     case ValueKind::kType:
       return PyType_Check(o) ? matches_type(value, reinterpret_cast<PyTypeObject*>(o))
                              : differs(value, "is no class any more");
@@ -631,12 +676,10 @@ bool Table::matches(const Value& value, PyObject* o) {
       return find(value) == o;
     case ValueKind::kFunction: {
       if (!PyFunction_Check(o)) return differs(value, "is no function any more");
-      auto* f = reinterpret_cast<PyFunctionObject*>(o);
-      const Py_ssize_t defaults = f->func_defaults == nullptr ? 0 : PyTuple_GET_SIZE(f->func_defaults);
-      const Py_ssize_t others = f->func_kwdefaults == nullptr ? 0 : PyDict_GET_SIZE(f->func_kwdefaults);
-      return (value.number == defaults && value.second == others && part(0, f->func_code) &&
-              part(1, f->func_globals)) ||
-             differs(value, "is another function");
+      const std::vector<PyObject*> parts = parts_of(reinterpret_cast<PyFunctionObject*>(o));
+      bool same = parts.size() == value.parts.size();
+      for (size_t i = 0; same && i < parts.size(); ++i) same = is_same(value.parts[i], parts[i]);
+      return same || differs(value, "has other defaults, or another closure");
     }
     case ValueKind::kCFunction: {
       if (!PyCFunction_Check(o)) return differs(value, "is no C function any more");

@@ -64,6 +64,13 @@ class Table {
   // Whether it can be had when it is needed: it was taken, or is found by name.
   bool is_obtainable(ValueRef ref);
   void write(std::string& out) const;
+  // The code objects whose fingerprints the reader checks.
+  template <typename Visit>
+  void for_each_taken_code(Visit&& visit) const {
+    for (size_t i = 0; i < values_.size(); ++i) {
+      if (values_[i].kind == ValueKind::kCode && ready_[i]) visit(objects_[i].get());
+    }
+  }
 
   // Reading. False: malformed.
   bool parse(store::Reader& reader);
@@ -87,6 +94,7 @@ class Table {
   bool describe(PyObject* object, Value& value);
   bool describe_type(PyTypeObject* type, Value& value);
   bool matches(const Value& value, PyObject* object);
+  bool is_same(ValueRef ref, PyObject* found);
   bool matches_type(const Value& value, PyTypeObject* type);
   Ref make(const Value& value);
   PyObject* find(const Value& value);  // borrowed; by name

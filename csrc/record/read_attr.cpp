@@ -30,6 +30,16 @@ bool immutable_type(PyTypeObject* type) {
   return !PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || PyType_HasFeature(type, Py_TPFLAGS_IMMUTABLETYPE);
 }
 
+// Attributes of code objects that the fingerprint of the code covers (portable/fingerprint.h).
+bool is_fingerprinted(PyObject* name) {
+  for (const char* known :
+       {"co_varnames", "co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags", "co_name",
+        "co_qualname", "co_names", "co_freevars", "co_cellvars", "co_nlocals"}) {
+    if (PyUnicode_CompareWithASCIIString(name, known) == 0) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 PyObject* Recorder::type_lookup(PyTypeObject* type, const char* literal) {
@@ -190,7 +200,7 @@ void Recorder::read_attr_once(PyObject* o, PyObject* name) {
     return;
   }
   if (rules().attribute_is_constant(type, name)) {
-    if (PyCode_Check(o)) keep_local("an attribute of a code object");
+    if (PyCode_Check(o) && !is_fingerprinted(name)) keep_local("an attribute of a code object");
     return;
   }
   end(Break::k_unsupported_attribute, std::string(type->tp_name) + "." + PyUnicode_AsUTF8(name));
@@ -261,7 +271,7 @@ void Recorder::read_c_attr(PyObject* o, PyTypeObject* type, PyObject* name, PyOb
     }
     end(Break::k_unsupported_attribute, std::string(type->tp_name) + "." + text);
   }
-  if (PyCode_Check(o)) keep_local("an attribute of a code object");
+  if (PyCode_Check(o) && !is_fingerprinted(name)) keep_local("an attribute of a code object");
 }
 
 void Recorder::read_module_attr(PyObject* module, PyObject* name) {

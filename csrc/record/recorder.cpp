@@ -207,13 +207,6 @@ void Recorder::keep_hash_order_local(PyObject* o) {
   }
 }
 
-void Recorder::keep_calls_local(const Operands& o) {
-  if (process_local != nullptr) return;
-  if (PyCFunction_Check(o.a)) keep_hash_order_local(PyCFunction_GET_SELF(o.a));
-  const Py_ssize_t total = o.nargs + (o.kwnames == nullptr ? 0 : PyTuple_GET_SIZE(o.kwnames));
-  for (Py_ssize_t i = 0; i < total; ++i) keep_hash_order_local(o.args[i]);
-}
-
 // A class is known again in another process by its name, its bases and the like (portable/fingerprint.h).
 void Recorder::keep_class_facts_local(PyObject* name) {
   for (const char* known :
@@ -641,7 +634,6 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
       break;
     case Event::kCall:
       if (o.detail == 1) read_exit(o.args[1], o.args[2]);
-      keep_calls_local(o);
       return call(frame, o);
     case Event::kRaise:
       read_raise(o.a);

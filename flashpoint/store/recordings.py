@@ -12,7 +12,8 @@ from flashpoint.store.context import key_parts
 
 def surroundings() -> dict[str, str]:
     """The parts of a recording's key that do not depend on the function."""
-    return key_parts()
+    # Asked for by torch.autocast, and guarded by nothing.
+    return {**key_parts(), "privateuse1": torch._C._get_privateuse1_backend_name()}
 
 
 def explain_miss(compiled: Any) -> list[str]:

@@ -242,7 +242,7 @@ CASES = [
     case(
         "aliased_arguments",
         "def fn(x, y):\n    x.add_(1)\n    return x * y\n",
-        "miss",
+        "same",
         "return fn, [(torch.ones(3), torch.ones(3))]",
         "t = torch.ones(3)\n    return fn, [(t, t)]",
         tail="def make():\n    return fn, [(torch.ones(3), torch.ones(3))]\n",

@@ -50,6 +50,7 @@ def recorded(make: Callable[[], tuple[Any, tuple[Any, ...]]]) -> tuple[_C.Compil
         compiled = flashpoint.compile(target)
         compiled(*args)
     core = compiled.forward if isinstance(compiled, nn.Module) else compiled
+    core.__wrapped__ = target.__call__ if isinstance(target, nn.Module) else target
     (entry,) = _C._recordings_encode(core)
     assert isinstance(entry, bytes), entry
     return core, entry, args
@@ -68,6 +69,9 @@ PROGRAMS = [make_plain, make_net]
 
 def attempt(entry: bytes, core: _C.CompiledFunction, args: tuple[Any, ...]) -> str:
     """What becomes of a call that these bytes are to answer; an error of an operator is one, too."""
+    net = core.__wrapped__.__self__ if hasattr(core.__wrapped__, "__self__") else None
+    if isinstance(net, Net):  # as before the call that was recorded
+        net.__dict__.update(calls=0, seen=[])
     try:
         with torch.no_grad():
             outcome, _, _ = _C._recordings_try(entry, core, args)
