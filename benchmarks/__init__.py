@@ -5,3 +5,8 @@ to: calls are interleaved in one process, medians and quartiles are given, and h
 
 To add one: a module with a function `run(options) -> Iterator[dict]`, and a row in BENCHMARKS of __main__.py.
 """
+
+import os
+
+# First calls are to be recorded; what a filled store saves is measured by `warm`.
+os.environ.setdefault("FLASHPOINT_RECORDINGS", "0")

@@ -121,7 +121,7 @@ def explain(fn: Callable[..., Any]) -> Callable[..., Explanation]:
 
     Raises what `flashpoint.compile` raises for a wrong `fn`, and whatever the call itself raises.
     """
-    compiled = wrap(fn, {})
+    compiled = wrap(fn, {"store": False})
 
     def call(*args: Any, **kwargs: Any) -> Explanation:
         core_of(compiled).reset()

@@ -19,6 +19,8 @@ from pathlib import Path  # noqa: E402
 # The user's own store is neither read nor written; registered first, so it is removed after the last write.
 os.environ["FLASHPOINT_CACHE_DIR"] = tempfile.mkdtemp(prefix="flashpoint-tests-")
 atexit.register(shutil.rmtree, os.environ["FLASHPOINT_CACHE_DIR"], ignore_errors=True)
+# Tests count recordings: none is kept for, or taken from, another test. Those of the store ask for it.
+os.environ["FLASHPOINT_RECORDINGS"] = "0"
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -36,6 +36,7 @@ bool log_enabled(LogKind kind) {
                                  listed("FLASHPOINT_LOG", "miss") || listed_as_by_torch("recompiles"),
                                  listed("FLASHPOINT_LOG", "hit"),
                                  listed("FLASHPOINT_LOG", "native"),
+                                 listed("FLASHPOINT_LOG", "store"),
                                  listed("FLASHPOINT_DUMP", "graph") || listed_as_by_torch("graph_code"),
                                  listed("FLASHPOINT_DUMP", "guards") || listed_as_by_torch("guards")};
   return enabled[static_cast<int>(kind)];

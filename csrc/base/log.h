@@ -1,5 +1,5 @@
 // One-line logging to stderr, chosen by FLASHPOINT_LOG: a comma-separated list of capture, break, miss, hit,
-// native or all. FLASHPOINT_DUMP=graph,guards prints what a recording produced. torch's names graph_breaks,
+// native, store or all. FLASHPOINT_DUMP=graph,guards prints what a recording produced. torch's names graph_breaks,
 // recompiles, guards and graph_code mean the same in FLASHPOINT_LOG and TORCH_LOGS. Read once per process.
 #pragma once
 
@@ -7,7 +7,7 @@
 
 namespace flashpoint {
 
-enum class LogKind { kCapture, kBreak, kMiss, kHit, kNative, kDumpGraph, kDumpGuards };
+enum class LogKind { kCapture, kBreak, kMiss, kHit, kNative, kStore, kDumpGraph, kDumpGuards };
 
 bool log_enabled(LogKind kind);
 void log_line(const std::string& text);

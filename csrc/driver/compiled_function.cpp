@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "driver/code_extra.h"
 #include "driver/limits.h"
+#include "driver/recordings.h"
 #include "driver/session.h"
 #include "driver/stance.h"
 #include "ir/printer.h"
@@ -109,6 +110,13 @@ FrameAction action_of(const CompiledFunction& self) {
   return own != FrameAction::kDefault ? own : inherited_action();
 }
 
+// Entries of the store run with the backend that they were loaded for; those that were loaded by hand with
+// any.
+bool fits_options(const Entry& entry, const CodeState& state) {
+  return entry.loaded_by == nullptr ||
+         (!state.compiler && state.uses_store && entry.loaded_backend == static_cast<uint8_t>(state.backend));
+}
+
 // True when a loaded entry answered the call: result is what it returned, null with an error set.
 bool call_precompiled(const CompiledFunction& self, PyObject* function, PyObject* const* args, size_t nargs,
                       PyObject* kwnames, const GlobalState& now, const OuterHandling& outer,
@@ -118,6 +126,7 @@ bool call_precompiled(const CompiledFunction& self, PyObject* function, PyObject
   for (const std::shared_ptr<Entry>& entry : entries) {
     // Guards reach the closure and the defaults through the function itself.
     if (entry->function != function) continue;
+    if (!fits_options(*entry, *state)) continue;
     BuiltStack stack;
     const Outcome outcome = entry->call(args, nargs, kwnames, now, outer, result, &stack);
     if (outcome == Outcome::kMiss) continue;
@@ -195,6 +204,14 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
       --n;
     }
   }
+  if (self->extra != nullptr && !is_dispatch_hidden() && recordings_enabled()) {
+    const StoredCall call{function, args, nargs, kwnames, now, outer};
+    PyObject* result = nullptr;
+    if (load_entries({*state, *self->extra, self->code}, call)) {
+      if (call_precompiled(*self, function, args, nargs, kwnames, now, outer, &result)) return result;
+      note_missed_entry({*state, *self->extra, self->code});
+    }
+  }
   if (!start.entries.empty()) ++counters().misses;
   if (action == FrameAction::kRunOnly) return call_eagerly(function, args, nargs, kwnames);
   if (stance == Stance::kEagerOnRecompile) return call_eagerly(function, args, nargs, kwnames);
@@ -211,7 +228,10 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
   if (!start.may_record()) return call_eagerly(function, args, nargs, kwnames);
   if (!start.entries.empty()) state->note_recompile(start.entries.front()->explain_miss());
   PyObject* result = record_call(state, function, args, nargs, kwnames);
-  if (self->extra != nullptr) self->extra->number_entries(*state);
+  if (self->extra != nullptr) {
+    self->extra->number_entries(*state);
+    keep_entries(state);
+  }
   return result;
 }
 
@@ -258,6 +278,7 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     }
     (*self->state)->name = text;
     (*self->state)->compiler = Ref::share(PyDict_GetItemString(options, "compiler"));
+    (*self->state)->uses_store = PyDict_GetItemString(options, "store") != Py_False;
   }
   self->code = code_of(fn).release();
   if (self->code != nullptr) {
@@ -274,14 +295,23 @@ PyObject* make(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
 
 // What is running keeps the old state; entries may run Python code when they go.
 void forget(CompiledFunction* self) {
+  write_kept_entries(self->state->get());
   auto fresh = std::make_shared<CodeState>();
   fresh->fullgraph = (*self->state)->fullgraph;
   fresh->backend = (*self->state)->backend;
   fresh->recompile_limit = (*self->state)->recompile_limit;
   fresh->name = (*self->state)->name;
   fresh->compiler = (*self->state)->compiler;
+  fresh->uses_store = (*self->state)->uses_store;
   if (self->extra != nullptr) self->extra->join(fresh);
   const std::shared_ptr<CodeState> old = std::exchange(*self->state, std::move(fresh));
+  std::vector<std::shared_ptr<Entry>> loaded;  // dropped last
+  if (self->extra != nullptr) {
+    std::vector<std::shared_ptr<Entry>> rest;
+    for (const auto& entry : self->extra->precompiled)
+      (entry->loaded_by == old.get() ? loaded : rest).push_back(entry);
+    if (!loaded.empty()) self->extra->precompiled = std::move(rest);
+  }
 }
 
 int traverse_entries(const PositionEntries& position, visitproc visit, void* arg) {
@@ -462,6 +492,10 @@ int& disabled_depth() {
 DriverConfig& driver_config() {
   static DriverConfig config;
   return config;
+}
+
+std::shared_ptr<CodeState> state_of(PyObject* compiled) {
+  return *reinterpret_cast<CompiledFunction*>(compiled)->state;
 }
 
 void reset_all_compiled_functions() {

@@ -9,10 +9,16 @@
 
 #include <Python.h>
 
+#include <memory>
+
 namespace flashpoint {
 
 // Adds the type to the module. 0, or -1 with a Python error set.
 int add_compiled_function_type(PyObject* module);
+
+struct CodeState;
+// Of a CompiledFunction.
+std::shared_ptr<CodeState> state_of(PyObject* compiled);
 
 // Forgets the entries of every compiled function of the process.
 void reset_all_compiled_functions();

@@ -81,7 +81,16 @@ class Entry {
   // Once, when everything is in place.
   void finish();
 
+  // For the store: the code objects that were evaluated, and why no other process may use the entry (null: it
+  // may, as far as the recording knows).
+  std::vector<Ref> codes;
+  const char* process_local = nullptr;
+  bool kept = false;                  // handed to the store, or refused by it
+  const void* loaded_by = nullptr;    // the CodeState that got it from the store, for identity only
+  uint8_t loaded_backend = 0;         // that it was made with
+
  private:
+  friend struct EntryAccess;
   bool overlaps() const;
   bool is_number(const ir::Input& input) const {
     return graph_->values[static_cast<size_t>(input.value)].kind != ir::ValueKind::kTensor;

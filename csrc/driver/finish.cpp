@@ -187,6 +187,8 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     if (recorder.reads_abc_registry) entry->abc_token = abc_token();
     entry->any_higher_recursion_limit = !recorder.reads_recursion_limit;
     if (recorder.sees_outer) entry->outer_kind = recorder.outer.kind();
+    entry->codes = recorder.evaluated_codes();
+    entry->process_local = recorder.process_local;
     entry->finish();
     return entry;
   } catch (const std::exception& e) {

@@ -21,6 +21,7 @@
 namespace flashpoint {
 
 struct CodeState;
+struct StoredEntries;
 
 struct PositionEntries {
   std::vector<std::shared_ptr<Entry>> entries;  // most recently used first
@@ -78,6 +79,8 @@ struct CodeState {
   std::string name;             // given by the caller; for logs
   Backend backend = Backend::kEager;
   Ref compiler;  // a Python backend's (driver/fx_backend.h), or null
+  bool uses_store = true;
+  std::shared_ptr<StoredEntries> stored;  // see driver/recordings.h; null until it was asked for
 
   void note_recompile(std::string why);
 };

@@ -106,6 +106,7 @@ class GuardTree {
   int traverse(visitproc visit, void* arg) const;
 
  private:
+  friend struct GuardAccess;
   struct Key {
     NodeId parent;
     Step step;

@@ -13,6 +13,7 @@ int bind_code_state(PyObject* module);
 int bind_graph(PyObject* module);
 int bind_driver(PyObject* module);
 int bind_fx(PyObject* module);
+int bind_recordings(PyObject* module);
 int bind_scope(PyObject* module);
 int bind_store_keys(PyObject* module);
 int bind_store(PyObject* module);

@@ -83,6 +83,7 @@ bool Recorder::call_marked(EvalFrame& frame, PyObject* function, PyObject* const
 
 void Recorder::call_assumed_constant(PyObject* function, PyObject* const* args, Py_ssize_t n,
                                      PyObject* kwnames, Pending& pending) {
+  keep_local("a result that is assumed constant");
   bool* observing = graph_.observing();
   const bool saved = observing != nullptr && std::exchange(*observing, false);
   {

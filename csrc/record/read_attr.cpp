@@ -30,6 +30,16 @@ bool immutable_type(PyTypeObject* type) {
   return !PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || PyType_HasFeature(type, Py_TPFLAGS_IMMUTABLETYPE);
 }
 
+// Attributes of code objects that the fingerprint of the code covers (portable/fingerprint.h).
+bool is_fingerprinted(PyObject* name) {
+  for (const char* known :
+       {"co_varnames", "co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_flags", "co_name",
+        "co_qualname", "co_names", "co_freevars", "co_cellvars", "co_nlocals"}) {
+    if (PyUnicode_CompareWithASCIIString(name, known) == 0) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 PyObject* Recorder::type_lookup(PyTypeObject* type, const char* literal) {
@@ -196,7 +206,10 @@ void Recorder::read_attr_once(PyObject* o, PyObject* name) {
     if (own == nullptr && PyFunction_Check(function)) read_attr(function, name);
     return;
   }
-  if (rules().attribute_is_constant(type, name)) return;
+  if (rules().attribute_is_constant(type, name)) {
+    if (PyCode_Check(o) && !is_fingerprinted(name)) keep_local("an attribute of a code object");
+    return;
+  }
   end(Break::k_unsupported_attribute, std::string(type->tp_name) + "." + PyUnicode_AsUTF8(name));
 }
 
@@ -265,6 +278,7 @@ void Recorder::read_c_attr(PyObject* o, PyTypeObject* type, PyObject* name, PyOb
     }
     end(Break::k_unsupported_attribute, std::string(type->tp_name) + "." + text);
   }
+  if (PyCode_Check(o) && !is_fingerprinted(name)) keep_local("an attribute of a code object");
 }
 
 void Recorder::read_module_attr(PyObject* module, PyObject* name) {
@@ -303,6 +317,8 @@ void Recorder::read_type_attr(PyObject* o, PyObject* name) {
           end(Break::k_read_after_mutation, "a class");
       } else if (!rules().attribute_is_constant(&PyType_Type, name)) {
         end(Break::k_unsupported_attribute, std::string("type.") + PyUnicode_AsUTF8(name));
+      } else {
+        keep_class_facts_local(name);
       }
     } else {
       read_descriptor(on_meta);

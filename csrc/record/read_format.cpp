@@ -25,6 +25,7 @@ bool is_objects_own(PyObject* slot) {
 
 void Recorder::read_text(PyObject* value, Text how, int depth) {
   if (is_primitive(value) || ended_) return;
+  keep_hash_order_local(value);
   PyTypeObject* type = Py_TYPE(value);
   if (is_tensor(value)) {
     // Of a tensor without dimensions Tensor.__format__, which is Python code, formats the number.

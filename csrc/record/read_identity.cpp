@@ -127,6 +127,7 @@ void Recorder::read_element_identity(PyObject* c, PyObject* item) {
 
 // Keys of a container made in the call that are told apart by address or by code of their own.
 void Recorder::read_object_keys(PyObject* c) {
+  keep_hash_order_local(c);
   PyObject *key, *value;
   Py_hash_t hash;
   Py_ssize_t pos = 0;

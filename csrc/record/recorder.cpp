@@ -162,6 +162,33 @@ bool Recorder::is_code_constant(PyObject* object) const {
   return false;
 }
 
+std::vector<Ref> Recorder::evaluated_codes() const {
+  std::vector<Ref> codes;
+  for (const auto& [code, nothing] : codes_) codes.push_back(Ref::share(code));
+  return codes;
+}
+
+// The order of a set that the recording made follows from the hashes of its elements; that of one from
+// outside is guarded.
+void Recorder::keep_hash_order_local(PyObject* o) {
+  if (process_local != nullptr || o == nullptr || !PyAnySet_Check(o)) return;
+  PyObject* item;
+  Py_hash_t hash;
+  for (Py_ssize_t pos = 0; _PySet_NextEntry(o, &pos, &item, &hash);) {
+    if (!PyLong_Check(item) && !PyFloat_CheckExact(item))
+      return keep_local("the order of a set, which differs between processes");
+  }
+}
+
+// A class is known again in another process by its name, its bases and the like (portable/fingerprint.h).
+void Recorder::keep_class_facts_local(PyObject* name) {
+  for (const char* known :
+       {"__name__", "__qualname__", "__module__", "__mro__", "__bases__", "__base__", "__dict__"}) {
+    if (PyUnicode_CompareWithASCIIString(name, known) == 0) return;
+  }
+  keep_local("a fact about a class that nothing guards");
+}
+
 bool Recorder::once(PyObject* a, PyObject* b, int what) {
   return once_.try_emplace({a, reinterpret_cast<size_t>(b) | static_cast<size_t>(what)}).second;
 }
@@ -385,7 +412,6 @@ void Recorder::leave_frame(EvalFrame& frame, PyObject* result) {
   frame_ = frame.caller;
 }
 
-// Events that nothing is recorded of: reads that are recorded already, and primitives among themselves.
 void Recorder::blame(PyObject* generator) {
   for (size_t i = made_.size(); i-- > 0;) {
     if (made_[i].first == generator) {

@@ -99,6 +99,15 @@ class Recorder final : public Observer {
   int64_t break_at_event = 0;       // tests: the event at which the recording ends
   bool reads_abc_registry = false;  // an isinstance() against an abstract base class
   bool reads_recursion_limit = false;
+  // Why no other process may use what was recorded: a hash, an order that hashes decide, facts of the
+  // environment that nothing guards. Null: nothing of the kind was met.
+  const char* process_local = nullptr;
+  void keep_local(const char* why) {
+    if (process_local == nullptr) process_local = why;
+  }
+  void keep_hash_order_local(PyObject* object);  // of what the program is about to iterate over
+  void keep_class_facts_local(PyObject* name);
+  std::vector<Ref> evaluated_codes() const;
   BreakSink* sink = nullptr;
   CallTrace* trace = nullptr;  // told of every event
   // What was being handled when the call began, and whether what was recorded depends on there being any.

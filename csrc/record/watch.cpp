@@ -39,6 +39,7 @@ constexpr bool pushes_what_it_reads(Event event) {
 
 }  // namespace
 
+// Events that nothing is recorded of: reads that are recorded already, and primitives among themselves.
 bool Recorder::is_settled(const Operands& o) const {
   switch (o.event) {
     case Event::kAttr:
@@ -226,6 +227,7 @@ void Recorder::watch_before(EvalFrame& frame, const Operands& o, Pending& pendin
       read_identity(o.a, o.b);
       break;
     case Event::kIter:
+      keep_hash_order_local(o.a);
       read_iterable(o.a);
       break;
     case Event::kNext:
@@ -236,6 +238,7 @@ void Recorder::watch_before(EvalFrame& frame, const Operands& o, Pending& pendin
       }
       break;
     case Event::kUnpack:
+      keep_hash_order_local(o.a);
       read_iterable(o.a);
       if (o.b != nullptr && !ended_) write_contents(o.b);
       break;
@@ -256,6 +259,7 @@ void Recorder::watch_before(EvalFrame& frame, const Operands& o, Pending& pendin
       }
       break;
     case Event::kFormat:
+      keep_hash_order_local(o.a);
       read_text(o.a, o.detail == 0 ? Text::kFormat : o.detail == 1 ? Text::kStr : Text::kRepr);
       break;
     case Event::kCall:

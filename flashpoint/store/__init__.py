@@ -11,12 +11,14 @@ import atexit
 
 from flashpoint import _C
 from flashpoint.store.context import IsolationSchema, isolation_context, isolation_key
+from flashpoint.store.recordings import explain_miss
 from flashpoint.store.transfer import StoreError, load, save
 
 __all__ = [
     "IsolationSchema",
     "StoreError",
     "directory",
+    "explain_miss",
     "isolation_context",
     "isolation_key",
     "load",
@@ -24,7 +26,13 @@ __all__ = [
     "statistics",
 ]
 
-atexit.register(_C._store_exit)
+
+def _at_exit() -> None:
+    _C._recordings_exit()
+    _C._store_exit()
+
+
+atexit.register(_at_exit)
 
 
 def directory() -> str:

@@ -36,10 +36,46 @@ bool is_heap(PyTypeObject* type) { return PyType_HasFeature(type, Py_TPFLAGS_HEA
 
 }  // namespace
 
+namespace {
+
+bool has_accelerator_code() {
+  static const bool has = [] {
+    PyObject* torch = PyDict_GetItemString(PyImport_GetModuleDict(), "torch");
+    Ref version = Ref::steal(torch == nullptr ? nullptr : PyObject_GetAttrString(torch, "version"));
+    bool found = !version;
+    for (const char* name : {"cuda", "hip", "xpu"}) {
+      Ref built = Ref::steal(version ? PyObject_GetAttrString(version.get(), name) : nullptr);
+      found = found || (built && built.get() != Py_None);
+    }
+    PyErr_Clear();
+    return found;
+  }();
+  return has;
+}
+
+}  // namespace
+
+// What the answer depends on beside arguments and guarded state: devices of the machine, hashes.
+void Rules::keep_environment_local(Recorder& r, RuleRow row, PyObject* const* argv, Py_ssize_t count) const {
+  const std::string_view name = row.name;
+  // Where torch has no code for devices, there are none on any machine.
+  if (row.rule == Rule::kState && (name.ends_with("DeviceCount") || name.ends_with("getAccelerator")) &&
+      has_accelerator_code())
+    r.keep_local("the devices of this machine");
+  if (name.ends_with("__hash__")) r.keep_local("a hash, which differs between processes");
+  if (row.rule == Rule::kLen || row.rule == Rule::kIsInstance || row.rule == Rule::kContains ||
+      row.rule == Rule::kTruth || row.rule == Rule::kTypeOf || row.rule == Rule::kSetAdd)
+    return;
+  const bool of_set = name.starts_with("set.") || name.starts_with("frozenset.");
+  const bool takes_out = name.ends_with(".pop") || name.ends_with("__iter__");
+  for (Py_ssize_t i = of_set && !takes_out ? 1 : 0; i < count; ++i) r.keep_hash_order_local(argv[i]);
+}
+
 void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* argv, Py_ssize_t n,
                  PyObject* kwnames, Pending& pending) const {
   const Py_ssize_t count = total(n, kwnames);
   PyObject* self = count > 0 ? argv[0] : nullptr;
+  keep_environment_local(r, row, argv, count);
   auto arg = [&](Py_ssize_t i) -> PyObject* { return i < n ? argv[i] : nullptr; };
   auto unsupported = [&](const char* what) {
     r.end(Break::k_unknown_c_function, std::string(row.name) + ": " + what);

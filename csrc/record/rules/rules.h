@@ -232,6 +232,7 @@ class Rules {
   void after_call(Recorder& r, const Operands& operands, const Pending& pending, PyObject* result) const;
 
  private:
+  void keep_environment_local(Recorder& r, RuleRow row, PyObject* const* argv, Py_ssize_t count) const;
   friend const Rules& refresh_rules();
   Rules();
   bool find_constant_attribute(PyTypeObject* type, PyObject* name) const;

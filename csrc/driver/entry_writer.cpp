@@ -1,0 +1,518 @@
+#include "driver/entry_writer.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include "base/check.h"
+#include "driver/entry_format.h"
+#include "guard/guard_access.h"
+#include "ir/parser.h"
+#include "ir/printer.h"
+#include "portable/table.h"
+#include "py/layout.h"
+#include "record/rules/rules.h"
+#include "store/bytes.h"
+
+namespace flashpoint {
+
+namespace {
+
+using portable::Table;
+using portable::ValueRef;
+using store::put_number;
+
+constexpr const char* kStepNames[] = {
+#define X(name, text) #name,
+#include "guard/steps.def"
+#undef X
+};
+constexpr const char* kCheckNames[] = {
+#define X(name, tagged, text) #name,
+#include "guard/checks.def"
+#undef X
+};
+
+bool is_portable(Step step) {
+  switch (step) {
+    case Step::kArg:
+    case Step::kConst:
+    case Step::kTypeRoot:
+    case Step::kDictValue:
+    case Step::kInstanceDict:
+    case Step::kListItem:
+    case Step::kTupleItem:
+    case Step::kDequeItem:
+    case Step::kTypeLookup:
+    case Step::kSuperLookup:
+    case Step::kTypeOf:
+    case Step::kCellContents:
+    case Step::kFuncClosure:
+    case Step::kFuncDefault:
+    case Step::kFuncKwDefaults:
+    case Step::kFuncGlobals:
+    case Step::kMethodFunc:
+    case Step::kMethodSelf:
+    case Step::kSlot:
+    case Step::kProxyDict:
+    case Step::kTypeDict:
+    case Step::kPropertyGet:
+    case Step::kDescrFunc:
+    case Step::kPartialFunc:
+    case Step::kPartialArgs:
+    case Step::kPartialKeywords:
+      return true;
+    case Step::kFuncAnnotations:
+    case Step::kIteratorSource:
+    case Step::kWeakTarget:
+    case Step::kTensorGrad:
+    case Step::kTraceback:
+    case Step::kContextValue:
+      return false;
+  }
+  return false;
+}
+
+// What a check's operands are: nothing but numbers; a value; a class, object or function that the guard
+// itself reaches; or something that says nothing elsewhere.
+enum class Operands : uint8_t { kNumber, kValues, kType, kItself, kFunction, kTensor, kPlainCall, kLocal };
+
+Operands operands_of(CheckKind kind) {
+  switch (kind) {
+    case CheckKind::kLen:
+    case CheckKind::kNonEmpty:
+    case CheckKind::kCellEmpty:
+    case CheckKind::kStorageOffset:
+    case CheckKind::kSameAs:
+    case CheckKind::kNotSameAs:
+    case CheckKind::kDictLen:
+    case CheckKind::kDictNonEmpty:
+      return Operands::kNumber;
+    case CheckKind::kValue:
+    case CheckKind::kEquals:
+    case CheckKind::kListItemValue:
+    case CheckKind::kTupleItemValue:
+    case CheckKind::kSetOrder:
+    case CheckKind::kSetContains:
+    case CheckKind::kSlotValue:
+    case CheckKind::kCellValue:
+    case CheckKind::kOrderedKeys:
+    case CheckKind::kInstanceLacks:
+    case CheckKind::kFunctionAttribute:
+    case CheckKind::kRangeIs:
+    case CheckKind::kSliceIs:
+    case CheckKind::kDequeBound:
+    case CheckKind::kGetterIs:
+    case CheckKind::kDefaultValue:
+    case CheckKind::kKeys:
+    case CheckKind::kKeyAbsent:
+    case CheckKind::kKeyPresent:
+    case CheckKind::kItemValue:
+    case CheckKind::kLookupValue:
+    case CheckKind::kLookupAbsent:
+    case CheckKind::kSuperAbsent:
+      return Operands::kValues;
+    case CheckKind::kTypeIs:
+      return Operands::kType;
+    case CheckKind::kIs:
+      return Operands::kItself;
+    case CheckKind::kFuncState:
+      return Operands::kFunction;
+    case CheckKind::kTensor:
+      return Operands::kTensor;
+    case CheckKind::kPlainCall:
+      return Operands::kPlainCall;
+    case CheckKind::kNoGrad:
+    case CheckKind::kNoHooks:
+    case CheckKind::kIteratorAt:
+    case CheckKind::kMethodDef:
+    case CheckKind::kContextUnset:
+    case CheckKind::kContextIs:
+    case CheckKind::kCacheTag:
+      return Operands::kLocal;
+  }
+  return Operands::kLocal;
+}
+
+void put_state(std::string& out, const GlobalState& s) {
+  const uint8_t flags = static_cast<uint8_t>((s.grad_mode ? 1 : 0) | (s.inference_mode ? 2 : 0) |
+                                             (s.torch_function_enabled ? 4 : 0) | (s.autocast_cache ? 8 : 0) |
+                                             (s.anomaly_mode ? 16 : 0));
+  put_number(out, flags);
+  put_number<int32_t>(out, s.recursion_limit);
+  put_number<int32_t>(out, s.autocast_nesting);
+  put_number<int16_t>(out, s.default_dtype);
+  put_number<int16_t>(out, s.autocast_dtype_cpu);
+  put_number<int16_t>(out, s.autocast_dtype_cuda);
+  put_number<uint64_t>(out, s.tls_included);
+  put_number<uint64_t>(out, s.tls_excluded);
+  put_number<uint64_t>(out, s.flags);
+}
+
+void put_meta(std::string& out, const TensorMeta& m) {
+  put_number<uint64_t>(out, m.key_set);
+  for (const int16_t number : {m.dtype, m.device_type, m.device_index, m.layout})
+    put_number<int16_t>(out, number);
+  put_number<uint8_t>(
+      out, static_cast<uint8_t>((m.requires_grad ? 1 : 0) | (m.is_leaf ? 2 : 0) | (m.is_inference ? 4 : 0)));
+  for (const auto* list : {&m.sizes, &m.strides}) {
+    put_number<uint32_t>(out, static_cast<uint32_t>(list->size()));
+    for (const int64_t number : *list) put_number<int64_t>(out, number);
+  }
+}
+
+class Writer {
+ public:
+  explicit Writer(Entry& entry) : entry_(entry), table_(entry.function) {}
+
+  std::string write(std::string* reason) {
+    if (!write_all()) {
+      *reason = !why_.empty() ? why_ : table_.failure();
+      return {};
+    }
+    std::string out(kEntryMagic, 4);
+    put_number<uint16_t>(out, kEntryVersion);
+    table_.write(out);
+    return out + body_;
+  }
+
+ private:
+  bool local(std::string why) {
+    if (why_.empty()) why_ = std::move(why);
+    return false;
+  }
+
+  bool write_all() {
+    if (entry_.process_local != nullptr) return local(entry_.process_local);
+    if (entry_.function == nullptr) return local("it starts behind a graph break");
+    if (entry_.suspension) return local("it ends at a graph break");
+    if (entry_.backend_callable) return local("a Python backend compiled it");
+    if (entry_.abc_token != 0) return local("it depends on registrations with abstract base classes");
+    if (entry_.distinct_tensors || !entry_.histories.empty()) return local("it was recorded below autograd");
+    put_number<uint32_t>(body_, static_cast<uint32_t>(entry_.positional));
+    if (!put_value(entry_.kwnames.get())) return false;
+    put_number<uint8_t>(
+        body_, static_cast<uint8_t>((entry_.any_higher_recursion_limit ? kAnyHigherRecursionLimit : 0) |
+                                    (entry_.state_after ? kHasStateAfter : 0) |
+                                    (entry_.outer_kind ? kHasOuterKind : 0)));
+    put_number<uint8_t>(body_, entry_.outer_kind.value_or(0));
+    if (!write_state(entry_.state()) || (entry_.state_after && !write_state(*entry_.state_after)))
+      return false;
+    return write_guards() && write_graph() && write_numbers() && write_recipes() && check_codes();
+  }
+
+  bool write_state(const GlobalState& state) {
+    if (state.modes[0] != nullptr) return local("a torch-function mode was on");
+    put_state(body_, state);
+    return true;
+  }
+
+  // A value that the reader can have when it comes to it.
+  bool put_value(PyObject* object) {
+    const ValueRef ref = table_.add(object);
+    if (object != nullptr && ref == 0) return local(table_.failure());
+    if (!table_.is_obtainable(ref))
+      return local(portable::name_of_value(table_.value(ref)) + " cannot be found by name");
+    put_number<uint32_t>(body_, ref);
+    return true;
+  }
+  bool put_taken(PyObject* object) {
+    const ValueRef ref = table_.add(object);
+    if (ref == 0) return local(table_.failure());
+    if (!portable::has_identity(table_.value(ref).kind)) return local("a value that is told by its address");
+    table_.mark_taken(ref);
+    put_number<uint32_t>(body_, ref);
+    return true;
+  }
+
+  bool write_guards() {
+    const GuardTree& tree = entry_.guards();
+    put_number<uint32_t>(body_, static_cast<uint32_t>(tree.size()));
+    for (size_t i = 0; i < tree.size(); ++i) {
+      const auto id = static_cast<NodeId>(i);
+      const Node& node = tree.node(id);
+      if (!is_portable(node.step))
+        return local(std::string("a guard of kind ") + kStepNames[static_cast<int>(node.step)]);
+      put_number<uint8_t>(body_, static_cast<uint8_t>(node.step));
+      put_number<int32_t>(body_, node.parent);
+      put_number<int32_t>(body_, node.index);
+      if (!put_value(node.key.get())) return local_at(tree, id);
+      const size_t count_at = body_.size();
+      uint32_t count = 0;
+      put_number<uint32_t>(body_, 0);
+      bool good = true;
+      GuardAccess::for_each_check(tree, id, [&](const Check& check) {
+        good = good && write_check(tree, check);
+        ++count;
+      });
+      if (!good) return local_at(tree, id);
+      std::string bytes;
+      put_number(bytes, count);
+      body_.replace(count_at, bytes.size(), bytes);
+    }
+    return true;
+  }
+
+  bool local_at(const GuardTree& tree, NodeId id) {
+    why_ = tree.path(id) + ": " + (why_.empty() ? table_.failure() : why_);
+    return false;
+  }
+
+  bool write_check(const GuardTree& tree, const Check& check) {
+    const Operands operands = operands_of(check.kind);
+    if (operands == Operands::kLocal)
+      return local(std::string("a guard of kind ") + kCheckNames[static_cast<int>(check.kind)]);
+    put_number<uint8_t>(body_, static_cast<uint8_t>(check.kind));
+    const bool counts = operands == Operands::kTensor || operands == Operands::kPlainCall;
+    if (operands == Operands::kFunction) return write_function_state(check.operand.get());
+    put_number<int32_t>(body_, counts ? 0 : check.number);
+    switch (operands) {
+      case Operands::kType:
+      case Operands::kItself:
+        if (!put_taken(check.operand.get())) return false;
+        break;
+      default:
+        if (!put_value(check.operand.get())) return false;
+    }
+    if (!put_value(check.second.get())) return false;
+    if (operands == Operands::kTensor) put_meta(body_, GuardAccess::meta(tree, check.number));
+    return true;
+  }
+
+  // (code, number of defaults, has keyword defaults, globals)
+  bool write_function_state(PyObject* state) {
+    PyObject* has_keywords = PyTuple_GET_ITEM(state, 2);
+    const auto defaults = static_cast<int32_t>(PyLong_AsLong(PyTuple_GET_ITEM(state, 1)));
+    put_number<int32_t>(body_, defaults * 2 + (has_keywords == Py_True ? 1 : 0));
+    PyObject* code = PyTuple_GET_ITEM(state, 0);
+    codes_.insert(code);
+    return put_taken(code) && put_taken(PyTuple_GET_ITEM(state, 3));
+  }
+
+  bool write_graph() {
+    const ir::Graph& graph = entry_.graph();
+    for (const ir::Op& op : graph.ops) {
+      const std::string_view name = op.name;
+      const bool own = name.starts_with("flashpoint::");
+      if (own ? name != "flashpoint::constant" && name != "flashpoint::data" && name != "flashpoint::set_data"
+              : !name.starts_with("aten::") && !name.starts_with("prims::"))
+        return local("the operator " + op.name);
+    }
+    const std::string text = ir::print(graph);
+    if (strict_mode()) {
+      const ir::ParseResult back = ir::parse(text);
+      FP_CHECK(back.graph && *back.graph == graph, "a graph's text says something else");
+    }
+    put_number<uint32_t>(body_, static_cast<uint32_t>(text.size()));
+    body_ += text;
+    return true;
+  }
+
+  bool put_operand(const ScalarOperand& operand) {
+    if (operand.kind == ScalarOperand::Kind::kLate) return local("a number that a tensor gave");
+    put_number<uint8_t>(body_, static_cast<uint8_t>(operand.kind));
+    put_number<int32_t>(body_, operand.index);
+    return put_value(operand.constant.get());
+  }
+
+  bool write_numbers() {
+    put_number<uint32_t>(body_, static_cast<uint32_t>(entry_.scalar_steps.size()));
+    for (const ScalarStep& step : entry_.scalar_steps) {
+      put_number<uint8_t>(body_, static_cast<uint8_t>(step.kind));
+      put_number<int32_t>(body_, step.detail);
+      put_number<uint8_t>(body_, step.expected);
+      if (!put_value(step.callable.get()) || !put_value(reinterpret_cast<PyObject*>(step.type))) return false;
+      put_number<uint32_t>(body_, static_cast<uint32_t>(step.operands.size()));
+      for (const ScalarOperand& operand : step.operands) {
+        if (!put_operand(operand)) return false;
+      }
+    }
+    put_number<uint32_t>(body_, static_cast<uint32_t>(entry_.numbers.size()));
+    for (const NumberInput& input : entry_.numbers) {
+      put_number<uint8_t>(body_, input.is_float);
+      if (!put_operand(input.from)) return false;
+    }
+    put_number<uint32_t>(body_, static_cast<uint32_t>(entry_.pinned.size()));
+    for (const auto& [argument, value] : entry_.pinned) {
+      put_number<int32_t>(body_, argument);
+      if (!put_value(value.get())) return false;
+    }
+    for (const auto* nodes : {&entry_.tensor_nodes, &entry_.mutated_nodes}) {
+      put_number<uint32_t>(body_, static_cast<uint32_t>(nodes->size()));
+      for (const NodeId node : *nodes) put_number<int32_t>(body_, node);
+    }
+    return true;
+  }
+
+  // Constants of code are found through the code that was evaluated.
+  bool put_constant(PyObject* object) {
+    const bool nested = PyCode_Check(object) || PyFrozenSet_CheckExact(object) || PyTuple_CheckExact(object);
+    if (!nested || (PyCode_Check(object) && codes_.contains(object))) return put_value(object);
+    const ValueRef ref = find_constant(object, 0);
+    if (ref == 0) return local("a constant of unknown code");
+    put_number<uint32_t>(body_, ref);
+    return true;
+  }
+  ValueRef find_constant(PyObject* object, int depth) {
+    for (const auto& [code, nothing] : codes_) {
+      if (const ValueRef found = find_in(table_.add(code), code, object, depth)) return found;
+    }
+    return 0;
+  }
+  ValueRef find_in(ValueRef parent, PyObject* code, PyObject* object, int depth) {
+    PyObject* constants = reinterpret_cast<PyCodeObject*>(code)->co_consts;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(constants); ++i) {
+      PyObject* constant = PyTuple_GET_ITEM(constants, i);
+      if (constant == object) return table_.add_constant(parent, i, object);
+      if (!PyCode_Check(constant) || depth > 16 || !holds(constant, object, depth + 1)) continue;
+      return find_in(table_.add_constant(parent, i, constant), constant, object, depth + 1);
+    }
+    return 0;
+  }
+  bool holds(PyObject* code, PyObject* object, int depth) {
+    PyObject* constants = reinterpret_cast<PyCodeObject*>(code)->co_consts;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(constants); ++i) {
+      PyObject* constant = PyTuple_GET_ITEM(constants, i);
+      if (constant == object) return true;
+      if (PyCode_Check(constant) && depth < 16 && holds(constant, object, depth + 1)) return true;
+    }
+    return false;
+  }
+
+  bool put_recipe(const RecipeValue& value) {
+    switch (value.kind) {
+      case RecipeValue::Kind::kSaved:
+      case RecipeValue::Kind::kHandled:
+      case RecipeValue::Kind::kKeep:
+        return local("an exception that the caller is handling");
+      default:
+        break;
+    }
+    put_number<uint8_t>(body_, static_cast<uint8_t>(value.kind));
+    put_number<int32_t>(body_, value.index);
+    if (value.kind == RecipeValue::Kind::kConstant) return put_constant(value.constant.get());
+    put_number<uint32_t>(body_, 0);
+    return true;
+  }
+  bool put_recipes(const std::vector<RecipeValue>& values) {
+    put_number<uint32_t>(body_, static_cast<uint32_t>(values.size()));
+    return std::all_of(values.begin(), values.end(), [&](const RecipeValue& v) { return put_recipe(v); });
+  }
+
+  // Elements whose hashes are the same in every process.
+  static bool has_fixed_hashes(const std::vector<RecipeValue>& items) {
+    return std::all_of(items.begin(), items.end(), [](const RecipeValue& v) {
+      return v.kind == RecipeValue::Kind::kConstant &&
+             (PyLong_Check(v.constant.get()) || PyFloat_CheckExact(v.constant.get()));
+    });
+  }
+
+  bool write_recipes() {
+    std::vector<MadeObject>& recipes = EntryAccess::recipes(entry_);
+    put_number<uint32_t>(body_, static_cast<uint32_t>(recipes.size()));
+    for (const MadeObject& made : recipes) {
+      if (!write_made(made)) return false;
+    }
+    std::vector<PlannedEffect>& effects = EntryAccess::effects(entry_);
+    put_number<uint32_t>(body_, static_cast<uint32_t>(effects.size()));
+    for (const PlannedEffect& effect : effects) {
+      if (!write_effect(effect)) return false;
+    }
+    return put_recipe(EntryAccess::result(entry_));
+  }
+
+  bool write_made(const MadeObject& made) {
+    uint8_t base = 0;
+    switch (made.kind) {
+      case MadeObject::Kind::kSet:
+      case MadeObject::Kind::kFrozenSet:
+        if (!has_fixed_hashes(made.items)) return local("a set whose order differs between processes");
+        break;
+      case MadeObject::Kind::kInstance:
+        while (instance_bases()[base] != made.base && instance_bases()[base] != nullptr) ++base;
+        if (instance_bases()[base] == nullptr) return local("an instance of a type of C code");
+        break;
+      case MadeObject::Kind::kList:
+      case MadeObject::Kind::kTuple:
+      case MadeObject::Kind::kStruct:
+      case MadeObject::Kind::kDict:
+      case MadeObject::Kind::kDefaultDict:
+      case MadeObject::Kind::kSlice:
+      case MadeObject::Kind::kMethod:
+      case MadeObject::Kind::kDeque:
+      case MadeObject::Kind::kCell:
+        break;
+      case MadeObject::Kind::kFunction:
+      case MadeObject::Kind::kBuiltinMethod:
+      case MadeObject::Kind::kReduced:
+      case MadeObject::Kind::kDictIterator:
+      case MadeObject::Kind::kException:
+      case MadeObject::Kind::kInferenceRegion:
+      case MadeObject::Kind::kTraceback:
+        return local("it returns or stores a function, an iterator or an exception that it made");
+    }
+    put_number<uint8_t>(body_, static_cast<uint8_t>(made.kind));
+    put_number<uint8_t>(body_, base);
+    if (!put_value(made.type.get()) || !put_recipes(made.items)) return false;
+    for (const auto* list : {&made.attributes, &made.slots}) {
+      put_number<uint32_t>(body_, static_cast<uint32_t>(list->size()));
+      for (const auto& [name, value] : *list) {
+        if (!put_value(name.get()) || !put_recipe(value)) return false;
+      }
+    }
+    return true;
+  }
+
+  bool write_effect(const PlannedEffect& effect) {
+    switch (effect.kind) {
+      case EffectKind::kSetContents:
+        if (!has_fixed_hashes(effect.items)) return local("a set whose order differs between processes");
+        break;
+      case EffectKind::kDictItem:
+      case EffectKind::kDictContents:
+      case EffectKind::kListContents:
+      case EffectKind::kListAppend:
+      case EffectKind::kCell:
+      case EffectKind::kDequeContents:
+      case EffectKind::kSlot:
+      case EffectKind::kTypeAttr:
+      case EffectKind::kTensorAttr:
+        break;
+      case EffectKind::kTensorGrad:
+      case EffectKind::kContextVar:
+      case EffectKind::kIteratorSteps:
+      case EffectKind::kCachedCall:
+        return local("it writes a gradient or a context variable, takes from an iterator, or asks a cache");
+    }
+    put_number<uint8_t>(body_, static_cast<uint8_t>(effect.kind));
+    put_number<int32_t>(body_, effect.owner);
+    put_number<uint8_t>(body_, effect.moved);
+    return put_value(effect.key.get()) && put_recipes(effect.items);
+  }
+
+  // Every code object that ran is one that the reader checks, or part of one.
+  bool check_codes() {
+    table_.for_each_taken_code([&](PyObject* code) { codes_.insert(code); });
+    for (const Ref& code : entry_.codes) {
+      if (codes_.contains(code.get())) continue;
+      const bool known = std::any_of(codes_.begin(), codes_.end(),
+                                     [&](const auto& row) { return holds(row.key, code.get(), 0); });
+      if (known) continue;
+      const char* name = PyUnicode_AsUTF8(reinterpret_cast<PyCodeObject*>(code.get())->co_qualname);
+      if (name == nullptr) PyErr_Clear();
+      return local(std::string("no guard leads to the code of ") + (name == nullptr ? "?" : name));
+    }
+    return true;
+  }
+
+  Entry& entry_;
+  Table table_;
+  std::string body_;
+  std::string why_;
+  FlatSet<PyObject*> codes_;  // that guards lead to
+};
+
+}  // namespace
+
+std::string write_entry(Entry& entry, std::string* reason) { return Writer(entry).write(reason); }
+
+}  // namespace flashpoint

@@ -1,0 +1,348 @@
+#include "driver/recordings.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <thread>
+
+#include "base/counters.h"
+#include "base/log.h"
+#include "driver/compiled_function.h"
+#include "driver/entry_writer.h"
+#include "driver/session.h"
+#include "portable/fingerprint.h"
+#include "store/bytes.h"
+#include "store/store.h"
+
+namespace flashpoint {
+
+namespace {
+
+constexpr size_t kMostEntries = 8;
+constexpr size_t kMostHistory = 32;
+constexpr uint32_t kPayloadVersion = 1;
+constexpr auto kDelay = std::chrono::milliseconds(50);
+
+bool& enabled() {
+  static bool on = [] {
+    const char* value = std::getenv("FLASHPOINT_RECORDINGS");
+    return value == nullptr || std::strcmp(value, "0") != 0;
+  }();
+  return on;
+}
+
+template <typename Body>
+auto released(Body&& body) {
+  struct Release {
+    PyThreadState* state = PyEval_SaveThread();
+    ~Release() { PyEval_RestoreThread(state); }
+  } release;
+  return body();
+}
+
+// Asks for a pending call a while after it was told to. Lives as long as the process; a forked child starts
+// its own thread when it needs one.
+class Timer {
+ public:
+  static Timer& shared() {
+    static auto* timer = new Timer();
+    return *timer;
+  }
+
+  void start() {
+    if (process_ != getpid()) forget_parent();
+    const std::lock_guard<std::mutex> lock(*mutex_);
+    if (stopped_) return;
+    due_ = std::chrono::steady_clock::now() + kDelay;
+    asked_ = true;
+    if (!thread_.joinable()) {
+      try {
+        thread_ = std::thread([this] { run(); });
+      } catch (const std::system_error&) {
+        return;  // it is written at exit
+      }
+    }
+    wake_->notify_one();
+  }
+
+  void stop() {
+    if (process_ != getpid()) forget_parent();
+    {
+      const std::lock_guard<std::mutex> lock(*mutex_);
+      stopped_ = true;
+      wake_->notify_one();
+    }
+    if (thread_.joinable()) released([&] { thread_.join(); });
+  }
+
+ private:
+  // The parent's thread is not here, and its mutex may be locked for ever.
+  void forget_parent() {
+    process_ = getpid();
+    new (&thread_) std::thread();
+    mutex_ = new std::mutex();
+    wake_ = new std::condition_variable();
+    asked_ = false;
+  }
+
+  void run() {
+    std::unique_lock<std::mutex> lock(*mutex_);
+    while (!stopped_) {
+      if (!asked_) {
+        wake_->wait(lock);
+      } else if (std::chrono::steady_clock::now() < due_) {
+        wake_->wait_until(lock, due_);
+      } else {
+        asked_ = false;
+        Py_AddPendingCall(
+            [](void*) {
+              write_kept_entries();
+              return 0;
+            },
+            nullptr);
+      }
+    }
+  }
+
+  pid_t process_ = getpid();
+  std::thread thread_;
+  std::mutex* mutex_ = new std::mutex();
+  std::condition_variable* wake_ = new std::condition_variable();
+  std::chrono::steady_clock::time_point due_;
+  bool asked_ = false;
+  bool stopped_ = false;
+};
+
+struct Kept {
+  std::weak_ptr<CodeState> state;
+  const CodeState* address;
+  std::weak_ptr<Entry> entry;
+};
+
+std::vector<Kept>& kept() {
+  static auto* list = new std::vector<Kept>();
+  return *list;
+}
+
+bool stopped = false;
+
+std::string text_of(PyObject* text) {
+  const char* utf8 = text != nullptr && PyUnicode_Check(text) ? PyUnicode_AsUTF8(text) : nullptr;
+  if (utf8 == nullptr) PyErr_Clear();
+  return utf8 == nullptr ? "?" : utf8;
+}
+
+std::string digest_of(PyObject* code) {
+  portable::Digest digest{};
+  return portable::fingerprint_code(code, &digest) ? store::hex(digest) : std::string();
+}
+
+std::string class_of(PyObject* object) {
+  if (object == nullptr) return "";
+  PyTypeObject* type = Py_TYPE(object);
+  if (!PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) return type->tp_name;
+  return text_of(PyDict_GetItemString(type->tp_dict, "__module__")) + "." +
+         text_of(reinterpret_cast<PyHeapTypeObject*>(type)->ht_qualname);
+}
+
+// The parts that do not depend on the function, from flashpoint.store.recordings.
+bool add_surroundings(store::KeyParts& parts) {
+  PyObject* modules = PyImport_GetModuleDict();
+  PyObject* module =
+      modules == nullptr ? nullptr : PyDict_GetItemString(modules, "flashpoint.store.recordings");
+  if (module == nullptr) return false;
+  const Ref dict = Ref::steal(PyObject_CallMethod(module, "surroundings", nullptr));
+  if (!dict || !PyDict_Check(dict.get())) return PyErr_Clear(), false;
+  PyObject *name, *value;
+  for (Py_ssize_t pos = 0; PyDict_Next(dict.get(), &pos, &name, &value);)
+    parts.emplace_back(text_of(name), text_of(value));
+  return true;
+}
+
+bool make_key(store::KeyParts& parts, PyObject* function, PyObject* code, PyObject* first,
+              const CodeState& state) {
+  if (!PyFunction_Check(function) || code == nullptr) return false;
+  const auto* f = reinterpret_cast<PyFunctionObject*>(function);
+  const DriverConfig& config = driver_config();
+  const auto flag = [](bool on) { return std::string(on ? "1" : "0"); };
+  parts = {{"kind", "recording"},
+           {"function.name", text_of(f->func_module) + "." + text_of(f->func_qualname)},
+           {"function.code", digest_of(f->func_code)},
+           {"code.name", text_of(reinterpret_cast<PyCodeObject*>(code)->co_qualname)},
+           {"code.code", digest_of(code)},
+           {"class", f->func_code == code ? std::string() : class_of(first)},
+           {"options", std::string(state.backend == Backend::kNative ? "native" : "eager") + " queries=" +
+                           flag(config.tracing_state_queries) + " values=" + flag(config.value_guards) +
+                           " scalars=" + flag(config.capture_scalars)}};
+  if (parts[2].second.empty() || parts[4].second.empty()) return false;
+  return add_surroundings(parts);
+}
+
+StoredEntries& stored(CodeState& state) {
+  if (!state.stored) state.stored = std::make_shared<StoredEntries>();
+  return *state.stored;
+}
+
+void note(CodeState& state, std::string line) {
+  StoredEntries& mine = stored(state);
+  if (log_enabled(LogKind::kStore)) log_line("store: " + line);
+  if (mine.history.size() >= kMostHistory) mine.history.erase(mine.history.begin());
+  mine.history.push_back(std::move(line));
+}
+
+std::string join_payload(const StoredEntries& mine) {
+  std::string payload;
+  std::vector<const std::string*> chosen;
+  for (const auto* list : {&mine.used, &mine.waiting}) {
+    for (const StoredEntries::Blob& blob : *list) {
+      if (chosen.size() < kMostEntries) chosen.push_back(blob.get());
+    }
+  }
+  store::put_number<uint32_t>(payload, kPayloadVersion);
+  store::put_number<uint32_t>(payload, static_cast<uint32_t>(chosen.size()));
+  for (const std::string* blob : chosen) {
+    store::put_number<uint64_t>(payload, blob->size());
+    payload += *blob;
+  }
+  return payload;
+}
+
+bool split_payload(std::string_view payload, std::vector<StoredEntries::Blob>& blobs) {
+  store::Reader in(payload);
+  if (in.number<uint32_t>() != kPayloadVersion) return false;
+  const auto count = in.number<uint32_t>();
+  if (!in.ok() || count > kMostEntries) return false;
+  for (uint32_t i = 0; i < count; ++i) {
+    const auto size = in.number<uint64_t>();
+    if (size > in.left()) return false;
+    blobs.push_back(std::make_shared<const std::string>(in.take(size)));
+  }
+  return in.ok() && in.left() == 0;
+}
+
+void write_entry_of(CodeState& state, Entry& entry) {
+  StoredEntries& mine = stored(state);
+  std::string reason;
+  std::string blob = write_entry(entry, &reason);
+  if (blob.empty()) {
+    ++counters().entries_process_local;
+    note(state, "an entry stays in this process: " + reason);
+    return;
+  }
+  std::erase_if(mine.used, [&](const StoredEntries::Blob& other) { return *other == blob; });
+  mine.used.insert(mine.used.begin(), std::make_shared<const std::string>(std::move(blob)));
+  if (mine.used.size() > kMostEntries) mine.used.pop_back();
+  std::string payload = join_payload(mine);
+  const size_t size = payload.size();
+  const store::Outcome outcome =
+      released([&] { return store::Store::shared().put(mine.key, std::move(payload)); });
+  if (outcome == store::Outcome::k_queued) ++counters().entries_stored;
+  note(state,
+       std::string("an entry was written, ") + std::to_string(size) + " bytes: " + store::name_of(outcome));
+}
+
+}  // namespace
+
+bool recordings_enabled() { return enabled() && !stopped; }
+void set_recordings_enabled(bool on) { enabled() = on; }
+
+bool load_entries(const RecordedFunction& function, const StoredCall& call) {
+  if (!recordings_enabled() || function.state.compiler || !function.state.uses_store) return false;
+  CodeState& state = function.state;
+  StoredEntries& mine = stored(state);
+  if (!mine.has_key) {
+    mine.has_key = true;
+    PyObject* first = call.nargs == 0 ? nullptr : call.args[0];
+    if (!store::Store::shared().options().enabled ||
+        !make_key(mine.key, call.function, function.code, first, state)) {
+      mine.key.clear();
+      return false;
+    }
+    store::Found found = released([&] { return store::Store::shared().get(mine.key); });
+    if (found.outcome != store::Outcome::k_hit) {
+      ++counters().store_misses;
+      note(state, std::string("no record: ") + store::name_of(found.outcome));
+    } else if (!split_payload(found.payload, mine.waiting)) {
+      ++counters().entries_refused;
+      mine.waiting.clear();
+      note(state, "a malformed record");
+    }
+  }
+  ReadOptions options;
+  options.backend = state.backend;
+  options.poison_empty = driver_config().poison_empty;
+  const std::vector<StoredEntries::Blob> waiting = mine.waiting;  // reading may let other threads run
+  for (const StoredEntries::Blob& blob : waiting) {
+    ReadOutcome outcome;
+    std::string why;
+    const std::shared_ptr<Entry> entry = read_entry(*blob, call, options, &outcome, &why);
+    if (outcome == ReadOutcome::kOtherCall) {
+      note(state, "an entry does not fit this call: " + why);
+      continue;
+    }
+    std::erase(mine.waiting, blob);
+    if (outcome == ReadOutcome::kRead) {
+      entry->loaded_by = &state;
+      entry->loaded_backend = static_cast<uint8_t>(state.backend);
+      function.extra.precompiled.push_back(entry);
+      mine.used.push_back(blob);
+      ++counters().entries_loaded;
+      note(state, "an entry was loaded");
+      return true;
+    }
+    ++counters().entries_refused;
+    note(state,
+         (outcome == ReadOutcome::kChanged ? "an entry is out of date: " : "a malformed entry: ") + why);
+  }
+  return false;
+}
+
+void note_missed_entry(const RecordedFunction& function) {
+  const auto& loaded = function.extra.precompiled;
+  if (!loaded.empty()) note(function.state, "the loaded entry missed: " + loaded.back()->explain_miss());
+}
+
+void keep_entries(const std::shared_ptr<CodeState>& state) {
+  if (!recordings_enabled() || state->compiler || !state->uses_store) return;
+  StoredEntries& mine = stored(*state);
+  if (mine.key.empty()) return;  // it was asked for before the recording
+  bool any = false;
+  for (const std::shared_ptr<Entry>& entry : state->start.entries) {
+    if (std::exchange(entry->kept, true)) continue;
+    kept().push_back({state, state.get(), entry});
+    any = true;
+  }
+  if (any) Timer::shared().start();
+}
+
+void write_kept_entries(const CodeState* of) {
+  if (stopped || kept().empty()) return;
+  if (capturing()) return Timer::shared().start();
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  std::vector<Kept> now;
+  std::vector<Kept> later;
+  for (Kept& item : std::exchange(kept(), {})) {
+    (of == nullptr || item.address == of ? now : later).push_back(std::move(item));
+  }
+  kept() = std::move(later);
+  for (const Kept& item : now) {
+    const std::shared_ptr<CodeState> state = item.state.lock();
+    const std::shared_ptr<Entry> entry = item.entry.lock();
+    if (state != nullptr && entry != nullptr) write_entry_of(*state, *entry);
+  }
+  PyErr_Restore(type, value, traceback);
+}
+
+void stop_recordings() {
+  write_kept_entries();
+  stopped = true;
+  Timer::shared().stop();
+}
+
+}  // namespace flashpoint
