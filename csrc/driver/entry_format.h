@@ -10,6 +10,7 @@
 //   | u32 size, text of the graph (ir/printer.h)
 //   | scalar steps | number inputs | pinned arguments | tensors | tensors written to
 //   | made objects | effects | result
+//   | u8 1 and a digest (portable/abstract_classes.h) if abstract base classes were asked, else 0
 //
 // The reader trusts none of it: what is malformed is a miss.
 #pragma once

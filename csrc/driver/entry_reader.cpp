@@ -13,6 +13,7 @@
 #include "ir/parser.h"
 #include "ir/schema.h"
 #include "ir/verifier.h"
+#include "portable/abstract_classes.h"
 #include "portable/table.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
@@ -103,15 +104,22 @@ class Reader {
       return other_call("whether an exception is being handled");
     if (!read_guards() || !read_graph() || !read_numbers()) return nullptr;
     RecipeReader recipes(in_, table_, tree_, graph_->outputs.size(), steps_.size());
-    if (!recipes.read() || in_.left() != 0) {
-      return table_.why().empty() ? malformed("its recipes") : changed();
+    if (!recipes.read()) return table_.why().empty() ? malformed("its recipes") : changed();
+    const bool asked = in_.number<uint8_t>() != 0;
+    if (asked) {
+      const portable::Digest recorded = in_.digest();
+      portable::Digest digest;
+      if (!portable::fingerprint_abstract_classes(table_, &digest) || digest != recorded)
+        return other_call("abstract base classes say otherwise");
     }
+    if (!in_.ok() || in_.left() != 0) return malformed("its end");
     for (size_t i = 0; i < reached_.size(); ++i) {
       if (recipes.needs_fixed(static_cast<NodeId>(i)) && !reached_[i].fixed)
         return malformed("an object of unguarded type is written to");
     }
     return finish(state, after, positional, std::move(kwnames), any_limit,
-                  (flags & kHasOuterKind) != 0 ? std::optional<uint8_t>(outer_kind) : std::nullopt, recipes);
+                  (flags & kHasOuterKind) != 0 ? std::optional<uint8_t>(outer_kind) : std::nullopt, recipes,
+                  asked);
   }
 
   ReadOutcome outcome = ReadOutcome::kRead;
@@ -184,6 +192,7 @@ class Reader {
       case Step::kFuncClosure:
       case Step::kFuncDefault:
       case Step::kFuncKwDefaults:
+      case Step::kFuncAnnotations:
       case Step::kFuncGlobals:
       case Step::kMethodFunc:
       case Step::kMethodSelf:
@@ -214,7 +223,6 @@ class Reader {
       case Step::kPartialArgs:
       case Step::kPartialKeywords:
         return fixed && rules().is_partial(p);
-      case Step::kFuncAnnotations:
       case Step::kIteratorSource:
       case Step::kWeakTarget:
       case Step::kTensorGrad:
@@ -274,7 +282,8 @@ class Reader {
     if (!table_.take(code, f->func_code) || !table_.take(globals, f->func_globals))
       return table_.why().empty() ? bad("a function") : changed() != nullptr;
     PyObject* builtins = PyDict_GetItemString(PyImport_GetModuleDict(), "builtins");
-    if (builtins == nullptr || !PyModule_Check(builtins) || f->func_builtins != PyModule_GetDict(builtins)) return other_call(tree_.path(id) + ": other builtins") != nullptr;
+    if (builtins == nullptr || !PyModule_Check(builtins) || f->func_builtins != PyModule_GetDict(builtins))
+      return other_call(tree_.path(id) + ": other builtins") != nullptr;
     const int32_t defaults = number / 2;
     Ref state = Ref::steal(Py_BuildValue("(OiOO)", f->func_code, defaults,
                                          number % 2 != 0 ? Py_True : Py_False, f->func_globals));
@@ -516,7 +525,7 @@ class Reader {
 
   std::shared_ptr<Entry> finish(const GlobalState& state, const std::optional<GlobalState>& after,
                                 size_t positional, Ref kwnames, bool any_limit,
-                                std::optional<uint8_t> outer_kind, RecipeReader& recipes) {
+                                std::optional<uint8_t> outer_kind, RecipeReader& recipes, bool asked) {
     std::unique_ptr<GraphProgram> program;
     if (options_.backend == Backend::kNative) {
       native::ScheduleOptions program_options;
@@ -537,6 +546,7 @@ class Reader {
     entry->state_after = after;
     entry->outer_kind = outer_kind;
     entry->function = call_.function;
+    if (asked) entry->abc_token = abc_token();
     entry->scalar_steps = std::move(steps_);
     entry->numbers = std::move(numbers_);
     entry->pinned = std::move(pinned_);

@@ -8,6 +8,7 @@
 #include "guard/guard_access.h"
 #include "ir/parser.h"
 #include "ir/printer.h"
+#include "portable/abstract_classes.h"
 #include "portable/table.h"
 #include "py/layout.h"
 #include "record/rules/rules.h"
@@ -60,8 +61,8 @@ bool is_portable(Step step) {
     case Step::kPartialFunc:
     case Step::kPartialArgs:
     case Step::kPartialKeywords:
-      return true;
     case Step::kFuncAnnotations:
+      return true;
     case Step::kIteratorSource:
     case Step::kWeakTarget:
     case Step::kTensorGrad:
@@ -186,7 +187,8 @@ class Writer {
     if (entry_.function == nullptr) return local("it starts behind a graph break");
     if (entry_.suspension) return local("it ends at a graph break");
     if (entry_.backend_callable) return local("a Python backend compiled it");
-    if (entry_.abc_token != 0) return local("it depends on registrations with abstract base classes");
+    if (entry_.abc_token != 0 && entry_.abc_token != abc_token())
+      return local("classes were registered with abstract base classes since");
     if (entry_.distinct_tensors || !entry_.histories.empty()) return local("it was recorded below autograd");
     put_number<uint32_t>(body_, static_cast<uint32_t>(entry_.positional));
     if (!put_value(entry_.kwnames.get())) return false;
@@ -197,7 +199,8 @@ class Writer {
     put_number<uint8_t>(body_, entry_.outer_kind.value_or(0));
     if (!write_state(entry_.state()) || (entry_.state_after && !write_state(*entry_.state_after)))
       return false;
-    return write_guards() && write_graph() && write_numbers() && write_recipes() && check_codes();
+    return write_guards() && write_graph() && write_numbers() && write_recipes() && write_answers() &&
+           check_codes();
   }
 
   bool write_state(const GlobalState& state) {
@@ -208,6 +211,8 @@ class Writer {
 
   // A value that the reader can have when it comes to it.
   bool put_value(PyObject* object) {
+    if (object != nullptr && PyFrozenSet_CheckExact(object))
+      return local("a set whose order differs between processes");
     const ValueRef ref = table_.add(object);
     if (object != nullptr && ref == 0) return local(table_.failure());
     if (!table_.is_obtainable(ref))
@@ -487,6 +492,17 @@ class Writer {
     put_number<int32_t>(body_, effect.owner);
     put_number<uint8_t>(body_, effect.moved);
     return put_value(effect.key.get()) && put_recipes(effect.items);
+  }
+
+  // What abstract base classes say now is what they said to the recording: nothing was registered since.
+  bool write_answers() {
+    put_number<uint8_t>(body_, entry_.abc_token != 0);
+    portable::Digest digest;
+    if (entry_.abc_token == 0) return true;
+    if (!portable::fingerprint_abstract_classes(table_, &digest))
+      return local("an abstract base class that does not answer");
+    store::put_digest(body_, digest);
+    return true;
   }
 
   // Every code object that ran is one that the reader checks, or part of one.

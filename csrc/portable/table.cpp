@@ -130,6 +130,21 @@ bool is_singleton(PyObject* o) {
   return false;
 }
 
+// X | Y and list[X], as the interpreter makes them.
+bool is_alias(PyObject* o) {
+  return Py_IS_TYPE(o, &Py_GenericAliasType) ||
+         reinterpret_cast<PyObject*>(Py_TYPE(o)) == found_at("types", "UnionType");
+}
+
+// Its type, what it is made of; nothing where it has something else to say.
+std::vector<Ref> alias_parts(PyObject* o) {
+  const Ref arguments = Ref::steal(PyObject_GetAttrString(o, "__args__"));  // members of C types
+  const Ref origin = Py_IS_TYPE(o, &Py_GenericAliasType) ? Ref::steal(PyObject_GetAttrString(o, "__origin__"))
+                                                         : Ref::share(Py_None);
+  if (!arguments || !origin || !PyTuple_CheckExact(arguments.get())) return PyErr_Clear(), std::vector<Ref>();
+  return {Ref::share(reinterpret_cast<PyObject*>(Py_TYPE(o))), origin, arguments};
+}
+
 std::string repr_of(PyObject* singleton) {
   const Ref text = Ref::steal(Py_TYPE(singleton)->tp_repr(singleton));  // C code of torch
   if (!text) return PyErr_Clear(), std::string();
@@ -200,7 +215,8 @@ ValueRef Table::add(PyObject* object) {
   if (const ValueRef* known = index_.find(object)) return *known;
   Value value;
   // Values come behind what they are made of. Descriptions come first, since classes refer to themselves.
-  const bool compound = PyTuple_Check(object) || PyRange_Check(object);
+  const bool compound = PyTuple_Check(object) || PyRange_Check(object) || PyFrozenSet_CheckExact(object) ||
+                        std::string_view(Py_TYPE(object)->tp_name) == "torch.device";
   const auto unknown = [&] {
     return fail(std::string("an object of type ") + Py_TYPE(object)->tp_name + " has no portable form");
   };
@@ -283,6 +299,15 @@ bool Table::describe(PyObject* o, Value& value) {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); ++i) value.parts.push_back(add(PyTuple_GET_ITEM(o, i)));
     return kind(rules().is_size(o) ? ValueKind::kSize : ValueKind::kTuple);
   }
+  if (PyFrozenSet_CheckExact(o)) {
+    PyObject* item;
+    Py_hash_t hash;
+    for (Py_ssize_t pos = 0; _PySet_NextEntry(o, &pos, &item, &hash);) {
+      if (!is_primitive(item)) return false;
+      value.parts.push_back(add(item));
+    }
+    return kind(ValueKind::kFrozenSet);
+  }
   if (PyRange_Check(o)) {
     for (const char* part : {"start", "stop", "step"}) {
       const Ref number = Ref::steal(PyObject_GetAttrString(o, part));
@@ -352,6 +377,11 @@ bool Table::describe(PyObject* o, Value& value) {
     value.text = utf8(name);
     value.parts = {add(as_object(Py_TYPE(o))), add(content)};
     return kind(ValueKind::kEnumMember) && find(value) == o;
+  }
+  if (is_alias(o)) {
+    const std::vector<Ref> parts = alias_parts(o);
+    for (const Ref& part : parts) value.parts.push_back(add(part.get()));
+    return !parts.empty() && kind(ValueKind::kAlias);
   }
   if (is_singleton(o)) {
     value.text = repr_of(o);
@@ -541,6 +571,7 @@ Ref Table::make(const Value& value) {
     case ValueKind::kBytes:
       return Ref::steal(
           PyBytes_FromStringAndSize(value.text.data(), static_cast<Py_ssize_t>(value.text.size())));
+    case ValueKind::kFrozenSet:
     case ValueKind::kTuple:
     case ValueKind::kSize: {
       Ref tuple = Ref::steal(PyTuple_New(static_cast<Py_ssize_t>(value.parts.size())));
@@ -551,6 +582,7 @@ Ref Table::make(const Value& value) {
         PyTuple_SET_ITEM(tuple.get(), static_cast<Py_ssize_t>(i), Py_NewRef(item));
       }
       if (!tuple || value.kind == ValueKind::kTuple) return tuple;
+      if (value.kind == ValueKind::kFrozenSet) return Ref::steal(PyFrozenSet_New(tuple.get()));
       PyObject* size = found_at("torch", "Size");
       return size == nullptr ? Ref() : Ref::steal(PyObject_CallOneArg(size, tuple.get()));
     }
@@ -639,7 +671,13 @@ bool Table::is_same(ValueRef ref, PyObject* found) {
     return true;
   }
   PyObject* recorded = obtain(ref);
-  return recorded != nullptr && is_primitive(recorded) && primitives_equal(recorded, found);
+  if (recorded == nullptr) return false;
+  if (PyFrozenSet_CheckExact(recorded) && PyFrozenSet_CheckExact(found)) {
+    const int equal = PyObject_RichCompareBool(recorded, found, Py_EQ);
+    if (equal < 0) PyErr_Clear();
+    return equal == 1;
+  }
+  return is_primitive(recorded) && primitives_equal(recorded, found);
 }
 
 bool Table::matches(const Value& value, PyObject* o) {
@@ -691,8 +729,7 @@ bool Table::matches(const Value& value, PyObject* o) {
         same = self != nullptr && rules().is_function_record(self) && found_at(value.name, value.text) == o;
       } else if (same && value.parts[0] != 0 && self != nullptr &&
                  !has_identity(values_[value.parts[0] - 1].kind)) {
-        PyObject* recorded = obtain(value.parts[0]);
-        same = recorded != nullptr && is_primitive(self) && primitives_equal(recorded, self);
+        same = is_same(value.parts[0], self);
       } else if (same) {
         same = part(0, self);
       }
@@ -714,6 +751,12 @@ bool Table::matches(const Value& value, PyObject* o) {
         if (!part(i, held[i])) return differs(value, "holds another function");
       }
       return true;
+    }
+    case ValueKind::kAlias: {
+      const std::vector<Ref> parts = is_alias(o) ? alias_parts(o) : std::vector<Ref>();
+      bool same = !parts.empty() && parts.size() == value.parts.size();
+      for (size_t i = 0; same && i < parts.size(); ++i) same = is_same(value.parts[i], parts[i].get());
+      return same || differs(value, "is made of other classes");
     }
     case ValueKind::kEnumMember: {
       PyObject* dict = rules().is_enum_member(o) ? py::instance_dict(o) : nullptr;

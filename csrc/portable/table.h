@@ -64,6 +64,13 @@ class Table {
   // Whether it can be had when it is needed: it was taken, or is found by name.
   bool is_obtainable(ValueRef ref);
   void write(std::string& out) const;
+  // The classes of the table that are at hand.
+  template <typename Visit>
+  void for_each_class(Visit&& visit) const {
+    for (size_t i = 0; i < values_.size(); ++i) {
+      if (values_[i].kind == ValueKind::kType && ready_[i]) visit(objects_[i].get());
+    }
+  }
   // The code objects whose fingerprints the reader checks.
   template <typename Visit>
   void for_each_taken_code(Visit&& visit) const {

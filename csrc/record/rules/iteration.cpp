@@ -98,6 +98,8 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
     PyObject* a = argv[i];
     if (PyCallable_Check(a) && !PyType_Check(a)) {
       callables.push_back(a);
+      // One that is iterated all the same, such as a list of modules.
+      if (is_heap(Py_TYPE(a)) && Py_TYPE(a)->tp_iter != nullptr) r.type_lookup(Py_TYPE(a), "__iter__");
     } else if (!PyType_Check(a) && Py_TYPE(a)->tp_iter != nullptr) {
       r.read_iterable(a);
       if (!r.ended() && !PyIter_Check(a)) r.read_deep(a);

@@ -347,7 +347,7 @@ CASES = [
         "miss",
         "nn.ReLU()",
         "nn.GELU()",
-        tail="def make():\n    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))\n"
+        tail="def make():\n    net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))\n"
         "    return net, [(torch.arange(6.).reshape(2, 3),)] * 2\n",
     ),
     case(
