@@ -170,7 +170,7 @@ class Reader {
     if (key_ref != 0 && (key = object(key_ref, "a key")) == nullptr) return false;
     if (!root && GuardAccess::values(tree_)[parent] == nullptr) return bad("a guard's parent");
     if (!may_step(step, parent, key)) return bad("a guard that cannot be followed");
-    if (tree_.child(parent, step, key, index) != id) return bad("a guard that is there twice");
+    GuardAccess::add_node(tree_, parent, step, key, index);
     PyObject* value = GuardAccess::reach_last(tree_, call_.args, nargs_);
     if (value == nullptr) return other_call(tree_.path(id) + ": not there") != nullptr;
     reached_[id].fixed = step == Step::kConst || step == Step::kTypeRoot || step == Step::kTypeOf;

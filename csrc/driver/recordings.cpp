@@ -267,6 +267,10 @@ bool load_entries(const RecordedFunction& function, const StoredCall& call) {
     if (found.outcome != store::Outcome::k_hit) {
       ++counters().store_misses;
       note(state, std::string("no record: ") + store::name_of(found.outcome));
+    } else if (found.origin == store::Origin::kUnsigned) {
+      // What a recording writes, and where, is what its bytes say.
+      ++counters().store_misses;
+      note(state, "the record came from a file without a signature");
     } else if (!split_payload(found.payload, mine.waiting)) {
       ++counters().entries_refused;
       mine.waiting.clear();

@@ -22,6 +22,11 @@ struct GuardAccess {
     }
   }
 
+  // At the end, also beside one that is reached alike: keys that are equal, and another object each where
+  // they were recorded, can be the same one here.
+  static void add_node(GuardTree& tree, NodeId parent, Step step, PyObject* key, int32_t index) {
+    tree.nodes_.push_back(Node{step, parent, index, Ref::share(key)});
+  }
   // What the last node reaches, given what its parents reached; borrowed, null when it is not there.
   static PyObject* reach_last(GuardTree& tree, PyObject* const* args, size_t nargs) {
     tree.values_.resize(tree.nodes_.size() - 1);
