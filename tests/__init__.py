@@ -2,5 +2,5 @@
 
 import os
 
-# Programs here count recordings: none is kept for, or taken from, another run.
+# Programs here count recordings: none is kept for, or taken from, another run, unless asked for.
 os.environ.setdefault("FLASHPOINT_RECORDINGS", "0")

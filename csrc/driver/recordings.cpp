@@ -31,7 +31,7 @@ constexpr auto kDelay = std::chrono::milliseconds(50);
 bool& enabled() {
   static bool on = [] {
     const char* value = std::getenv("FLASHPOINT_RECORDINGS");
-    return value == nullptr || std::strcmp(value, "0") != 0;
+    return value != nullptr && std::strcmp(value, "1") == 0;
   }();
   return on;
 }
