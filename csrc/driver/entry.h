@@ -85,9 +85,9 @@ class Entry {
   // may, as far as the recording knows).
   std::vector<Ref> codes;
   const char* process_local = nullptr;
-  bool kept = false;                  // handed to the store, or refused by it
-  const void* loaded_by = nullptr;    // the CodeState that got it from the store, for identity only
-  uint8_t loaded_backend = 0;         // that it was made with
+  bool kept = false;                // handed to the store, or refused by it
+  const void* loaded_by = nullptr;  // the CodeState that got it from the store, for identity only
+  uint8_t loaded_backend = 0;       // that it was made with
 
  private:
   friend struct EntryAccess;

@@ -58,7 +58,8 @@ Pending CountingObserver::before(EvalFrame& frame, const Operands& operands) {
   return pending;
 }
 
-Tag CountingObserver::after(EvalFrame& frame, const Operands& operands, const Pending& pending, PyObject* result) {
+Tag CountingObserver::after(EvalFrame& frame, const Operands& operands, const Pending& pending,
+                            PyObject* result) {
   count_call();
   check_tags(frame);
   if (open_events_.empty() || open_events_.back() != operands.event ||

@@ -4,9 +4,8 @@ namespace flashpoint {
 namespace {
 
 using Binder = int (*)(PyObject*);
-constexpr Binder kBinders[] = {bind_eval, bind_code_state, bind_graph,      bind_driver,
-                               bind_fx,   bind_scope,      bind_store_keys, bind_store,
-                               bind_recordings};
+constexpr Binder kBinders[] = {bind_eval,  bind_code_state, bind_graph, bind_driver,    bind_fx,
+                               bind_scope, bind_store_keys, bind_store, bind_recordings};
 
 PyModuleDef module_def = {
     PyModuleDef_HEAD_INIT, "flashpoint._C", "Native core of flashpoint.", -1, nullptr,

@@ -90,7 +90,8 @@ void Rules::change_contents(Recorder& r, RuleRow row, PyObject* const* argv, Py_
 
 // hash(o) as a value: a number that follows from guarded values, never an address.
 void Rules::hash(Recorder& r, PyObject* o) const {
-  if (!PyLong_CheckExact(o) && !PyFloat_CheckExact(o)) r.keep_local("a hash, which differs between processes");
+  if (!PyLong_CheckExact(o) && !PyFloat_CheckExact(o))
+    r.keep_local("a hash, which differs between processes");
   auto is_value = [&](auto& self, PyObject* v) -> bool {
     if (is_primitive(v) || is_value_type(Py_TYPE(v))) return true;
     if (!PyTuple_CheckExact(v) && !PyFrozenSet_CheckExact(v))
