@@ -13,7 +13,6 @@ namespace flashpoint::portable {
 
 namespace {
 
-using store::put_digest;
 using store::put_number;
 
 constexpr int kMaxDepth = 64;

@@ -233,8 +233,8 @@ ir::Graph OpLog::build(const std::vector<ir::ValueId>& outputs, PositionSource* 
     const LoggedCall& call = *calls_[i];
     bool needed = !pure[static_cast<size_t>(call.op)] && !call.no_op;
     for (uint32_t o = 0; o < call.output_count && !needed; ++o) {
-      for (int32_t k = 0; k < call.outputs[o].count; ++k)
-        needed = needed || used[static_cast<size_t>(call.outputs[o].first + k)];
+      const int32_t first = call.outputs[o].first, end = first + call.outputs[o].count;
+      for (int32_t id = first; id < end && !needed; ++id) needed = used[static_cast<size_t>(id)];
     }
     if (!needed) continue;
     live[i] = true;
