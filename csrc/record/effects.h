@@ -24,6 +24,7 @@ enum class EffectKind : uint8_t {
   kTensorGrad,     // owner = tensor node; the final gradient, or None
   kContextVar,     // owner = context variable node, key = the value at entry or null
   kIteratorSteps,  // owner = iterator node: as many elements taken as there are items
+  kGenerator,      // owner = generator node: where it stood at the end
 };
 struct Effect {
   EffectKind kind;

@@ -7,6 +7,7 @@
 #include "py/torch_bridge.h"
 #include "record/call_trace.h"
 #include "record/graph_recorder.h"
+#include "record/read_generator.h"
 #include "record/rules/late_modules.h"
 #include "record/rules/rules.h"
 
@@ -227,6 +228,10 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
       tree_.check(std::max(first, node), CheckKind::kSameAs, nullptr, std::min(first, node));
     }
     return first;
+  }
+  if (PyGen_CheckExact(v) && is_closed_by_owner(v, frame_)) {
+    end(Break::k_iterator_argument, "a generator that is closed when its owner lets go of it");
+    return node;
   }
   hold(v);
   PyTypeObject* type = Py_TYPE(v);
@@ -575,6 +580,8 @@ Pending Recorder::watch_before(EvalFrame& frame, const Operands& o) {
     case Event::kNext:
       if (!advance_iterator(o.a)) {
         end(Break::k_iterator_argument, Py_TYPE(o.a)->tp_name);
+      } else if (PyGen_CheckExact(o.a)) {
+        expect_generator(frame, o.a, o.b == nullptr ? FrameLink::kNext : FrameLink::kDelegate);
       } else if (PyType_HasFeature(Py_TYPE(o.a), Py_TPFLAGS_HEAPTYPE)) {
         type_lookup(Py_TYPE(o.a), "__next__");
       }
