@@ -18,6 +18,9 @@ from tests.python.eval_corpus import CASES
 from tests.python.eval_support import by_default, outcome
 
 IDS = [case.__name__ for case in CASES]
+# docs/design/breaks.md, "Not done yet": a generator that a container owns may be closed late.
+LATE = pytest.mark.xfail(reason="the order in which dying generators are closed", strict=False)
+MARKED = [pytest.param(c, marks=LATE) if c.__name__ == "generator_dies_half_way" else c for c in CASES]
 MOST_EVENTS = 6000  # library code below these runs for much longer
 # How many events in a row may pass without a forced break before there are none left.
 PATIENCE = 3
@@ -43,7 +46,7 @@ def forced(case: Callable[[], Any], event: int, expected: tuple[str, Any]) -> bo
     return there
 
 
-@pytest.mark.parametrize("case", CASES, ids=IDS)
+@pytest.mark.parametrize("case", MARKED, ids=IDS)
 def test_some_events(case: Callable[[], Any]) -> None:
     expected = outcome(case, by_default)
     rng = random.Random(case.__name__)
@@ -52,7 +55,7 @@ def test_some_events(case: Callable[[], Any]) -> None:
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("case", CASES, ids=IDS)
+@pytest.mark.parametrize("case", MARKED, ids=IDS)
 def test_every_event(case: Callable[[], Any]) -> None:
     expected = outcome(case, by_default)
     flashpoint.reset_counters()
