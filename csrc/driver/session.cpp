@@ -42,11 +42,11 @@ bool is_region_guard(PyTypeObject* type) {
   static const auto* types = [] {
     auto* found = new std::unordered_set<PyObject*>();  // static types of a module that stays
     PyObject* module = PyImport_AddModule("torch._C");  // borrowed
-    for (const char* name : {"_AutoDispatchBelowADInplaceOrView", "_AutoDispatchBelowAutograd",
-                             "_DisableAutocast", "_DisableFuncTorch", "_DisablePythonDispatcher",
-                             "_DisableTorchDispatch", "_ExcludeDispatchKeyGuard", "ExcludeDispatchKeyGuard",
-                             "_ForceDispatchKeyGuard", "_IncludeDispatchKeyGuard", "_InferenceMode",
-                             "_PreserveDispatchKeyGuard", "_SetExcludeDispatchKeyGuard"}) {
+    for (const char* name :
+         {"_AutoDispatchBelowADInplaceOrView", "_AutoDispatchBelowAutograd", "_DisableAutocast",
+          "_DisableFuncTorch", "_DisablePythonDispatcher", "_DisableTorchDispatch",
+          "_ExcludeDispatchKeyGuard", "ExcludeDispatchKeyGuard", "_ForceDispatchKeyGuard",
+          "_IncludeDispatchKeyGuard", "_PreserveDispatchKeyGuard", "_SetExcludeDispatchKeyGuard"}) {
       PyObject* guard = module == nullptr ? nullptr : PyObject_GetAttrString(module, name);
       if (guard == nullptr) PyErr_Clear();
       if (guard != nullptr) found->insert(guard);
