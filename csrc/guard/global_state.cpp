@@ -30,7 +30,10 @@ constexpr uint64_t kNoForwardGrad = uint64_t{1} << 32;
 constexpr uint64_t kNoSavedTensorHooks = uint64_t{1} << 33;
 
 uint64_t autograd_flags() {
-  return (c10::AutogradState::get_tls_state().get_fw_grad_mode() ? 0 : kNoForwardGrad) |
+  // Inference mode switches it off as well.
+  return (c10::AutogradState::get_tls_state().get_fw_grad_mode() || c10::InferenceMode::is_enabled()
+              ? 0
+              : kNoForwardGrad) |
          (at::SavedTensorDefaultHooks::is_enabled() ? 0 : kNoSavedTensorHooks);
 }
 
