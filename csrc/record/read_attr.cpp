@@ -354,8 +354,9 @@ void Recorder::read_super_attr(PyObject* super, PyObject* name) {
   if (found == nullptr) {
     if (_PyType_Lookup(&PySuper_Type, name) == nullptr) {
       Ref pair = Ref::steal(PyTuple_Pack(2, s->type, name));
-      tree_.check(tree_.child(kNoNode, Step::kTypeRoot, type_object(type)), CheckKind::kSuperAbsent,
-                  pair.get());
+      const NodeId root = tree_.child(kNoNode, Step::kTypeRoot, type_object(type));
+      tree_.saw(root, type_object(type));
+      tree_.check(root, CheckKind::kSuperAbsent, pair.get());
     } else if (PyUnicode_CompareWithASCIIString(name, "__class__") != 0) {
       end(Break::k_unsupported_attribute, std::string("super().") + PyUnicode_AsUTF8(name));
     }
@@ -367,6 +368,7 @@ void Recorder::read_super_attr(PyObject* super, PyObject* name) {
     hold(key.get());
     hold(name);
     const NodeId root = tree_.child(kNoNode, Step::kTypeRoot, type_object(type));
+    tree_.saw(root, type_object(type));
     watch(type_object(type), root);
     if (is_primitive(found)) {
       end(Break::k_unsupported_attribute, std::string("super().") + PyUnicode_AsUTF8(name));
