@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/counters.h"
+#include "record/rules/rules.h"
 
 namespace flashpoint {
 
@@ -58,7 +59,8 @@ std::vector<bool> PositionEntries::varying(const std::vector<Ref>& args) const {
       if (now != nullptr && is_primitive(now) && !primitives_equal(now, value.get())) ++others[argument];
     }
     for (size_t i = 0; i < args.size(); ++i) {
-      if (args[i] && PySlice_Check(args[i].get()) && entry->expects_other_slice(i, args[i].get())) ++others[i];
+      if (args[i] && PySlice_Check(args[i].get()) && entry->expects_other_slice(i, args[i].get()))
+        ++others[i];
     }
   }
   std::vector<bool> result(args.size());
@@ -78,6 +80,8 @@ bool PositionEntries::wears_out(size_t i, CodeState& state) {
   const ExpectationSite* site = entry.unexpected_site();
   if (site == nullptr || entry.unexpected_count() < kPatience || entry.unexpected_count() <= 2 * hits[i])
     return false;
+  // With fullgraph no break may come of torch.cond and its like.
+  if (state.fullgraph && rules().chooses_branch(site->code.get())) return false;
   auto* code = reinterpret_cast<PyCodeObject*>(site->code.get());
   if (state.break_before.size() < 1000 && state.break_before.try_emplace({code, site->instruction}).second)
     state.kept.push_back(site->code);

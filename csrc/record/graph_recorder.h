@@ -73,7 +73,8 @@ class GraphRecorder final : public TracerSink {
   // behind a node that ends a run where they differ: allowed while no input has been written to. Reads that
   // show at the dispatcher need only the question; the others are told. False: the recording must break.
   bool may_expect() const;
-  // While on, also without Options::expect_values: the program raises unless the value is as it expects.
+  // While on, also without Options::expect_values: where the program raises unless the value is as it
+  // expects, and where a control-flow operator chooses by it.
   void set_asserts(bool on) { asserts_ = on; }
   bool asserts() const { return asserts_; }
   bool expect_values(const at::Tensor& tensor);                 // of all its elements

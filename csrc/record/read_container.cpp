@@ -275,8 +275,10 @@ bool Recorder::read_deep(PyObject* o, int depth) {
 void Recorder::read_truth(PyObject* o) {
   if (is_primitive(o)) return;
   if (is_tensor(o)) {
-    // Where it does not hold the program ends, so it will hold again.
-    graph_.set_asserts(is_assertion(py::frame_code(frame_->frame), py::frame_instruction(frame_->frame)));
+    // Where an assertion does not hold the program ends, so it will hold again.
+    PyCodeObject* code = py::frame_code(frame_->frame);
+    graph_.set_asserts(is_assertion(code, py::frame_instruction(frame_->frame)) ||
+                       rules().chooses_branch(reinterpret_cast<PyObject*>(code)));
     if (!may_read_value(o)) end(Break::k_tensor_data_as_python, "truth of a tensor");
     return;
   }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -55,9 +56,37 @@ def test_cond_by_data() -> None:
     def fn(x: torch.Tensor) -> torch.Tensor:
         return torch.cond(x.sum() > 0, lambda t: t.sin() * 2, lambda t: t.cos() - 1, (x,)) + 1
 
-    done = agrees(fn)
-    # An entry up to the choice, and one for each side behind it.
-    assert done["hits"] == 2 and done["resume_hits"] == 2 and done["captures_started"] == 0
+    one_graph(fn)  # one for each side
+
+
+@pytest.mark.parametrize("backend", ["eager", "native"])
+def test_a_choice_by_data_needs_no_break(backend: str) -> None:
+    def fn(x: torch.Tensor, limit: torch.Tensor) -> Any:
+        y = torch.cond(x.sum() > 0, lambda t: t.sin() * 2, lambda t: t.cos() - 1, (x,)) + 1
+        return while_loop(lambda i, t: i < limit, lambda i, t: (i + 1, t * 1.5), (torch.tensor(0), y))
+
+    compiled = flashpoint.compile(fn, backend=backend, fullgraph=True)
+    before = flashpoint.counters()
+    for i in range(40):
+        got, want = (f(inputs(i), torch.tensor(i % 3)) for f in (compiled, fn))
+        assert torch.equal(got[0], want[0])
+        torch.testing.assert_close(got[1], want[1])
+    after = flashpoint.counters()
+    assert after["captures_kept"] - before["captures_kept"] == 6  # the sides times the numbers of turns
+    assert after["hits"] - before["hits"] == 34
+
+
+def test_a_choice_behind_a_write_is_a_break() -> None:
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        x.add_(1)
+        return torch.cond(x.sum() > 0, lambda t: t.sin(), lambda t: t.cos(), (x,))
+
+    compiled = flashpoint.compile(fn, backend="eager")
+    for i in range(8):
+        a, b = inputs(i) - 1, inputs(i) - 1
+        assert torch.equal(compiled(a), fn(b)) and torch.equal(a, b)
+    with pytest.raises(RuntimeError, match="fullgraph=True"):
+        flashpoint.compile(fn, backend="eager", fullgraph=True)(inputs(0))
 
 
 def test_cond_by_shape() -> None:

@@ -195,6 +195,11 @@ Rules::Rules() {
   if (PyTypeObject* t = type_of("re", "Match")) opaque_types_.insert(t);
   itemgetter_ = type_of("operator", "itemgetter");
   attrgetter_ = type_of("operator", "attrgetter");
+  for (const auto& [module, name] : {std::pair{"torch._higher_order_ops.cond", "cond_op_dense"},
+                                     {"torch._higher_order_ops.while_loop", "while_loop_dense"}}) {
+    if (Ref f = resolve(module, name); f && PyFunction_Check(f.get()))
+      choosing_.insert(Py_NewRef(PyFunction_GET_CODE(f.get())));
+  }
   if (Ref f = resolve("importlib", "import_module"); f && PyFunction_Check(f.get()))
     import_module_ = Py_NewRef(PyFunction_GET_CODE(f.get()));
   if (Ref f = resolve("functools", "cached_property.__get__"); f && PyFunction_Check(f.get()))

@@ -141,6 +141,8 @@ class Rules {
   // What an optimizer's method stands for that torch keeps from TorchDynamo; null for other functions.
   PyObject* undisabled(PyObject* function) const;
   bool may_break_graph(PyObject* code) const { return optimizer_code_.contains(code); }
+  // Control-flow operators of torch that run the side which a tensor's value chooses.
+  bool chooses_branch(PyObject* code) const { return choosing_.contains(code); }
   bool is_import_module(PyObject* code) const;
   void load_module(Recorder& r, EvalFrame& frame) const;
   bool is_unwatched(PyObject* code) const { return unwatched_.contains(code); }
@@ -257,7 +259,7 @@ class Rules {
   PyTypeObject* itemgetter_ = nullptr;
   PyTypeObject* attrgetter_ = nullptr;
   PyObject* cached_property_code_ = nullptr;
-  FlatSet<PyObject*> pure_python_, unwatched_;
+  FlatSet<PyObject*> pure_python_, unwatched_, choosing_;
   PyObject* import_module_ = nullptr;  // the code of importlib's function
   PyTypeObject* size_ = nullptr;
   PyTypeObject* tuplegetter_ = nullptr;
