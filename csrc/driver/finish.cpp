@@ -20,20 +20,6 @@
 
 namespace flashpoint {
 
-namespace {
-
-// True when an operation that may raise on tensor values follows a write to an input.
-bool failure_after_mutation(const ir::Graph& graph) {
-  bool mutated = false;
-  for (const ir::Node& node : graph.nodes) {
-    if (mutated && ir::may_raise_on_values(graph, node)) return true;
-    mutated = mutated || !node.mutates.empty();
-  }
-  return false;
-}
-
-}  // namespace
-
 PyObject* dead_slot() {
   static char address;
   return reinterpret_cast<PyObject*>(&address);
@@ -109,7 +95,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
       const std::string violation = ir::verify(*graph);
       FP_CHECK(violation.empty(), violation);
     }
-    if (failure_after_mutation(*graph) || r.graph.may_misfit_after_write()) {
+    if (r.graph.may_raise_after_write() || r.graph.may_misfit_after_write()) {
       recorder.end(Break::k_mutation_may_fail);
       return nullptr;
     }

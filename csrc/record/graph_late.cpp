@@ -2,7 +2,7 @@
 //
 // An entry cannot know them beforehand, so they are nodes: `flashpoint.item_float` and its like read, the
 // `flashpoint.number_*` nodes compute as Python does. Those may raise, which is a restart only as long as
-// nothing visible has happened; ir/hoist_numbers.h moves them before the first write.
+// nothing visible has happened; ir/early_checks.h moves them before the first write.
 #include <ATen/core/Tensor.h>
 
 #include "record/graph_recorder.h"

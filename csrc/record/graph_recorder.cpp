@@ -9,7 +9,7 @@
 
 #include "base/check.h"
 #include "base/counters.h"
-#include "ir/hoist_numbers.h"
+#include "ir/early_checks.h"
 #include "ir/tensor_literal.h"
 #include "ir/verifier.h"
 #include "record/op_info.h"
@@ -655,7 +655,14 @@ std::unique_ptr<ir::Graph> GraphRecorder::finish(c10::ArrayRef<at::Tensor> outpu
   auto graph = std::make_unique<ir::Graph>(log_.build(outputs_, options_.positions));
   const bool computes = pseudo_ops_[static_cast<size_t>(ir::PseudoOp::number_float)] >= 0 ||
                         pseudo_ops_[static_cast<size_t>(ir::PseudoOp::number_int)] >= 0;
-  if (computes) *graph = ir::with_early_numbers(std::move(*graph));
+  const bool raises = ir::raises_after_write(*graph);
+  std::vector<int32_t> checked;
+  if (computes || (raises && options_.may_stop)) {
+    ir::EarlyChecks early = ir::with_early_checks(std::move(*graph), raises && options_.may_stop);
+    *graph = std::move(early.graph);
+    checked = std::move(early.checked);
+  }
+  may_raise_after_write_ = raises && ir::raises_after_write(*graph, checked);
 #ifdef FLASHPOINT_DEBUG
   const std::string violation = ir::verify(*graph);
   FP_CHECK(violation.empty(), violation);

@@ -144,6 +144,7 @@ class GraphRecorder final : public TracerSink {
 
   // Whether an operator that may raise because of a size that depends on data follows a write to an input.
   bool may_misfit_after_write() const { return may_misfit_; }
+  bool may_raise_after_write() const { return may_raise_after_write_; }  // once it is finished
 
   int32_t node_count() const { return log_.call_count(); }
   // Names the torch-level callable of which node `index` is the only operator.
@@ -237,6 +238,7 @@ class GraphRecorder final : public TracerSink {
   bool number_store_ = false;
   bool wrote_input_ = false;
   bool may_misfit_ = false;
+  bool may_raise_after_write_ = false;
   bool asserts_ = false;
 };
 

@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 #include "ir/constants.h"
-#include "ir/hoist_numbers.h"
+#include "ir/early_checks.h"
 #include "ir/schema.h"
 
 namespace flashpoint {

@@ -4,6 +4,7 @@
 #include <ATen/ops/clone.h>
 #include <ATen/ops/is_nonzero.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -75,6 +76,15 @@ void run_pseudo_op(ir::PseudoOp op, std::vector<c10::IValue>& stack) {
     }
     case ir::PseudoOp::expect_dims:
       return expect(stack[0].toTensor().dim() == stack[1].toInt(), stack);
+    case ir::PseudoOp::check_range: {
+      const at::Tensor values = stack[0].toTensor().to(at::kLong).contiguous();
+      const int64_t low = stack[1].toInt(), high = stack[2].toInt();
+      const int64_t* const data = values.const_data_ptr<int64_t>();
+      TORCH_CHECK(std::all_of(data, data + values.numel(), [&](int64_t v) { return v >= low && v < high; }),
+                  "an index is out of bounds");
+      stack.clear();
+      return;
+    }
     // Numbers travel as a number input does: in a 0-dim tensor.
     case ir::PseudoOp::item_float: {
       at::Tensor number = make_wrapped(stack.back().toTensor().item().toDouble());

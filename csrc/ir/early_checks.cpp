@@ -1,9 +1,11 @@
-#include "ir/hoist_numbers.h"
+#include "ir/early_checks.h"
 
 #include <algorithm>
 #include <map>
 #include <set>
+#include <tuple>
 
+#include "ir/index_bounds.h"
 #include "ir/schema.h"
 
 namespace flashpoint::ir {
@@ -21,20 +23,23 @@ class Hoist {
     }
   }
 
-  bool plan() {
+  bool plan(bool indices) {
     while (first_ < count_ && node(first_).mutates.empty()) ++first_;
     for (int32_t i = first_; i < count_; ++i) {
       if (is(i, is_arithmetic)) moved_.insert(i);
     }
-    if (moved_.empty()) return false;
+    if (indices && !find_indices()) return false;
+    if (moved_.empty() && indices_.empty()) return false;
     for (auto it = moved_.rbegin(); it != moved_.rend(); ++it) {
       for (const Arg& arg : node(*it).args) for_each_value(arg, [&](ValueId id) { move_item(id); });
     }
     const std::set<int32_t> read = items_;
     for (const int32_t item : read) require(node(item).args[0].value, item);
     moved_.insert(items_.begin(), items_.end());
-    return possible_ && alone();
+    for (const IndexBounds& index : indices_) require(index.value, index.node);
+    return possible_ && alone() && !(views_ && !written_.empty());
   }
+  std::vector<int32_t> checked;  // nodes of the result
 
   Graph apply() {
     Graph result = graph_;
@@ -50,12 +55,17 @@ class Hoist {
         early = main;
         clone_inputs(result, early);
         for (int32_t k = 0; k < count_; ++k) {
+          for (const IndexBounds& index : indices_) {
+            if (index.node == k) add_check(index, result, early);
+          }
+          if (slice_.count(k) != 0 && !node(k).mutates.empty()) stated_.clear();
           if (slice_.count(k) != 0 || moved_.count(k) != 0) copy(k, result, early, true);
           if (moved_.count(k) == 0) continue;
           const auto value = static_cast<size_t>(node(k).outputs[0].first);
           main[value] = early[value];
         }
       }
+      if (is_checked(i)) checked.push_back(static_cast<int32_t>(result.nodes.size()));
       if (moved_.count(i) == 0) copy(i, result, main, false);
     }
     for (ValueId& id : result.outputs) id = main[static_cast<size_t>(id)];
@@ -69,6 +79,29 @@ class Hoist {
   bool is(int32_t i, Test test) const {
     const auto& pseudo = pseudo_[node(i).op];
     return pseudo && test(*pseudo);
+  }
+
+  // The indices of what takes some behind the first write. False: something else may raise there.
+  bool find_indices() {
+    for (int32_t i = first_ + 1; i < count_; ++i) {
+      if (moved_.count(i) != 0 || !may_raise_on_values(graph_, node(i))) continue;
+      if (!index_bounds(graph_, i, indices_)) return false;
+    }
+    return true;
+  }
+
+  bool is_checked(int32_t i) const {
+    return std::any_of(indices_.begin(), indices_.end(), [&](const IndexBounds& b) { return b.node == i; });
+  }
+
+  void add_check(const IndexBounds& index, Graph& result, const std::vector<ValueId>& early) {
+    const ValueId value = early[static_cast<size_t>(index.value)];
+    if (!stated_.insert({value, index.low, index.high}).second) return;
+    Node check;
+    check.op = result.intern_op(op_of(PseudoOp::check_range));
+    check.state = node(index.node).state;
+    check.args = {Arg::of_value(value), Arg::of_constant(index.low), Arg::of_constant(index.high)};
+    result.nodes.push_back(std::move(check));
   }
 
   // A number that moved arithmetic needs.
@@ -118,21 +151,23 @@ class Hoist {
     return count;
   }
 
-  // A few elements, without randomness or views.
-  bool is_small(const Node& n) const {
-    if (static_cast<int64_t>(slice_.size()) > kFewNodes * static_cast<int64_t>(items_.size())) return false;
+  // A few elements, without randomness, and without views where numbers are computed.
+  bool is_small(const Node& n) {
+    if (slice_.size() > kFewNodes * (items_.size() + indices_.size())) return false;
     const OpTraits& traits = traits_[n.op];
     if (traits.rng || traits.dynamic_shape || traits.hidden_writes != 0) return false;
     if (pseudo_[n.op] && *pseudo_[n.op] != PseudoOp::constant) return false;
     const auto* schema = find_schema(graph_.ops[n.op]);
     for (const auto& result : schema->returns()) {
-      if (result.alias_info() != nullptr && !result.alias_info()->isWrite()) return false;
+      if (result.alias_info() == nullptr || result.alias_info()->isWrite()) continue;
+      if (!items_.empty()) return false;
+      views_ = true;
     }
     bool small = true;
+    const int64_t few = indices_.empty() ? kFewElements : kFewIndices;
     const auto check = [&](ValueId id) {
       const Value& v = value(id);
-      small =
-          small && (v.kind != ValueKind::kTensor || (v.meta.defined() && elements(v.meta) <= kFewElements));
+      small = small && (v.kind != ValueKind::kTensor || (v.meta.defined() && elements(v.meta) <= few));
     };
     for (const Arg& arg : n.args) for_each_value(arg, check);
     for (const Output& output : n.outputs) {
@@ -149,22 +184,33 @@ class Hoist {
       if (!node(i).mutates.empty()) continue;  // in the memory of an input, whose writers are all here
       for (const Output& output : node(i).outputs) made.insert(output.first);
     }
-    const int32_t last = made.empty() ? 0 : *items_.rbegin();
+    int32_t last = made.empty() || items_.empty() ? 0 : *items_.rbegin();
+    for (const IndexBounds& index : indices_) last = std::max(last, made.empty() ? 0 : index.node);
     for (int32_t i = 0; i < last; ++i) {
       if (slice_.count(i) != 0 || moved_.count(i) != 0) continue;
-      bool touches = false;
-      for (const Arg& arg : node(i).args)
-        for_each_value(arg, [&](ValueId id) { touches = touches || made.count(id) != 0; });
-      if (touches) return false;
+      const Node& n = node(i);
+      for (size_t a = 0; a < n.args.size(); ++a) {
+        bool touches = false;
+        for_each_value(n.args[a], [&](ValueId id) { touches = touches || made.count(id) != 0; });
+        // What is checked early is computed in its place as well, so others may read that.
+        if (touches && (!items_.empty() || may_alias(n, a))) return false;
+      }
     }
     return true;
+  }
+
+  // Writes to the argument, or returns a view of it.
+  bool may_alias(const Node& n, size_t argument) const {
+    const auto* schema = find_schema(graph_.ops[n.op]);
+    return schema == nullptr || argument >= schema->arguments().size() || traits_[n.op].hidden_writes != 0 ||
+           schema->arguments()[argument].alias_info() != nullptr;
   }
 
   void clone_inputs(Graph& result, std::vector<ValueId>& early) {
     for (const ValueId input : written_) {
       Node clone;
       clone.op = result.intern_op({"aten::clone", ""});
-      clone.state = node(*items_.begin()).state;
+      clone.state = node(items_.empty() ? indices_.front().node : *items_.begin()).state;
       clone.args = {Arg::of_value(early[static_cast<size_t>(input)]), Arg::of_constant(c10::IValue())};
       Value made = value(input);
       made.node = static_cast<int32_t>(result.nodes.size());
@@ -201,16 +247,37 @@ class Hoist {
   std::vector<OpTraits> traits_;
   int32_t first_ = 0;  // the first node that writes to an input
   std::set<int32_t> moved_, items_, slice_;
+  std::vector<IndexBounds> indices_;
+  std::set<std::tuple<ValueId, int64_t, int64_t>> stated_;  // checks since the last early write
   std::map<ValueId, int32_t> inputs_;  // read early, and up to which node their writers were looked for
   std::set<ValueId> written_;
   bool possible_ = true;
+  bool views_ = false;  // something in the slice is a view
 };
 
 }  // namespace
 
-Graph with_early_numbers(Graph graph) {
-  Hoist hoist(graph);
-  return hoist.plan() ? hoist.apply() : std::move(graph);
+EarlyChecks with_early_checks(Graph graph, bool indices) {
+  for (const bool both : {true, false}) {
+    if (both && !indices) continue;
+    Hoist hoist(graph);
+    if (!hoist.plan(both)) continue;
+    Graph result = hoist.apply();
+    return {std::move(result), std::move(hoist.checked)};
+  }
+  return {std::move(graph), {}};
+}
+
+bool raises_after_write(const Graph& graph, const std::vector<int32_t>& checked) {
+  bool wrote = false;
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    const Node& node = graph.nodes[i];
+    if (wrote && may_raise_on_values(graph, node) &&
+        !std::binary_search(checked.begin(), checked.end(), static_cast<int32_t>(i)))
+      return true;
+    wrote = wrote || !node.mutates.empty();
+  }
+  return false;
 }
 
 }  // namespace flashpoint::ir
