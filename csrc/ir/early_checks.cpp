@@ -110,8 +110,8 @@ class Hoist {
     if (producer != kNoNode && producer >= first_ && is(producer, is_item)) items_.insert(producer);
   }
 
-  // The value as it is when node `limit` begins has to be there early.
-  void require(ValueId id, int32_t limit) {
+  // The value as it is when node `limit` begins has to be there early. aliased: to be written to, or viewed.
+  void require(ValueId id, int32_t limit, bool aliased = false) {
     if (value(id).kind != ValueKind::kTensor) {
       // Arithmetic behind the first write is moved in any case.
       const int32_t producer = value(id).node;
@@ -119,7 +119,11 @@ class Hoist {
         require(node(producer).args[0].value, producer);
       return;
     }
-    if (value(id).node != kNoNode) return add(value(id).node);
+    if (value(id).node != kNoNode) {
+      if (aliased || !is_there(id)) return add(value(id).node);
+      there_.insert(id);
+      return;
+    }
     int32_t& known = inputs_[id];
     for (int32_t i = known; i < limit; ++i) {
       const auto& mutates = node(i).mutates;
@@ -138,11 +142,24 @@ class Hoist {
       possible_ = possible_ && !value(id).meta.requires_grad;
       if (possible_) require(id, i);
     }
-    for (const Arg& arg : node(i).args) {
-      for_each_value(arg, [&](ValueId id) {
-        if (possible_) require(id, i);
+    for (size_t a = 0; a < node(i).args.size(); ++a) {
+      const bool aliased = may_alias(node(i), a);
+      for_each_value(node(i).args[a], [&](ValueId id) {
+        if (possible_) require(id, i, aliased);
       });
     }
+  }
+
+  // Computed before the first write, and no view. Numbers are computed anew from what leads to them.
+  bool is_there(ValueId id) const {
+    return items_.empty() && value(id).node < first_ && !returns_view(node(value(id).node));
+  }
+
+  bool returns_view(const Node& n) const {
+    const auto* schema = find_schema(graph_.ops[n.op]);
+    return std::any_of(schema->returns().begin(), schema->returns().end(), [](const auto& result) {
+      return result.alias_info() != nullptr && !result.alias_info()->isWrite();
+    });
   }
 
   static int64_t elements(const TensorMeta& meta) {
@@ -155,11 +172,11 @@ class Hoist {
   bool is_small(const Node& n) {
     if (slice_.size() > kFewNodes * (items_.size() + indices_.size())) return false;
     const OpTraits& traits = traits_[n.op];
-    if (traits.rng || traits.dynamic_shape || traits.hidden_writes != 0) return false;
+    const Op& op = graph_.ops[n.op];
+    const bool dynamic = traits.dynamic_shape && (op.name != "aten::where" || op.overload.empty());
+    if (traits.rng || dynamic || traits.hidden_writes != 0) return false;
     if (pseudo_[n.op] && *pseudo_[n.op] != PseudoOp::constant) return false;
-    const auto* schema = find_schema(graph_.ops[n.op]);
-    for (const auto& result : schema->returns()) {
-      if (result.alias_info() == nullptr || result.alias_info()->isWrite()) continue;
+    if (returns_view(n)) {
       if (!items_.empty()) return false;
       views_ = true;
     }
@@ -179,7 +196,7 @@ class Hoist {
 
   // Nothing else touches what the slice makes: it could be a write, or a view to be written through.
   bool alone() const {
-    std::set<ValueId> made;
+    std::set<ValueId> made = there_;
     for (const int32_t i : slice_) {
       if (!node(i).mutates.empty()) continue;  // in the memory of an input, whose writers are all here
       for (const Output& output : node(i).outputs) made.insert(output.first);
@@ -247,6 +264,7 @@ class Hoist {
   std::vector<OpTraits> traits_;
   int32_t first_ = 0;  // the first node that writes to an input
   std::set<int32_t> moved_, items_, slice_;
+  std::set<ValueId> there_;  // values from before the first write that the slice reads
   std::vector<IndexBounds> indices_;
   std::set<std::tuple<ValueId, int64_t, int64_t>> stated_;  // checks since the last early write
   std::map<ValueId, int32_t> inputs_;  // read early, and up to which node their writers were looked for
