@@ -8,7 +8,7 @@
 #include "guard/guard_access.h"
 #include "ir/parser.h"
 #include "ir/printer.h"
-#include "portable/abstract_classes.h"
+#include "portable/library_code.h"
 #include "portable/table.h"
 #include "py/layout.h"
 #include "record/rules/rules.h"
@@ -200,7 +200,7 @@ class Writer {
     if (!write_state(entry_.state()) || (entry_.state_after && !write_state(*entry_.state_after)))
       return false;
     return write_guards() && write_graph() && write_numbers() && write_recipes() && write_answers() &&
-           check_codes();
+           write_codes();
   }
 
   bool write_state(const GlobalState& state) {
@@ -496,27 +496,46 @@ class Writer {
 
   // What abstract base classes say now is what they said to the recording: nothing was registered since.
   bool write_answers() {
-    put_number<uint8_t>(body_, entry_.abc_token != 0);
-    portable::Digest digest;
-    if (entry_.abc_token == 0) return true;
-    if (!portable::fingerprint_abstract_classes(table_, &digest))
-      return local("an abstract base class that does not answer");
-    store::put_digest(body_, digest);
+    put_number<uint32_t>(body_, static_cast<uint32_t>(entry_.class_questions.size()));
+    for (const auto& [abstract, asked] : entry_.class_questions) {
+      if (!put_value(abstract.get()) || !put_value(asked.get())) return false;
+      const int answer = PyObject_IsSubclass(asked.get(), abstract.get());
+      if (answer < 0) return PyErr_Clear(), local("an abstract base class that does not answer");
+      put_number<uint8_t>(body_, answer != 0);
+    }
     return true;
   }
 
-  // Every code object that ran is one that the reader checks, or part of one.
-  bool check_codes() {
+  // Every code object that ran is one that the reader checks, part of one, or found again by name.
+  bool write_codes() {
+    std::string bytes;
+    uint32_t count = 0;
+    const auto put_text = [&](const std::string& text) {
+      put_number<uint32_t>(bytes, static_cast<uint32_t>(text.size()));
+      bytes += text;
+    };
     table_.for_each_taken_code([&](PyObject* code) { codes_.insert(code); });
     for (const Ref& code : entry_.codes) {
       if (codes_.contains(code.get())) continue;
       const bool known = std::any_of(codes_.begin(), codes_.end(),
                                      [&](const auto& row) { return holds(row.key, code.get(), 0); });
       if (known) continue;
+      std::string module, path;
+      portable::Digest digest;
+      if (portable::find_library_code(code.get(), &module, &path) && count < kMaxNamedFunctions &&
+          portable::fingerprint_code(code.get(), &digest)) {
+        put_text(module);
+        put_text(path);
+        store::put_digest(bytes, digest);
+        ++count;
+        continue;
+      }
       const char* name = PyUnicode_AsUTF8(reinterpret_cast<PyCodeObject*>(code.get())->co_qualname);
       if (name == nullptr) PyErr_Clear();
       return local(std::string("no guard leads to the code of ") + (name == nullptr ? "?" : name));
     }
+    put_number(body_, count);
+    body_ += bytes;
     return true;
   }
 

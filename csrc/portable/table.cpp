@@ -63,24 +63,6 @@ std::string module_name(PyObject* module) {
   return name == nullptr ? std::string() : utf8(name);
 }
 
-// By plain lookups in the dicts of a module and of classes; borrowed.
-PyObject* found_at(const std::string& module, const std::string& path) {
-  PyObject* where = imported(module);
-  if (where == nullptr || path.empty()) return nullptr;
-  PyObject* object = nullptr;
-  for (size_t at = 0; at <= path.size();) {
-    const size_t dot = std::min(path.find('.', at), path.size());
-    PyObject* dict = object == nullptr        ? PyModule_GetDict(where)
-                     : PyType_Check(object)   ? reinterpret_cast<PyTypeObject*>(object)->tp_dict
-                     : PyModule_Check(object) ? PyModule_GetDict(object)
-                                              : nullptr;
-    object = dict == nullptr ? nullptr : PyDict_GetItemString(dict, path.substr(at, dot - at).c_str());
-    if (object == nullptr) return nullptr;
-    at = dot + 1;
-  }
-  return object;
-}
-
 constexpr PyTypeObject* kDescriptors[] = {&PyMethodDescr_Type, &PyWrapperDescr_Type, &PyGetSetDescr_Type,
                                           &PyMemberDescr_Type, &PyClassMethodDescr_Type};
 constexpr PyTypeObject* kHolders[] = {&PyProperty_Type, &PyStaticMethod_Type, &PyClassMethod_Type};
@@ -133,7 +115,7 @@ bool is_singleton(PyObject* o) {
 // X | Y and list[X], as the interpreter makes them.
 bool is_alias(PyObject* o) {
   return Py_IS_TYPE(o, &Py_GenericAliasType) ||
-         reinterpret_cast<PyObject*>(Py_TYPE(o)) == found_at("types", "UnionType");
+         reinterpret_cast<PyObject*>(Py_TYPE(o)) == find_by_name("types", "UnionType");
 }
 
 // Its type, what it is made of; nothing where it has something else to say.
@@ -191,6 +173,23 @@ std::string type_name(PyTypeObject* type) {
 PyObject* as_object(PyTypeObject* type) { return reinterpret_cast<PyObject*>(type); }
 
 }  // namespace
+
+PyObject* find_by_name(const std::string& module, const std::string& path) {
+  PyObject* where = imported(module);
+  if (where == nullptr || path.empty()) return nullptr;
+  PyObject* object = nullptr;
+  for (size_t at = 0; at <= path.size();) {
+    const size_t dot = std::min(path.find('.', at), path.size());
+    PyObject* dict = object == nullptr        ? PyModule_GetDict(where)
+                     : PyType_Check(object)   ? reinterpret_cast<PyTypeObject*>(object)->tp_dict
+                     : PyModule_Check(object) ? PyModule_GetDict(object)
+                                              : nullptr;
+    object = dict == nullptr ? nullptr : PyDict_GetItemString(dict, path.substr(at, dot - at).c_str());
+    if (object == nullptr) return nullptr;
+    at = dot + 1;
+  }
+  return object;
+}
 
 bool has_identity(ValueKind kind) { return kIdentity[static_cast<size_t>(kind)]; }
 
@@ -350,7 +349,7 @@ bool Table::describe(PyObject* o, Value& value) {
     value.name = f->m_module == nullptr ? std::string() : utf8(f->m_module);
     value.number = f->m_ml->ml_flags;
     if (self != nullptr && rules().is_function_record(self))
-      return found_at(value.name, value.text) == o && kind(ValueKind::kCFunction);
+      return find_by_name(value.name, value.text) == o && kind(ValueKind::kCFunction);
     value.parts = {add(self)};
     return kind(ValueKind::kCFunction);
   }
@@ -441,7 +440,7 @@ PyObject* Table::find(const Value& value) {
       if (value.name == "builtins") {
         if (PyTypeObject* type = unlisted_type(value.text)) return as_object(type);
       }
-      return found_at(value.name, value.text);
+      return find_by_name(value.name, value.text);
     case ValueKind::kCodeConstant: {
       PyObject* code = value.parts.size() == 1 ? obtain(value.parts[0]) : nullptr;
       if (code == nullptr || !PyCode_Check(code)) return nullptr;
@@ -451,7 +450,7 @@ PyObject* Table::find(const Value& value) {
                  : PyTuple_GET_ITEM(constants, value.number);
     }
     case ValueKind::kCFunction: {
-      if (value.parts.empty() || value.parts[0] == 0) return found_at(value.name, value.text);
+      if (value.parts.empty() || value.parts[0] == 0) return find_by_name(value.name, value.text);
       PyObject* self = obtain(value.parts[0]);
       return self == nullptr        ? nullptr
              : PyModule_Check(self) ? PyDict_GetItemString(PyModule_GetDict(self), value.text.c_str())
@@ -475,7 +474,7 @@ PyObject* Table::find(const Value& value) {
       const size_t dot = value.text.find('.');
       return dot == std::string::npos || value.text.substr(0, dot) != "torch"
                  ? nullptr
-                 : found_at("torch", value.text.substr(dot + 1));
+                 : find_by_name("torch", value.text.substr(dot + 1));
     }
     default:
       return nullptr;
@@ -583,7 +582,7 @@ Ref Table::make(const Value& value) {
       }
       if (!tuple || value.kind == ValueKind::kTuple) return tuple;
       if (value.kind == ValueKind::kFrozenSet) return Ref::steal(PyFrozenSet_New(tuple.get()));
-      PyObject* size = found_at("torch", "Size");
+      PyObject* size = find_by_name("torch", "Size");
       return size == nullptr ? Ref() : Ref::steal(PyObject_CallOneArg(size, tuple.get()));
     }
     case ValueKind::kRange: {
@@ -593,7 +592,7 @@ Ref Table::make(const Value& value) {
                                                      step, nullptr));
     }
     case ValueKind::kDevice: {
-      PyObject *type = part(0), *index = part(1), *device = found_at("torch", "device");
+      PyObject *type = part(0), *index = part(1), *device = find_by_name("torch", "device");
       if (type == nullptr || index == nullptr || device == nullptr || !PyUnicode_CheckExact(type))
         return Ref();
       return Ref::steal(index == Py_None ? PyObject_CallOneArg(device, type)
@@ -726,7 +725,8 @@ bool Table::matches(const Value& value, PyObject* o) {
       const std::string module = f->m_module == nullptr ? std::string() : utf8(f->m_module);
       bool same = value.text == f->m_ml->ml_name && value.number == f->m_ml->ml_flags && value.name == module;
       if (same && value.parts.empty()) {
-        same = self != nullptr && rules().is_function_record(self) && found_at(value.name, value.text) == o;
+        same =
+            self != nullptr && rules().is_function_record(self) && find_by_name(value.name, value.text) == o;
       } else if (same && value.parts[0] != 0 && self != nullptr &&
                  !has_identity(values_[value.parts[0] - 1].kind)) {
         same = is_same(value.parts[0], self);
