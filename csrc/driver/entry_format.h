@@ -35,15 +35,28 @@ enum EntryFlags : uint8_t {
 constexpr uint32_t kMaxEntryNodes = 400'000;
 
 constexpr int kSteps = 0
-#define X(name, text) +1
+#define X(name, portable, text) +1
 #include "guard/steps.def"
 #undef X
     ;
 constexpr int kCheckKinds = 0
-#define X(name, tagged, text) +1
+#define X(name, tagged, operands, text) +1
 #include "guard/checks.def"
 #undef X
     ;
+
+// What a check's operands are: nothing but numbers; values; a class, object or function that the guard itself
+// reaches; or something that says nothing elsewhere. A column of guard/checks.def.
+enum class CheckOperands : uint8_t {
+  kNumber,
+  kValues,
+  kType,
+  kItself,
+  kFunction,
+  kTensor,
+  kPlainCall,
+  kLocal
+};
 
 // The builtin types under instances that replay makes.
 inline PyTypeObject* const* instance_bases() {

@@ -13,7 +13,7 @@
 #include "ir/parser.h"
 #include "ir/schema.h"
 #include "ir/verifier.h"
-#include "portable/library_code.h"
+#include "portable/parts.h"
 #include "portable/table.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"

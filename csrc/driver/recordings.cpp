@@ -16,6 +16,7 @@
 #include "driver/entry_writer.h"
 #include "driver/session.h"
 #include "portable/fingerprint.h"
+#include "py/released.h"
 #include "store/bytes.h"
 #include "store/store.h"
 
@@ -34,15 +35,6 @@ bool& enabled() {
     return value == nullptr || std::strcmp(value, "0") != 0;
   }();
   return on;
-}
-
-template <typename Body>
-auto released(Body&& body) {
-  struct Release {
-    PyThreadState* state = PyEval_SaveThread();
-    ~Release() { PyEval_RestoreThread(state); }
-  } release;
-  return body();
 }
 
 // Asks for a pending call a while after it was told to. Lives as long as the process; a forked child starts
@@ -279,13 +271,7 @@ void write_entry_of(CodeState& state, Entry& entry) {
        std::string("an entry was written, ") + std::to_string(size) + " bytes: " + store::name_of(outcome));
 }
 
-}  // namespace
-
-bool recordings_enabled() { return enabled() && !stopped; }
-void set_recordings_enabled(bool on) { enabled() = on; }
-
-bool load_entries(const RecordedFunction& function, const StoredCall& call) {
-  if (!recordings_enabled() || function.state.compiler || !function.state.uses_store) return false;
+bool load(const RecordedFunction& function, const StoredCall& call) {
   CodeState& state = function.state;
   StoredEntries& mine = stored(state);
   if (!mine.has_key) {
@@ -339,6 +325,21 @@ bool load_entries(const RecordedFunction& function, const StoredCall& call) {
   return false;
 }
 
+}  // namespace
+
+bool recordings_enabled() { return enabled() && !stopped; }
+void set_recordings_enabled(bool on) { enabled() = on; }
+
+bool load_entries(const RecordedFunction& function, const StoredCall& call) {
+  if (!recordings_enabled() || function.state.compiler || !function.state.uses_store) return false;
+  try {
+    return load(function, call);
+  } catch (const std::exception&) {  // no memory: a miss like any other
+    ++counters().store_misses;
+    return false;
+  }
+}
+
 void note_missed_entry(const RecordedFunction& function) {
   const auto& loaded = function.extra.precompiled;
   if (!loaded.empty()) note(function.state, "the loaded entry missed: " + loaded.back()->explain_miss());
@@ -371,7 +372,12 @@ void write_kept_entries(const CodeState* of) {
   for (const Kept& item : now) {
     const std::shared_ptr<CodeState> state = item.state.lock();
     const std::shared_ptr<Entry> entry = item.entry.lock();
-    if (state != nullptr && entry != nullptr) write_entry_of(*state, *entry);
+    if (state == nullptr || entry == nullptr) continue;
+    try {
+      write_entry_of(*state, *entry);
+    } catch (const std::exception&) {  // no memory: nobody asked for it
+      ++counters().entries_process_local;
+    }
   }
   PyErr_Restore(type, value, traceback);
 }

@@ -12,12 +12,12 @@ struct Row {
   const char* text;
 };
 constexpr Row kSteps[] = {
-#define X(name, text) {#name, text},
+#define X(name, portable, text) {#name, text},
 #include "guard/steps.def"
 #undef X
 };
 constexpr Row kChecks[] = {
-#define X(name, tagged, text) {#name, text},
+#define X(name, tagged, operands, text) {#name, text},
 #include "guard/checks.def"
 #undef X
 };

@@ -15,7 +15,7 @@ namespace flashpoint {
 namespace {
 
 constexpr bool kTagged[] = {
-#define X(name, tagged, text) tagged,
+#define X(name, tagged, operands, text) tagged,
 #include "guard/checks.def"
 #undef X
 };

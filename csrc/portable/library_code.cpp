@@ -1,6 +1,6 @@
 #include "portable/library_code.h"
 
-#include "portable/table.h"
+#include "portable/parts.h"
 #include "py/ref.h"
 
 namespace flashpoint::portable {

@@ -118,7 +118,4 @@ class Table {
 
 std::string name_of_value(const Value& value);
 
-// By plain lookups in the dicts of an imported module and of classes; borrowed, null where there is none.
-PyObject* find_by_name(const std::string& module, const std::string& path);
-
 }  // namespace flashpoint::portable
