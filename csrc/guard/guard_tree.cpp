@@ -468,6 +468,15 @@ bool GuardTree::is_other_number(const Check& c, PyObject* v) const {
   } else if (c.kind == CheckKind::kCellValue) {
     now = PyCell_Check(v) ? PyCell_GET(v) : nullptr;
     recorded = c.operand.get();
+  } else if (c.kind == CheckKind::kListItemValue) {
+    now = PyList_Check(v) && c.number < PyList_GET_SIZE(v) ? PyList_GET_ITEM(v, c.number) : nullptr;
+  } else if (c.kind == CheckKind::kTupleItemValue) {
+    now = PyTuple_Check(v) && c.number < PyTuple_GET_SIZE(v) ? PyTuple_GET_ITEM(v, c.number) : nullptr;
+  } else if (c.kind == CheckKind::kSlotValue) {
+    PyObject** slot = py::object_slot(v, c.operand.get());
+    now = slot == nullptr ? nullptr : *slot;
+  } else if (c.kind == CheckKind::kLookupValue) {
+    now = _PyType_Lookup(reinterpret_cast<PyTypeObject*>(v), c.operand.get());
   }
   return now != nullptr && (PyLong_CheckExact(now) || PyFloat_CheckExact(now)) &&
          Py_TYPE(now) == Py_TYPE(recorded);
@@ -491,7 +500,8 @@ bool GuardTree::run(PyObject* const* args, size_t nargs, bool use_tags, const st
   const auto note_change = [&](size_t node, const Check& check, PyObject* value) {
     if (changed == nullptr || !is_other_number(check, value)) return false;
     const bool of_cell = check.kind == CheckKind::kCellValue;
-    changed->insert(place(static_cast<NodeId>(node), check.kind, of_cell ? nullptr : check.operand.get()));
+    changed->insert(place(static_cast<NodeId>(node), check.kind, of_cell ? nullptr : check.operand.get(),
+                          of_cell ? 0 : check.number));
     return true;
   };
   const size_t n = nodes_.size();

@@ -90,7 +90,7 @@ class GuardTree {
   // After a miss: the places whose numbers are others than recorded, as far as everything before them holds.
   void changed_numbers(PyObject* const* args, size_t nargs, std::unordered_set<std::string>& places);
   // The name of the place that a check of this kind is about; the same in any tree that reads it alike.
-  std::string place(NodeId node, CheckKind kind, PyObject* key) const;
+  std::string place(NodeId node, CheckKind kind, PyObject* key, int32_t index = 0) const;
 
   const std::vector<PyObject*>& values() const { return values_; }
   const Node& node(NodeId id) const { return nodes_[id]; }

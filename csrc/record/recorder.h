@@ -184,6 +184,7 @@ class Recorder final : public Observer {
   void read_dict_key(PyObject* dict, PyObject* key);
   void read_dict_value(NodeId node, PyObject* key, PyObject* value);  // value: null where there is none
   void read_dict_present(PyObject* dict, PyObject* key);
+  bool read_item_apart(PyObject* c, PyObject* key);
   void read_elements(PyObject* container);  // length or keys, and every element
   bool read_deep(PyObject* object, int depth = 0);
   void read_keys(PyObject* dict);

@@ -426,7 +426,7 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
           fail(storage, "a class attribute that was deleted");
           break;
         }
-        p.items.push_back(describe(value));
+        p.items.push_back(describe(value, recorder_.shadow().stored_tag(storage, e.key.get())));
         break;
       }
       case EffectKind::kTensorAttr: {
@@ -477,7 +477,7 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
           fail(storage, "a slot that was cleared");
           break;
         }
-        p.items.push_back(describe(*slot));
+        p.items.push_back(describe(*slot, recorder_.shadow().stored_tag(storage, e.key.get())));
         break;
       }
       case EffectKind::kContextVar: {
