@@ -2,6 +2,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "guard/guard_tree.h"
 #include "portable/parts.h"
 #include "portable/table.h"
 #include "py/layout.h"
