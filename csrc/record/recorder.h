@@ -23,6 +23,7 @@
 #include "guard/guard_tree.h"
 #include "py/exception_state.h"
 #include "py/iterators.h"
+#include "py/saved_error.h"
 #include "record/breaks.h"
 #include "record/effects.h"
 #include "record/history.h"
@@ -100,6 +101,8 @@ class Recorder final : public Observer {
   bool reads_abc_registry = false;  // an isinstance() against an abstract base class
   std::vector<std::pair<Ref, Ref>> class_questions;  // such a class, and the one it was asked about
   bool reads_recursion_limit = false;
+  // An import ran in place of the instruction, and raised this.
+  KeptError failed_import;
   // Why no other process may use what was recorded: a hash, an order that hashes decide, facts of the
   // environment that nothing guards. Null: nothing of the kind was met.
   const char* process_local = nullptr;

@@ -9,7 +9,7 @@
 #pragma once
 
 #include <string>
-#include <unordered_set>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -43,10 +43,12 @@ class Shadow {
   // Nothing to do for any event.
   bool idle() const { return table_.empty() && !follows_places(); }
 
-  // Places outside the call (attributes, items, globals, cells) whose numbers were others at an earlier call, by
-  // GuardTree::place. A number read there by an instruction that pushes it is followed like an argument.
-  const std::unordered_set<std::string>* open_places = nullptr;
-  bool feeds_graph = true;  // numbers may become inputs of the graph
+  // Places outside the call (attributes, items, globals, cells) whose numbers were others at an earlier call,
+  // by GuardTree::place. A number read there by an instruction that pushes it is followed like an argument.
+  // How many recordings found each of them changed.
+  const std::unordered_map<std::string, int>* open_places = nullptr;
+  bool breaks_at_places = false;  // what changes often is a break where it cannot be followed
+  bool feeds_graph = true;        // numbers may become inputs of the graph
   bool has_places() const { return follows_places() || !stores_.empty(); }
   // Many places are read at once: none of the numbers is what the event pushes.
   void reads_all() { pushes_ = false; }

@@ -2,7 +2,8 @@
 //
 // At first they are guarded by value where they are read, which costs nothing while they stay. Once a call
 // has found another one at a place, the recordings to come follow what is read there, and what the program
-// writes back.
+// writes back. Where it changes all the same often, they end before an instruction that would have to guard
+// it.
 #include "record/recorder.h"
 #include "record/shadow.h"
 
@@ -12,26 +13,11 @@ namespace {
 
 bool is_number(PyObject* o) { return PyFloat_CheckExact(o) || PyLong_CheckExact(o); }
 
+// So many recordings were made because a number had changed.
+constexpr int kOften = 3;
+
 bool is_item(CheckKind kind) {
   return kind == CheckKind::kListItemValue || kind == CheckKind::kTupleItemValue;
-}
-
-// What leads to the value that a check of this kind is about.
-Step step_to(CheckKind kind) {
-  switch (kind) {
-    case CheckKind::kCellValue:
-      return Step::kCellContents;
-    case CheckKind::kListItemValue:
-      return Step::kListItem;
-    case CheckKind::kTupleItemValue:
-      return Step::kTupleItem;
-    case CheckKind::kSlotValue:
-      return Step::kSlot;
-    case CheckKind::kLookupValue:
-      return Step::kTypeLookup;
-    default:
-      return Step::kDictValue;
-  }
 }
 
 }  // namespace
@@ -63,8 +49,11 @@ bool Shadow::read_place(NodeId owner, CheckKind kind, PyObject* storage, PyObjec
     return true;
   }
   if (!is_open_place(owner, kind, key, index)) return false;
-  const Tag tag = table_.add_source(recorder_.tree().child(owner, step_to(kind), key, index), value);
+  GuardTree& tree = recorder_.tree();
+  const Tag tag = table_.add_source(tree.child(owner, step_to_place(kind), key, index), value);
   places_.try_emplace({storage, name}, tag);
+  if (breaks_at_places && open_places->at(tree.place(owner, kind, key, index)) >= kOften)
+    table_.set_varies(tag);
   take_read(tag);
   return true;
 }

@@ -13,7 +13,7 @@ from tests.python.eval_support import by_default, cold, in_evaluator, observed, 
 
 ROUNDS = 10
 ATTEMPTS = 8
-# Caches of event loops and tables of classes are full only after some thousand runs, also under the default evaluator.
+# Caches of event loops and tables of classes are full only after some thousand runs, under any evaluator.
 SLOW_TO_FILL = {"asynchronous": 500, "matching_errors": 4000}
 
 
