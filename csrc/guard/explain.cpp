@@ -85,7 +85,8 @@ std::string GuardTree::path(NodeId id) const {
 }
 
 std::string GuardTree::place(NodeId id, CheckKind kind, PyObject* key, int32_t index) const {
-  return path(id) + ' ' + kChecks[static_cast<int>(kind)].name + ' ' + show(key) + ' ' + std::to_string(index);
+  return path(id) + ' ' + kChecks[static_cast<int>(kind)].name + ' ' + show(key) + ' ' +
+         std::to_string(index);
 }
 
 std::string GuardTree::text() const {
