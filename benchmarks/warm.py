@@ -2,6 +2,7 @@
 
 Each round starts two processes over one store of its own. Both build the model, run another instance of it
 eagerly (one-time work of torch and transformers), time eager's call and then the compiled model's first one.
+`captures` and `kernels` count what the second processes recorded and generated.
 """
 
 from __future__ import annotations
