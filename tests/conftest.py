@@ -17,10 +17,13 @@ from collections.abc import Callable, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 # The user's own store is neither read nor written; registered first, so it is removed after the last write.
-os.environ["FLASHPOINT_CACHE_DIR"] = tempfile.mkdtemp(prefix="flashpoint-tests-")
-atexit.register(shutil.rmtree, os.environ["FLASHPOINT_CACHE_DIR"], ignore_errors=True)
+# See tests/__init__.py for runs that keep one.
+WITH_STORE = os.environ.get("FLASHPOINT_TEST_RECORDINGS") == "1"
+if not (WITH_STORE and "FLASHPOINT_CACHE_DIR" in os.environ):
+    os.environ["FLASHPOINT_CACHE_DIR"] = tempfile.mkdtemp(prefix="flashpoint-tests-")
+    atexit.register(shutil.rmtree, os.environ["FLASHPOINT_CACHE_DIR"], ignore_errors=True)
 # Tests count recordings: none is kept for, or taken from, another test. Those of the store ask for it.
-os.environ["FLASHPOINT_RECORDINGS"] = "0"
+os.environ["FLASHPOINT_RECORDINGS"] = "1" if WITH_STORE else "0"
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -40,6 +43,8 @@ def fresh_state() -> Iterator[None]:
     flashpoint.reset_counters()
     torch.manual_seed(0)
     yield
+    if WITH_STORE:  # as a process would that ends here
+        flashpoint._C._recordings_write()
     for name, value in defaults.items():
         setattr(flashpoint.config, name, value)
 

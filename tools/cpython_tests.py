@@ -169,7 +169,7 @@ def child(modules: list[str], evaluate: bool, observe: bool) -> None:
 
 
 def run_child(modules: list[str], evaluate: bool, observe: bool = False) -> dict[str, dict]:
-    environment = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONHASHSEED="0")
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONHASHSEED="0", FLASHPOINT_RECORDINGS="0")
     command = (
         [sys.executable, __file__, "--child", *modules] + ["--evaluate"] * evaluate + ["--observe"] * observe
     )

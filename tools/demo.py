@@ -31,6 +31,7 @@ if __package__ in (None, ""):  # run as a file: the tree is not on the path yet
     sys.path.append(str(ROOT))
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("FLASHPOINT_RECORDINGS", "0")  # first calls are to be recorded, not loaded
 
 import torch  # noqa: E402
 

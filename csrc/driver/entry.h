@@ -87,6 +87,7 @@ class Entry {
   // For the store: the code objects that were evaluated, and why no other process may use the entry (null: it
   // may, as far as the recording knows).
   std::vector<Ref> codes;
+  std::vector<std::pair<Ref, Ref>> class_questions;  // abstract base classes, and what they were asked about
   const char* process_local = nullptr;
   bool kept = false;                // handed to the store, or refused by it
   const void* loaded_by = nullptr;  // the CodeState that got it from the store, for identity only

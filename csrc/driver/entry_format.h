@@ -10,7 +10,9 @@
 //   | u32 size, text of the graph (ir/printer.h)
 //   | scalar steps | number inputs | pinned arguments | tensors | tensors written to
 //   | made objects | effects | result
-//   | u8 1 and a digest (portable/abstract_classes.h) if abstract base classes were asked, else 0
+//   | u32 questions to abstract base classes, per question: u32 such a class, u32 class, u8 answer
+//   | u32 functions that C code calls by name, per function: its module and path (u32 size, text), digest of
+//     its code
 //
 // The reader trusts none of it: what is malformed is a miss.
 #pragma once
@@ -22,7 +24,7 @@
 namespace flashpoint {
 
 constexpr char kEntryMagic[] = "fpen";
-constexpr uint16_t kEntryVersion = 1;
+constexpr uint16_t kEntryVersion = 2;
 
 enum EntryFlags : uint8_t {
   kAnyHigherRecursionLimit = 1,
@@ -33,15 +35,28 @@ enum EntryFlags : uint8_t {
 constexpr uint32_t kMaxEntryNodes = 400'000;
 
 constexpr int kSteps = 0
-#define X(name, text) +1
+#define X(name, portable, text) +1
 #include "guard/steps.def"
 #undef X
     ;
 constexpr int kCheckKinds = 0
-#define X(name, tagged, text) +1
+#define X(name, tagged, operands, text) +1
 #include "guard/checks.def"
 #undef X
     ;
+
+// What a check's operands are: nothing but numbers; values; a class, object or function that the guard itself
+// reaches; or something that says nothing elsewhere. A column of guard/checks.def.
+enum class CheckOperands : uint8_t {
+  kNumber,
+  kValues,
+  kType,
+  kItself,
+  kFunction,
+  kTensor,
+  kPlainCall,
+  kLocal
+};
 
 // The builtin types under instances that replay makes.
 inline PyTypeObject* const* instance_bases() {
@@ -49,6 +64,8 @@ inline PyTypeObject* const* instance_bases() {
                                         &PyList_Type,       &PyTuple_Type, nullptr};
   return bases;
 }
+
+constexpr uint32_t kMaxNamedFunctions = 4096;
 
 struct EntryAccess {
   static std::vector<MadeObject>& recipes(Entry& entry) { return entry.recipes_; }

@@ -13,7 +13,7 @@
 #include "ir/parser.h"
 #include "ir/schema.h"
 #include "ir/verifier.h"
-#include "portable/abstract_classes.h"
+#include "portable/parts.h"
 #include "portable/table.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
@@ -105,21 +105,14 @@ class Reader {
     if (!read_guards() || !read_graph() || !read_numbers()) return nullptr;
     RecipeReader recipes(in_, table_, tree_, graph_->outputs.size(), steps_.size());
     if (!recipes.read()) return table_.why().empty() ? malformed("its recipes") : changed();
-    const bool asked = in_.number<uint8_t>() != 0;
-    if (asked) {
-      const portable::Digest recorded = in_.digest();
-      portable::Digest digest;
-      if (!portable::fingerprint_abstract_classes(table_, &digest) || digest != recorded)
-        return other_call("abstract base classes say otherwise");
-    }
+    if (!read_answers() || !read_codes()) return nullptr;
     if (!in_.ok() || in_.left() != 0) return malformed("its end");
     for (size_t i = 0; i < reached_.size(); ++i) {
       if (recipes.needs_fixed(static_cast<NodeId>(i)) && !reached_[i].fixed)
         return malformed("an object of unguarded type is written to");
     }
     return finish(state, after, positional, std::move(kwnames), any_limit,
-                  (flags & kHasOuterKind) != 0 ? std::optional<uint8_t>(outer_kind) : std::nullopt, recipes,
-                  asked);
+                  (flags & kHasOuterKind) != 0 ? std::optional<uint8_t>(outer_kind) : std::nullopt, recipes);
   }
 
   ReadOutcome outcome = ReadOutcome::kRead;
@@ -523,9 +516,48 @@ class Reader {
     return false;
   }
 
+  // The classes answer as they would answer the program.
+  bool read_answers() {
+    const auto count = in_.number<uint32_t>();
+    if (!in_.ok() || count > in_.left()) return bad("questions to classes");
+    asked_ = count != 0;
+    for (uint32_t i = 0; i < count; ++i) {
+      PyObject* abstract = object(in_.number<uint32_t>(), "an abstract class");
+      if (abstract == nullptr) return false;
+      PyObject* asked = object(in_.number<uint32_t>(), "a class");
+      if (asked == nullptr) return false;
+      const bool recorded = in_.number<uint8_t>() != 0;
+      if (!in_.ok() || !PyType_Check(abstract) || !PyType_Check(asked)) return bad("questions to classes");
+      const int answer = PyObject_IsSubclass(asked, abstract);
+      if (answer < 0) PyErr_Clear();
+      if (answer != (recorded ? 1 : 0))
+        return other_call(std::string("is ") + reinterpret_cast<PyTypeObject*>(asked)->tp_name + " a " +
+                          reinterpret_cast<PyTypeObject*>(abstract)->tp_name) != nullptr;
+    }
+    return true;
+  }
+
+  bool read_codes() {
+    const auto count = in_.number<uint32_t>();
+    if (!in_.ok() || count > kMaxNamedFunctions) return bad("functions by name");
+    for (uint32_t i = 0; i < count; ++i) {
+      const std::string module(in_.take(in_.number<uint32_t>()));
+      const std::string path(in_.take(in_.number<uint32_t>()));
+      const portable::Digest recorded = in_.digest();
+      if (!in_.ok()) return bad("functions by name");
+      PyObject* function = portable::find_by_name(module, path);
+      portable::Digest digest;
+      const bool same = function != nullptr && PyFunction_Check(function) &&
+                        portable::fingerprint_code(PyFunction_GET_CODE(function), &digest) &&
+                        digest == recorded;
+      if (!same) return end(ReadOutcome::kChanged, module + "." + path + ": is another function") != nullptr;
+    }
+    return true;
+  }
+
   std::shared_ptr<Entry> finish(const GlobalState& state, const std::optional<GlobalState>& after,
                                 size_t positional, Ref kwnames, bool any_limit,
-                                std::optional<uint8_t> outer_kind, RecipeReader& recipes, bool asked) {
+                                std::optional<uint8_t> outer_kind, RecipeReader& recipes) {
     std::unique_ptr<GraphProgram> program;
     if (options_.backend == Backend::kNative) {
       native::ScheduleOptions program_options;
@@ -546,7 +578,7 @@ class Reader {
     entry->state_after = after;
     entry->outer_kind = outer_kind;
     entry->function = call_.function;
-    if (asked) entry->abc_token = abc_token();
+    if (asked_) entry->abc_token = abc_token();
     entry->scalar_steps = std::move(steps_);
     entry->numbers = std::move(numbers_);
     entry->pinned = std::move(pinned_);
@@ -561,6 +593,7 @@ class Reader {
   const ReadOptions& options_;
   Table table_;
   size_t nargs_ = 0;
+  bool asked_ = false;  // abstract base classes
   GuardTree tree_;
   std::vector<Reached> reached_;
   std::unique_ptr<ir::Graph> graph_;

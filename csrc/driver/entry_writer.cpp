@@ -8,7 +8,7 @@
 #include "guard/guard_access.h"
 #include "ir/parser.h"
 #include "ir/printer.h"
-#include "portable/abstract_classes.h"
+#include "portable/library_code.h"
 #include "portable/table.h"
 #include "py/layout.h"
 #include "record/rules/rules.h"
@@ -23,116 +23,26 @@ using portable::ValueRef;
 using store::put_number;
 
 constexpr const char* kStepNames[] = {
-#define X(name, text) #name,
+#define X(name, portable, text) #name,
 #include "guard/steps.def"
 #undef X
 };
 constexpr const char* kCheckNames[] = {
-#define X(name, tagged, text) #name,
+#define X(name, tagged, operands, text) #name,
 #include "guard/checks.def"
 #undef X
 };
 
-bool is_portable(Step step) {
-  switch (step) {
-    case Step::kArg:
-    case Step::kConst:
-    case Step::kTypeRoot:
-    case Step::kDictValue:
-    case Step::kInstanceDict:
-    case Step::kListItem:
-    case Step::kTupleItem:
-    case Step::kDequeItem:
-    case Step::kTypeLookup:
-    case Step::kSuperLookup:
-    case Step::kTypeOf:
-    case Step::kCellContents:
-    case Step::kFuncClosure:
-    case Step::kFuncDefault:
-    case Step::kFuncKwDefaults:
-    case Step::kFuncGlobals:
-    case Step::kMethodFunc:
-    case Step::kMethodSelf:
-    case Step::kSlot:
-    case Step::kProxyDict:
-    case Step::kTypeDict:
-    case Step::kPropertyGet:
-    case Step::kDescrFunc:
-    case Step::kPartialFunc:
-    case Step::kPartialArgs:
-    case Step::kPartialKeywords:
-    case Step::kFuncAnnotations:
-      return true;
-    case Step::kIteratorSource:
-    case Step::kWeakTarget:
-    case Step::kTensorGrad:
-    case Step::kTraceback:
-    case Step::kContextValue:
-      return false;
-  }
-  return false;
-}
-
-// What a check's operands are: nothing but numbers; a value; a class, object or function that the guard
-// itself reaches; or something that says nothing elsewhere.
-enum class Operands : uint8_t { kNumber, kValues, kType, kItself, kFunction, kTensor, kPlainCall, kLocal };
-
-Operands operands_of(CheckKind kind) {
-  switch (kind) {
-    case CheckKind::kLen:
-    case CheckKind::kNonEmpty:
-    case CheckKind::kCellEmpty:
-    case CheckKind::kStorageOffset:
-    case CheckKind::kSameAs:
-    case CheckKind::kNotSameAs:
-    case CheckKind::kDictLen:
-    case CheckKind::kDictNonEmpty:
-      return Operands::kNumber;
-    case CheckKind::kValue:
-    case CheckKind::kEquals:
-    case CheckKind::kListItemValue:
-    case CheckKind::kTupleItemValue:
-    case CheckKind::kSetOrder:
-    case CheckKind::kSetContains:
-    case CheckKind::kSlotValue:
-    case CheckKind::kCellValue:
-    case CheckKind::kOrderedKeys:
-    case CheckKind::kInstanceLacks:
-    case CheckKind::kFunctionAttribute:
-    case CheckKind::kRangeIs:
-    case CheckKind::kSliceIs:
-    case CheckKind::kDequeBound:
-    case CheckKind::kGetterIs:
-    case CheckKind::kDefaultValue:
-    case CheckKind::kKeys:
-    case CheckKind::kKeyAbsent:
-    case CheckKind::kKeyPresent:
-    case CheckKind::kItemValue:
-    case CheckKind::kLookupValue:
-    case CheckKind::kLookupAbsent:
-    case CheckKind::kSuperAbsent:
-      return Operands::kValues;
-    case CheckKind::kTypeIs:
-      return Operands::kType;
-    case CheckKind::kIs:
-      return Operands::kItself;
-    case CheckKind::kFuncState:
-      return Operands::kFunction;
-    case CheckKind::kTensor:
-      return Operands::kTensor;
-    case CheckKind::kPlainCall:
-      return Operands::kPlainCall;
-    case CheckKind::kNoGrad:
-    case CheckKind::kNoHooks:
-    case CheckKind::kIteratorAt:
-    case CheckKind::kMethodDef:
-    case CheckKind::kContextUnset:
-    case CheckKind::kContextIs:
-    case CheckKind::kCacheTag:
-      return Operands::kLocal;
-  }
-  return Operands::kLocal;
-}
+constexpr bool kPortable[] = {
+#define X(name, portable, text) portable != 0,
+#include "guard/steps.def"
+#undef X
+};
+constexpr CheckOperands kOperands[] = {
+#define X(name, tagged, operands, text) CheckOperands::k##operands,
+#include "guard/checks.def"
+#undef X
+};
 
 void put_state(std::string& out, const GlobalState& s) {
   const uint8_t flags = static_cast<uint8_t>((s.grad_mode ? 1 : 0) | (s.inference_mode ? 2 : 0) |
@@ -200,7 +110,7 @@ class Writer {
     if (!write_state(entry_.state()) || (entry_.state_after && !write_state(*entry_.state_after)))
       return false;
     return write_guards() && write_graph() && write_numbers() && write_recipes() && write_answers() &&
-           check_codes();
+           write_codes();
   }
 
   bool write_state(const GlobalState& state) {
@@ -235,7 +145,7 @@ class Writer {
     for (size_t i = 0; i < tree.size(); ++i) {
       const auto id = static_cast<NodeId>(i);
       const Node& node = tree.node(id);
-      if (!is_portable(node.step))
+      if (!kPortable[static_cast<int>(node.step)])
         return local(std::string("a guard of kind ") + kStepNames[static_cast<int>(node.step)]);
       put_number<uint8_t>(body_, static_cast<uint8_t>(node.step));
       put_number<int32_t>(body_, node.parent);
@@ -263,23 +173,23 @@ class Writer {
   }
 
   bool write_check(const GuardTree& tree, const Check& check) {
-    const Operands operands = operands_of(check.kind);
-    if (operands == Operands::kLocal)
+    const CheckOperands operands = kOperands[static_cast<int>(check.kind)];
+    if (operands == CheckOperands::kLocal)
       return local(std::string("a guard of kind ") + kCheckNames[static_cast<int>(check.kind)]);
     put_number<uint8_t>(body_, static_cast<uint8_t>(check.kind));
-    const bool counts = operands == Operands::kTensor || operands == Operands::kPlainCall;
-    if (operands == Operands::kFunction) return write_function_state(check.operand.get());
+    const bool counts = operands == CheckOperands::kTensor || operands == CheckOperands::kPlainCall;
+    if (operands == CheckOperands::kFunction) return write_function_state(check.operand.get());
     put_number<int32_t>(body_, counts ? 0 : check.number);
     switch (operands) {
-      case Operands::kType:
-      case Operands::kItself:
+      case CheckOperands::kType:
+      case CheckOperands::kItself:
         if (!put_taken(check.operand.get())) return false;
         break;
       default:
         if (!put_value(check.operand.get())) return false;
     }
     if (!put_value(check.second.get())) return false;
-    if (operands == Operands::kTensor) put_meta(body_, GuardAccess::meta(tree, check.number));
+    if (operands == CheckOperands::kTensor) put_meta(body_, GuardAccess::meta(tree, check.number));
     return true;
   }
 
@@ -496,27 +406,46 @@ class Writer {
 
   // What abstract base classes say now is what they said to the recording: nothing was registered since.
   bool write_answers() {
-    put_number<uint8_t>(body_, entry_.abc_token != 0);
-    portable::Digest digest;
-    if (entry_.abc_token == 0) return true;
-    if (!portable::fingerprint_abstract_classes(table_, &digest))
-      return local("an abstract base class that does not answer");
-    store::put_digest(body_, digest);
+    put_number<uint32_t>(body_, static_cast<uint32_t>(entry_.class_questions.size()));
+    for (const auto& [abstract, asked] : entry_.class_questions) {
+      if (!put_value(abstract.get()) || !put_value(asked.get())) return false;
+      const int answer = PyObject_IsSubclass(asked.get(), abstract.get());
+      if (answer < 0) return PyErr_Clear(), local("an abstract base class that does not answer");
+      put_number<uint8_t>(body_, answer != 0);
+    }
     return true;
   }
 
-  // Every code object that ran is one that the reader checks, or part of one.
-  bool check_codes() {
+  // Every code object that ran is one that the reader checks, part of one, or found again by name.
+  bool write_codes() {
+    std::string bytes;
+    uint32_t count = 0;
+    const auto put_text = [&](const std::string& text) {
+      put_number<uint32_t>(bytes, static_cast<uint32_t>(text.size()));
+      bytes += text;
+    };
     table_.for_each_taken_code([&](PyObject* code) { codes_.insert(code); });
     for (const Ref& code : entry_.codes) {
       if (codes_.contains(code.get())) continue;
       const bool known = std::any_of(codes_.begin(), codes_.end(),
                                      [&](const auto& row) { return holds(row.key, code.get(), 0); });
       if (known) continue;
+      std::string module, path;
+      portable::Digest digest;
+      if (portable::find_library_code(code.get(), &module, &path) && count < kMaxNamedFunctions &&
+          portable::fingerprint_code(code.get(), &digest)) {
+        put_text(module);
+        put_text(path);
+        store::put_digest(bytes, digest);
+        ++count;
+        continue;
+      }
       const char* name = PyUnicode_AsUTF8(reinterpret_cast<PyCodeObject*>(code.get())->co_qualname);
       if (name == nullptr) PyErr_Clear();
       return local(std::string("no guard leads to the code of ") + (name == nullptr ? "?" : name));
     }
+    put_number(body_, count);
+    body_ += bytes;
     return true;
   }
 

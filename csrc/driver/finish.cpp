@@ -174,6 +174,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     entry->any_higher_recursion_limit = !recorder.reads_recursion_limit;
     if (recorder.sees_outer) entry->outer_kind = recorder.outer.kind();
     entry->codes = recorder.evaluated_codes();
+    entry->class_questions = std::move(recorder.class_questions);
     entry->process_local = recorder.process_local;
     entry->finish();
     return entry;

@@ -16,6 +16,7 @@
 #include "driver/entry_writer.h"
 #include "driver/session.h"
 #include "portable/fingerprint.h"
+#include "py/released.h"
 #include "store/bytes.h"
 #include "store/store.h"
 
@@ -31,18 +32,9 @@ constexpr auto kDelay = std::chrono::milliseconds(50);
 bool& enabled() {
   static bool on = [] {
     const char* value = std::getenv("FLASHPOINT_RECORDINGS");
-    return value != nullptr && std::strcmp(value, "1") == 0;
+    return value == nullptr || std::strcmp(value, "0") != 0;
   }();
   return on;
-}
-
-template <typename Body>
-auto released(Body&& body) {
-  struct Release {
-    PyThreadState* state = PyEval_SaveThread();
-    ~Release() { PyEval_RestoreThread(state); }
-  } release;
-  return body();
 }
 
 // Asks for a pending call a while after it was told to. Lives as long as the process; a forked child starts
@@ -195,24 +187,28 @@ void note(CodeState& state, std::string line) {
   mine.history.push_back(std::move(line));
 }
 
-std::string join_payload(const StoredEntries& mine) {
+std::string join_payload(const std::vector<std::string_view>& entries) {
   std::string payload;
-  std::vector<const std::string*> chosen;
-  for (const auto* list : {&mine.used, &mine.waiting}) {
-    for (const StoredEntries::Blob& blob : *list) {
-      if (chosen.size() < kMostEntries) chosen.push_back(blob.get());
-    }
-  }
   store::put_number<uint32_t>(payload, kPayloadVersion);
-  store::put_number<uint32_t>(payload, static_cast<uint32_t>(chosen.size()));
-  for (const std::string* blob : chosen) {
-    store::put_number<uint64_t>(payload, blob->size());
-    payload += *blob;
+  store::put_number<uint32_t>(payload, static_cast<uint32_t>(entries.size()));
+  for (const std::string_view entry : entries) {
+    store::put_number<uint64_t>(payload, entry.size());
+    payload += entry;
   }
   return payload;
 }
 
-bool split_payload(std::string_view payload, std::vector<StoredEntries::Blob>& blobs) {
+std::string join_payload(const StoredEntries& mine) {
+  std::vector<std::string_view> chosen;
+  for (const auto* list : {&mine.used, &mine.waiting}) {
+    for (const StoredEntries::Blob& blob : *list) {
+      if (chosen.size() < kMostEntries) chosen.push_back(*blob);
+    }
+  }
+  return join_payload(chosen);
+}
+
+bool split_payload(std::string_view payload, std::vector<std::string_view>& entries) {
   store::Reader in(payload);
   if (in.number<uint32_t>() != kPayloadVersion) return false;
   const auto count = in.number<uint32_t>();
@@ -220,9 +216,34 @@ bool split_payload(std::string_view payload, std::vector<StoredEntries::Blob>& b
   for (uint32_t i = 0; i < count; ++i) {
     const auto size = in.number<uint64_t>();
     if (size > in.left()) return false;
-    blobs.push_back(std::make_shared<const std::string>(in.take(size)));
+    entries.push_back(in.take(size));
   }
   return in.ok() && in.left() == 0;
+}
+
+// Two processes that write at once: behind the entries of the one, newest first, those of the other that the
+// one has neither, nor found to be of no use. On the store's thread, without the GIL.
+std::string merge_payloads(std::string_view present, std::string_view fresh,
+                           const std::vector<store::Digest>& refused) {
+  std::vector<std::string_view> entries;
+  std::vector<std::string_view> others;
+  if (!split_payload(fresh, entries) || !split_payload(present, others)) return std::string(fresh);
+  for (const std::string_view other : others) {
+    if (entries.size() >= kMostEntries) break;
+    if (std::find(entries.begin(), entries.end(), other) != entries.end()) continue;
+    if (!refused.empty() && std::find(refused.begin(), refused.end(), store::sha256(other)) != refused.end())
+      continue;
+    entries.push_back(other);
+  }
+  return join_payload(entries);
+}
+
+bool take_payload(const std::string& payload, StoredEntries& mine) {
+  std::vector<std::string_view> entries;
+  if (!split_payload(payload, entries)) return false;
+  for (const std::string_view entry : entries)
+    mine.waiting.push_back(std::make_shared<const std::string>(entry));
+  return true;
 }
 
 void write_entry_of(CodeState& state, Entry& entry) {
@@ -239,20 +260,18 @@ void write_entry_of(CodeState& state, Entry& entry) {
   if (mine.used.size() > kMostEntries) mine.used.pop_back();
   std::string payload = join_payload(mine);
   const size_t size = payload.size();
-  const store::Outcome outcome =
-      released([&] { return store::Store::shared().put(mine.key, std::move(payload)); });
+  store::Merge merge = [refused = mine.refused](std::string_view present, std::string_view fresh) {
+    return merge_payloads(present, fresh, refused);
+  };
+  const store::Outcome outcome = released([&] {
+    return store::Store::shared().put(mine.key, std::move(payload), store::Origin::kOwn, std::move(merge));
+  });
   if (outcome == store::Outcome::k_queued) ++counters().entries_stored;
   note(state,
        std::string("an entry was written, ") + std::to_string(size) + " bytes: " + store::name_of(outcome));
 }
 
-}  // namespace
-
-bool recordings_enabled() { return enabled() && !stopped; }
-void set_recordings_enabled(bool on) { enabled() = on; }
-
-bool load_entries(const RecordedFunction& function, const StoredCall& call) {
-  if (!recordings_enabled() || function.state.compiler || !function.state.uses_store) return false;
+bool load(const RecordedFunction& function, const StoredCall& call) {
   CodeState& state = function.state;
   StoredEntries& mine = stored(state);
   if (!mine.has_key) {
@@ -267,13 +286,12 @@ bool load_entries(const RecordedFunction& function, const StoredCall& call) {
     if (found.outcome != store::Outcome::k_hit) {
       ++counters().store_misses;
       note(state, std::string("no record: ") + store::name_of(found.outcome));
-    } else if (found.origin == store::Origin::kUnsigned) {
+    } else if (found.origin == store::Origin::kUnsigned && found.layer != store::Layer::kBase) {
       // What a recording writes, and where, is what its bytes say.
       ++counters().store_misses;
       note(state, "the record came from a file without a signature");
-    } else if (!split_payload(found.payload, mine.waiting)) {
+    } else if (!take_payload(found.payload, mine)) {
       ++counters().entries_refused;
-      mine.waiting.clear();
       note(state, "a malformed record");
     }
   }
@@ -300,10 +318,26 @@ bool load_entries(const RecordedFunction& function, const StoredCall& call) {
       return true;
     }
     ++counters().entries_refused;
+    mine.refused.push_back(store::sha256(*blob));
     note(state,
          (outcome == ReadOutcome::kChanged ? "an entry is out of date: " : "a malformed entry: ") + why);
   }
   return false;
+}
+
+}  // namespace
+
+bool recordings_enabled() { return enabled() && !stopped; }
+void set_recordings_enabled(bool on) { enabled() = on; }
+
+bool load_entries(const RecordedFunction& function, const StoredCall& call) {
+  if (!recordings_enabled() || function.state.compiler || !function.state.uses_store) return false;
+  try {
+    return load(function, call);
+  } catch (const std::exception&) {  // no memory: a miss like any other
+    ++counters().store_misses;
+    return false;
+  }
 }
 
 void note_missed_entry(const RecordedFunction& function) {
@@ -338,7 +372,12 @@ void write_kept_entries(const CodeState* of) {
   for (const Kept& item : now) {
     const std::shared_ptr<CodeState> state = item.state.lock();
     const std::shared_ptr<Entry> entry = item.entry.lock();
-    if (state != nullptr && entry != nullptr) write_entry_of(*state, *entry);
+    if (state == nullptr || entry == nullptr) continue;
+    try {
+      write_entry_of(*state, *entry);
+    } catch (const std::exception&) {  // no memory: nobody asked for it
+      ++counters().entries_process_local;
+    }
   }
   PyErr_Restore(type, value, traceback);
 }

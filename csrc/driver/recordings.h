@@ -28,9 +28,10 @@ struct StoredEntries {
   store::KeyParts key;  // empty: not asked yet
   bool has_key = false;
   using Blob = std::shared_ptr<const std::string>;
-  std::vector<Blob> waiting;         // read, and not used yet
-  std::vector<Blob> used;            // read and used, or written; newest first
-  std::vector<std::string> history;  // how accesses ended, the last of them, for people
+  std::vector<Blob> waiting;           // read, and not used yet
+  std::vector<Blob> used;              // read and used, or written; newest first
+  std::vector<store::Digest> refused;  // out of date or malformed: not to be kept
+  std::vector<std::string> history;    // how accesses ended, the last of them, for people
 };
 
 struct RecordedFunction {

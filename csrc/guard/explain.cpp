@@ -12,12 +12,12 @@ struct Row {
   const char* text;
 };
 constexpr Row kSteps[] = {
-#define X(name, text) {#name, text},
+#define X(name, portable, text) {#name, text},
 #include "guard/steps.def"
 #undef X
 };
 constexpr Row kChecks[] = {
-#define X(name, tagged, text) {#name, text},
+#define X(name, tagged, operands, text) {#name, text},
 #include "guard/checks.def"
 #undef X
 };
@@ -85,7 +85,8 @@ std::string GuardTree::path(NodeId id) const {
 }
 
 std::string GuardTree::place(NodeId id, CheckKind kind, PyObject* key, int32_t index) const {
-  return path(id) + ' ' + kChecks[static_cast<int>(kind)].name + ' ' + show(key) + ' ' + std::to_string(index);
+  return path(id) + ' ' + kChecks[static_cast<int>(kind)].name + ' ' + show(key) + ' ' +
+         std::to_string(index);
 }
 
 std::string GuardTree::text() const {

@@ -17,10 +17,21 @@ namespace flashpoint {
 namespace {
 
 constexpr bool kTagged[] = {
-#define X(name, tagged, text) tagged,
+#define X(name, tagged, operands, text) tagged,
 #include "guard/checks.def"
 #undef X
 };
+
+// The dict is made when it is first asked for; borrowed from the function.
+PyObject* annotations_of(PyObject* function) {
+  if (reinterpret_cast<PyFunctionObject*>(function)->func_annotations == nullptr) {
+    const Ref empty = Ref::steal(PyDict_New());
+    if (!empty || PyFunction_SetAnnotations(function, empty.get()) < 0) return PyErr_Clear(), nullptr;
+  }
+  PyObject* annotations = PyFunction_GetAnnotations(function);
+  if (annotations == nullptr) PyErr_Clear();
+  return annotations;
+}
 
 PyObject* dict_get(PyObject* dict, PyObject* key) {
   if (!PyUnicode_CheckExact(key) && is_tensor(key)) return dict_get_tensor(dict, key);
@@ -184,7 +195,7 @@ PyObject* GuardTree::fetch(const Node& n, PyObject* const* args, size_t nargs) {
     case Step::kFuncKwDefaults:
       return PyFunction_Check(p) ? PyFunction_GET_KW_DEFAULTS(p) : nullptr;
     case Step::kFuncAnnotations:
-      return PyFunction_Check(p) ? PyFunction_GetAnnotations(p) : nullptr;
+      return PyFunction_Check(p) ? annotations_of(p) : nullptr;
     case Step::kFuncGlobals:
       return PyFunction_Check(p) ? PyFunction_GET_GLOBALS(p) : nullptr;
     case Step::kMethodFunc:

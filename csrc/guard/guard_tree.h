@@ -34,13 +34,13 @@ using NodeId = int32_t;
 constexpr NodeId kNoNode = -1;
 
 enum class Step : uint8_t {
-#define X(name, text) k##name,
+#define X(name, portable, text) k##name,
 #include "guard/steps.def"
 #undef X
 };
 
 enum class CheckKind : uint8_t {
-#define X(name, tagged, text) k##name,
+#define X(name, tagged, operands, text) k##name,
 #include "guard/checks.def"
 #undef X
 };

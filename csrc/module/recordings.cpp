@@ -11,6 +11,7 @@
 #include "driver/compiled_function.h"
 #include "driver/entry_reader.h"
 #include "driver/entry_writer.h"
+#include "driver/object_code.h"
 #include "driver/recordings.h"
 #include "module/bindings.h"
 #include "py/layout.h"
@@ -130,6 +131,9 @@ PyMethodDef functions[] = {
 
 }  // namespace
 
-int bind_recordings(PyObject* module) { return PyModule_AddFunctions(module, functions); }
+int bind_recordings(PyObject* module) {
+  install_object_store();
+  return PyModule_AddFunctions(module, functions);
+}
 
 }  // namespace flashpoint

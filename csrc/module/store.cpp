@@ -16,6 +16,7 @@
 
 #include "module/bindings.h"
 #include "py/ref.h"
+#include "py/released.h"
 #include "store/store.h"
 
 namespace flashpoint {
@@ -30,16 +31,6 @@ struct StoreObject {
 };
 
 store::Store& store_of(PyObject* self) { return *reinterpret_cast<StoreObject*>(self)->store; }
-
-// Runs `body` without the GIL.
-template <typename Body>
-auto released(Body&& body) {
-  struct Release {
-    PyThreadState* state = PyEval_SaveThread();
-    ~Release() { PyEval_RestoreThread(state); }
-  } release;
-  return body();
-}
 
 bool take_text(PyObject* value, std::string& out) {
   if (!PyUnicode_Check(value)) {

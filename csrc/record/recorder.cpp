@@ -191,6 +191,33 @@ void Recorder::keep_class_facts_local(PyObject* name) {
   keep_local("a fact about a class that nothing guards");
 }
 
+void Recorder::note_class_question(const EvalFrame& frame, PyObject* const* argv, Py_ssize_t n,
+                                   bool of_instance) {
+  reads_abc_registry = true;
+  if (n != 2 || !PyType_Check(argv[0])) return keep_local("a question to an abstract base class");
+  // What answers it may ask the same of other classes.
+  const auto code_of = [](const EvalFrame& f) { return py::frame_code(f.frame); };
+  if (frame.caller != nullptr) {
+    const PyCodeObject* inner = code_of(frame);
+    const PyCodeObject* outer = code_of(*frame.caller);
+    if (inner->co_filename == outer->co_filename &&
+        (PyUnicode_CompareWithASCIIString(outer->co_name, "__instancecheck__") == 0 ||
+         PyUnicode_CompareWithASCIIString(outer->co_name, "__subclasscheck__") == 0))
+      return;
+  }
+  PyObject* asked = argv[1];
+  if (of_instance) {
+    static PyObject* const name = PyUnicode_InternFromString("__class__");
+    if (_PyType_Lookup(Py_TYPE(asked), name) != _PyType_Lookup(&PyBaseObject_Type, name))
+      return keep_local("an object that says what its class is");
+    asked = reinterpret_cast<PyObject*>(Py_TYPE(asked));
+  }
+  for (const auto& [known, about] : class_questions) {
+    if (known.get() == argv[0] && about.get() == asked) return;
+  }
+  class_questions.emplace_back(Ref::share(argv[0]), Ref::share(asked));
+}
+
 bool Recorder::once(PyObject* a, PyObject* b, int what) {
   return once_.try_emplace({a, reinterpret_cast<size_t>(b) | static_cast<size_t>(what)}).second;
 }

@@ -99,6 +99,7 @@ class Recorder final : public Observer {
   int64_t fail_at_event = 0;        // tests: the event at which an internal check fails
   int64_t break_at_event = 0;       // tests: the event at which the recording ends
   bool reads_abc_registry = false;  // an isinstance() against an abstract base class
+  std::vector<std::pair<Ref, Ref>> class_questions;  // such a class, and the one it was asked about
   bool reads_recursion_limit = false;
   // An import ran in place of the instruction, and raised this.
   KeptError failed_import;
@@ -110,6 +111,7 @@ class Recorder final : public Observer {
   }
   void keep_hash_order_local(PyObject* object);  // of what the program is about to iterate over
   void keep_class_facts_local(PyObject* name);
+  void note_class_question(const EvalFrame& frame, PyObject* const* argv, Py_ssize_t n, bool of_instance);
   std::vector<Ref> evaluated_codes() const;
   BreakSink* sink = nullptr;
   CallTrace* trace = nullptr;  // told of every event

@@ -58,6 +58,7 @@ class Use {
   Use(const Use&) = delete;
   Use& operator=(const Use&) = delete;
 
+  sqlite3_stmt* get() const { return statement_; }
   explicit operator bool() const { return statement_ != nullptr; }
   Use& blob(int at, const void* data, size_t size) {
     sqlite3_bind_blob64(statement_, at, size == 0 ? "" : data, size, SQLITE_STATIC);
@@ -340,29 +341,31 @@ Outcome Database::get(const KeyParts& parts, const Digest& key, Head& head, std:
   // One transaction, so that the payload belongs to the head.
   Outcome outcome = execute("BEGIN");
   if (outcome != Outcome::k_hit) return outcome;
-  outcome = [&] {
-    Use entry(statement(s_get_head));
-    if (!entry) return fail(sqlite3_errcode(connection_));
-    int code = entry.key(1, key).step();
-    if (code == SQLITE_DONE) return Outcome::k_absent;
-    if (code != SQLITE_ROW) return fail(code);
-    std::string_view bytes;
-    if (!entry.column(1, bytes)) return Outcome::k_bad_magic;
-    const Outcome decoded = decode_head(bytes, head);
-    if (decoded != Outcome::k_hit) return decoded;
-    if (head.parts != parts) return Outcome::k_other_key;
-    Use data(statement(s_get_payload));
-    if (!data) return fail(sqlite3_errcode(connection_));
-    code = data.number(1, entry.column_number(0)).step();
-    if (code == SQLITE_DONE) return Outcome::k_lost_payload;
-    if (code != SQLITE_ROW) return fail(code);
-    if (!data.column(0, bytes)) return Outcome::k_lost_payload;
-    const Outcome checked = check_payload(head, bytes);
-    if (checked == Outcome::k_hit) payload = bytes;
-    return checked;
-  }();
+  outcome = read(parts, key, head, payload);
   execute("COMMIT");
   return outcome;
+}
+
+Outcome Database::read(const KeyParts& parts, const Digest& key, Head& head, std::string& payload) {
+  Use entry(statement(s_get_head));
+  if (!entry) return fail(sqlite3_errcode(connection_));
+  int code = entry.key(1, key).step();
+  if (code == SQLITE_DONE) return Outcome::k_absent;
+  if (code != SQLITE_ROW) return fail(code);
+  std::string_view bytes;
+  if (!entry.column(1, bytes)) return Outcome::k_bad_magic;
+  const Outcome decoded = decode_head(bytes, head);
+  if (decoded != Outcome::k_hit) return decoded;
+  if (head.parts != parts) return Outcome::k_other_key;
+  Use data(statement(s_get_payload));
+  if (!data) return fail(sqlite3_errcode(connection_));
+  code = data.number(1, entry.column_number(0)).step();
+  if (code == SQLITE_DONE) return Outcome::k_lost_payload;
+  if (code != SQLITE_ROW) return fail(code);
+  if (!data.column(0, bytes)) return Outcome::k_lost_payload;
+  const Outcome checked = check_payload(head, bytes);
+  if (checked == Outcome::k_hit) payload = bytes;
+  return checked;
 }
 
 Outcome Database::each(const std::function<bool(const Digest&, Outcome, const Head&, int64_t)>& visit) {
@@ -386,35 +389,68 @@ Outcome Database::each(const std::function<bool(const Digest&, Outcome, const He
   }
 }
 
+Outcome Database::run(sqlite3_stmt* statement) {
+  if (statement == nullptr) return fail(sqlite3_errcode(connection_));
+  const int code = sqlite3_step(statement);
+  return code == SQLITE_DONE || code == SQLITE_ROW ? Outcome::k_hit : fail(code);
+}
+
+Outcome Database::remove(const Digest& key) {
+  for (const Statement index : {s_remove_payload, s_remove_entry}) {
+    Use use(statement(index));
+    if (use) use.key(1, key);
+    const Outcome removed = run(use.get());
+    if (removed != Outcome::k_hit) return removed;
+  }
+  return Outcome::k_hit;
+}
+
+Outcome Database::write_record(const Write& record, int64_t use) {
+  std::string head = record.head;
+  std::string payload = record.payload;
+  Head fresh;
+  if (record.merge && decode_head(head, fresh) == Outcome::k_hit) {
+    Head present;
+    std::string there;
+    const Outcome found = read(fresh.parts, record.key, present, there);
+    // What nobody vouches for does not become this user's own by being merged.
+    if (found == Outcome::k_hit && (present.origin != Origin::kUnsigned || fresh.origin == present.origin)) {
+      payload = record.merge(there, record.payload);
+      head = encode_head(head_for(std::move(fresh.parts), payload, fresh.origin, fresh.created));
+    }
+  }
+  const Outcome removed = remove(record.key);
+  if (removed != Outcome::k_hit) return removed;
+  Use entry(statement(s_add_entry));
+  if (entry) {
+    entry.key(1, record.key).blob(2, head.data(), head.size());
+    entry.number(3, static_cast<int64_t>(head.size() + payload.size() + kRecordOverhead)).number(4, use);
+  }
+  const Outcome added = run(entry.get());
+  if (added != Outcome::k_hit) return added;
+  Use data(statement(s_add_payload));
+  if (data) {
+    data.number(1, sqlite3_last_insert_rowid(connection_));
+    data.blob(2, payload.data(), payload.size());
+  }
+  return run(data.get());
+}
+
 Outcome Database::write(const std::vector<const Write*>& records, const std::vector<Digest>& dropped,
                         const std::vector<Digest>& used, uint64_t limit, uint64_t& evicted) {
   Outcome outcome = execute("BEGIN IMMEDIATE");
   if (outcome != Outcome::k_hit) return outcome;
-  auto run = [&](Use& use) {
-    if (!use) return fail(sqlite3_errcode(connection_));
-    const int code = use.step();
-    return code == SQLITE_DONE || code == SQLITE_ROW ? Outcome::k_hit : fail(code);
-  };
-  auto with_key = [&](Statement index, const Digest& key) {
-    Use use(statement(index));
-    if (use) use.key(1, key);
-    return run(use);
-  };
-  auto remove = [&](const Digest& key) {
-    const Outcome removed = with_key(s_remove_payload, key);
-    return removed == Outcome::k_hit ? with_key(s_remove_entry, key) : removed;
-  };
   outcome = [&] {
     int64_t last = 0;
     {
       Use use(statement(s_last_use));
-      const Outcome asked = run(use);
+      const Outcome asked = run(use.get());
       if (asked != Outcome::k_hit) return asked;
       last = use.column_number(0);
     }
     if (last < 0 || last > kMaxUse) {
       Use use(statement(s_forget_use));
-      const Outcome forgotten = run(use);
+      const Outcome forgotten = run(use.get());
       if (forgotten != Outcome::k_hit) return forgotten;
       last = 0;
     }
@@ -425,26 +461,11 @@ Outcome Database::write(const std::vector<const Write*>& records, const std::vec
     for (const Digest& key : used) {
       Use use(statement(s_mark_used));
       if (use) use.key(1, key).number(2, ++last);
-      const Outcome marked = run(use);
+      const Outcome marked = run(use.get());
       if (marked != Outcome::k_hit) return marked;
     }
     for (const Write* record : records) {
-      Outcome done = remove(record->key);
-      if (done != Outcome::k_hit) return done;
-      const uint64_t size = record->head.size() + record->payload.size() + kRecordOverhead;
-      Use entry(statement(s_add_entry));
-      if (entry) {
-        entry.key(1, record->key).blob(2, record->head.data(), record->head.size());
-        entry.number(3, static_cast<int64_t>(size)).number(4, ++last);
-      }
-      done = run(entry);
-      if (done != Outcome::k_hit) return done;
-      Use data(statement(s_add_payload));
-      if (data) {
-        data.number(1, sqlite3_last_insert_rowid(connection_));
-        data.blob(2, record->payload.data(), record->payload.size());
-      }
-      done = run(data);
+      const Outcome done = write_record(*record, ++last);
       if (done != Outcome::k_hit) return done;
     }
     return evict(limit, evicted);

@@ -31,6 +31,7 @@ struct Write {
   Digest key;
   std::string head;
   std::string payload;
+  Merge merge;  // may be empty: it takes the present one's place
 };
 
 class Database {
@@ -54,8 +55,9 @@ class Database {
   Outcome each(
       const std::function<bool(const Digest& key, Outcome valid, const Head& head, int64_t used)>& visit);
 
-  // One transaction: stores the records, removes `dropped` keys, marks `used` keys, then evicts what was not
-  // used for longest until the sizes of all records fit `limit` bytes. Counts evicted records into `evicted`.
+  // One transaction: stores the records, merged with what is there and trusted, removes
+  // `dropped` keys, marks `used` keys, then evicts what was not used for longest until the sizes of all
+  // records fit `limit` bytes. Counts evicted records into `evicted`.
   Outcome write(const std::vector<const Write*>& records, const std::vector<Digest>& dropped,
                 const std::vector<Digest>& used, uint64_t limit, uint64_t& evicted);
   // Moves everything from the log into the database file, if no other process is in the way.
@@ -69,6 +71,10 @@ class Database {
 
  private:
   Outcome create();
+  Outcome read(const KeyParts& parts, const Digest& key, Head& head, std::string& payload);
+  Outcome write_record(const Write& record, int64_t use);
+  Outcome remove(const Digest& key);
+  Outcome run(sqlite3_stmt* statement);
   Outcome connect(const std::string& path, bool creating);
   Outcome check_layout();
   Outcome outcome_of(int code);

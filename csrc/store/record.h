@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -31,6 +32,10 @@ using KeyParts = std::vector<std::pair<std::string, std::string>>;
 inline constexpr size_t kMaxHead = 1 << 20;
 inline constexpr size_t kMaxParts = 256;
 inline constexpr uint64_t kMaxPayload = uint64_t{512} << 20;
+
+// What is written where there is a record of that key already, and both say something. Called on the writing
+// thread, within the transaction.
+using Merge = std::function<std::string(std::string_view present, std::string_view fresh)>;
 
 struct Head {
   KeyParts parts;

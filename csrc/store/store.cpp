@@ -164,7 +164,7 @@ Found Store::get(KeyParts parts) try {
   return {got_.count(Outcome::k_internal)};
 }
 
-Outcome Store::put(KeyParts parts, std::string payload, Origin origin) try {
+Outcome Store::put(KeyParts parts, std::string payload, Origin origin, Merge merge) try {
   const Outcome fit = usable();
   if (fit != Outcome::k_hit) return put_.count(fit);
   if (!normalize(parts)) return put_.count(Outcome::k_bad_parts);
@@ -173,6 +173,7 @@ Outcome Store::put(KeyParts parts, std::string payload, Origin origin) try {
   record->key = key_of(parts);
   record->head = encode_head(head_for(std::move(parts), payload, origin, now()));
   record->payload = std::move(payload);
+  record->merge = std::move(merge);
   const uint64_t bytes = record->head.size() + record->payload.size();
   {
     const std::lock_guard<std::mutex> lock(background_->mutex);

@@ -75,8 +75,8 @@ class Store {
   static Store* shared_if_used();  // null until then
 
   Found get(KeyParts parts);
-  // k_queued, or why the record is not kept.
-  Outcome put(KeyParts parts, std::string payload, Origin origin = Origin::kOwn);
+  // k_queued, or why the record is not kept. Without `merge` it takes the place of what is there.
+  Outcome put(KeyParts parts, std::string payload, Origin origin = Origin::kOwn, Merge merge = {});
   // The parts of the record that has most parts equal to these, used last among equals.
   std::optional<KeyParts> nearest(KeyParts parts);
 

@@ -186,7 +186,7 @@ class HostContext(Context):
 
     @staticmethod
     def llvm() -> str | None:
-        """Version of the code generator; None: this core has none, its backend replays operators."""
+        """None: recordings hold no generated code. That has records, and keys, of its own."""
         return None
 
 

@@ -46,9 +46,11 @@ def main() -> int:
         if verdict.kind in ("died", "hangs"):
             print(program.source(), *program.calls, sep="\n")
     hit = sum(verdict.counters.get("hits", 0) > 0 for verdict in verdicts)
+    loaded = sum(verdict.counters.get("entries_loaded", 0) > 0 for verdict in verdicts)
     kinds = collections.Counter(verdict.kind for verdict in verdicts)
     raised, calls = sum(v.raised for v in verdicts), sum(v.calls for v in verdicts)
-    print(f"{len(verdicts)} programs, {hit} hit an entry; {calls} calls, {raised} raised; {dict(kinds)}")
+    print(f"{len(verdicts)} programs, {hit} hit an entry, {loaded} loaded one; ", end="")
+    print(f"{calls} calls, {raised} raised; {dict(kinds)}")
     print("failing seeds:", *[f"{v.seed}:{v.kind}" for v in failed][:200])
     return bool(failed)
 

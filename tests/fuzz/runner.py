@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tests import WITH_STORE
 from tests.fuzz.generator import generate
 from tests.fuzz.program import Program, smaller
 from tests.support import Mismatch, compare
@@ -53,6 +54,8 @@ def judge(program: Program, package: Any) -> Verdict:
         first, second = (run(source, calls, watch=program.watch) for _ in range(2))
         steady = all(a.lines == b.lines for a, b in zip(first, second, strict=True))
         return Verdict(program.seed, "differs" if steady else "unsteady", str(found), calls=len(calls))
+    if WITH_STORE:
+        package._C._recordings_write()
     totals: dict[str, int] = {}
     for outcome in outcomes:
         for name, count in outcome.counters.items():
@@ -84,6 +87,8 @@ class _Worker:
                 with os.fdopen(write, "w", buffering=1) as out:
                     for make in programs:
                         print(json.dumps(asdict(judge(make(), package))), file=out)
+                if WITH_STORE:  # the child ends without its handlers of exit
+                    package._C._store_exit()
             except BaseException:
                 os.write(2, traceback.format_exc().encode())
             finally:

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <llvm/ADT/StringMap.h>
+#include <llvm/Config/llvm-config.h>
 #include <llvm/ExecutionEngine/Orc/LLJIT.h>
 #include <llvm/ExecutionEngine/Orc/ObjectLinkingLayer.h>
 #include <llvm/IR/LLVMContext.h>
@@ -9,7 +10,7 @@
 #include <llvm/IR/Verifier.h>
 #include <llvm/MC/TargetRegistry.h>
 #include <llvm/Support/CommandLine.h>
-#include <llvm/Support/SmallVectorMemoryBuffer.h>
+#include <llvm/Support/MemoryBuffer.h>
 #include <llvm/Support/TargetSelect.h>
 #include <llvm/Support/raw_ostream.h>
 #include <llvm/Target/TargetMachine.h>
@@ -101,6 +102,8 @@ class LibrarySymbols : public llvm::orc::DefinitionGenerator {
   }
 };
 
+ObjectStore* objects = nullptr;
+
 class Compiler {
  public:
   Compiler() {
@@ -128,16 +131,13 @@ class Compiler {
                    .create();
     if (!jit) fail("starting the JIT", jit.takeError());
     jit_ = std::move(*jit);
-    jit_->getMainJITDylib().addGenerator(std::make_unique<LibrarySymbols>());
   }
 
   std::vector<KernelFunction> compile(const std::vector<Kernel>& kernels, CompileStats& stats) {
     std::vector<KernelFunction> result(kernels.size());
     std::vector<std::string> texts;
-    std::vector<std::pair<std::string, std::string>> fresh;  // text, symbol
-    const auto start = Clock::now();
-    llvm::LLVMContext context;
-    auto module = make_module(context);
+    std::vector<const Kernel*> fresh;
+    std::string joined;  // the texts of these
     std::unordered_map<std::string, bool> in_module;
     for (const Kernel& kernel : kernels) {
       texts.push_back(kernel.text());
@@ -145,21 +145,24 @@ class Compiler {
         ++stats.reused;
         continue;
       }
-      fresh.emplace_back(texts.back(), "kernel" + std::to_string(++serial_));
-      emit_kernel(*module, kernel, fresh.back().second, isa().emit);
+      fresh.push_back(&kernel);
+      joined += texts.back() + '\n';
     }
     if (!fresh.empty()) {
-      if (strict_mode()) check(*module);
-      stats.emit_ms += ms_since(start);
-      link(generate(*module, stats), stats);
       const auto look = Clock::now();
-      for (auto& [text, symbol] : fresh) {
-        auto address = jit_->lookup(symbol);
-        if (!address) fail("linking " + symbol, address.takeError());
-        known_[text] = address->toPtr<KernelFunction>();
+      const std::string stored = objects == nullptr ? std::string() : objects->find(joined);
+      if (!stored.empty() && link(stored, fresh)) {
+        stats.loaded += static_cast<int>(fresh.size());
+        stats.reused += static_cast<int>(fresh.size());
+        stats.link_ms += ms_since(look);
+      } else {
+        const std::string object = generate(fresh, stats);
+        const auto start = Clock::now();
+        if (!link(object, fresh)) throw InternalError("[flashpoint] linking generated code: " + why_);
+        stats.link_ms += ms_since(start);
+        stats.compiled += static_cast<int>(fresh.size());
+        if (objects != nullptr) objects->keep(joined, object);
       }
-      stats.link_ms += ms_since(look);
-      stats.compiled += static_cast<int>(fresh.size());
     }
     for (size_t i = 0; i < kernels.size(); ++i) result[i] = known_.at(texts[i]);
     return result;
@@ -180,29 +183,54 @@ class Compiler {
       throw InternalError("[flashpoint] generated IR is malformed: " + text);
   }
 
-  std::unique_ptr<llvm::MemoryBuffer> generate(llvm::Module& module, CompileStats& stats) {
+  std::string generate(const std::vector<const Kernel*>& kernels, CompileStats& stats) {
     const auto start = Clock::now();
+    llvm::LLVMContext context;
+    auto module = make_module(context);
+    for (size_t i = 0; i < kernels.size(); ++i) emit_kernel(*module, *kernels[i], symbol(i), isa().emit);
+    if (strict_mode()) check(*module);
+    stats.emit_ms += ms_since(start);
+    const auto emitted = Clock::now();
     llvm::SmallVector<char, 0> object;
     llvm::raw_svector_ostream stream(object);
     llvm::legacy::PassManager passes;
     if (machine_->addPassesToEmitFile(passes, stream, nullptr, llvm::CodeGenFileType::ObjectFile, true)) {
       throw InternalError("[flashpoint] the target cannot emit objects");
     }
-    passes.run(module);
-    stats.codegen_ms += ms_since(start);
-    return std::make_unique<llvm::SmallVectorMemoryBuffer>(std::move(object), false);
+    passes.run(*module);
+    stats.codegen_ms += ms_since(emitted);
+    return {object.data(), object.size()};
   }
 
-  void link(std::unique_ptr<llvm::MemoryBuffer> object, CompileStats& stats) {
-    const auto start = Clock::now();
-    if (auto error = jit_->addObjectFile(std::move(object))) fail("adding an object", std::move(error));
-    stats.link_ms += ms_since(start);
+  // The same names in every process; each object has a library of its own.
+  static std::string symbol(size_t index) { return "kernel" + std::to_string(index); }
+
+  // False, with why_, if the object has not the kernels' code.
+  bool link(const std::string& object, const std::vector<const Kernel*>& kernels) {
+    const auto failed = [&](llvm::Error error) {
+      why_ = llvm::toString(std::move(error));
+      return false;
+    };
+    auto library = jit_->createJITDylib("object" + std::to_string(++serial_));
+    if (!library) return failed(library.takeError());
+    library->addGenerator(std::make_unique<LibrarySymbols>());
+    if (auto error = jit_->addObjectFile(*library, llvm::MemoryBuffer::getMemBufferCopy(object)))
+      return failed(std::move(error));
+    std::vector<KernelFunction> functions;
+    for (size_t i = 0; i < kernels.size(); ++i) {
+      auto address = jit_->lookup(*library, symbol(i));
+      if (!address) return failed(address.takeError());
+      functions.push_back(address->toPtr<KernelFunction>());
+    }
+    for (size_t i = 0; i < kernels.size(); ++i) known_[kernels[i]->text()] = functions[i];
+    return true;
   }
 
   std::unique_ptr<llvm::TargetMachine> machine_;
   std::unique_ptr<llvm::orc::LLJIT> jit_;
   std::unordered_map<std::string, KernelFunction> known_;
   int serial_ = 0;
+  std::string why_;
 };
 
 std::mutex& compiler_mutex() {
@@ -221,6 +249,15 @@ std::vector<KernelFunction> compile_kernels(const std::vector<Kernel>& kernels, 
   const std::lock_guard<std::mutex> lock(compiler_mutex());
   CompileStats ignored;
   return compiler().compile(kernels, stats != nullptr ? *stats : ignored);
+}
+
+void set_object_store(ObjectStore* store) {
+  const std::lock_guard<std::mutex> lock(compiler_mutex());
+  objects = store;
+}
+
+std::string target_description() {
+  return "LLVM " LLVM_VERSION_STRING " " + isa().name + " " + isa().cpu + " " + isa().features;
 }
 
 const std::string& target_isa() { return isa().name; }

@@ -76,9 +76,9 @@ class Program final : public GraphProgram {
       if (log_enabled(LogKind::kNative)) {
         log_line("native " + graph_.name + ": " + std::to_string(plan->operators_lowered) + " of " +
                  std::to_string(graph_.nodes.size()) + " ops in " + std::to_string(kernels.size()) +
-                 " kernels (" + std::to_string(stats.compiled) + " new), emit " +
-                 std::to_string(stats.emit_ms) + " ms, codegen " + std::to_string(stats.codegen_ms) +
-                 " ms, link " + std::to_string(stats.link_ms) + " ms");
+                 " kernels (" + std::to_string(stats.compiled) + " new, " + std::to_string(stats.loaded) +
+                 " from the store), emit " + std::to_string(stats.emit_ms) + " ms, codegen " +
+                 std::to_string(stats.codegen_ms) + " ms, link " + std::to_string(stats.link_ms) + " ms");
       }
     } catch (const std::exception& e) {  // ours or LLVM's defect: the recorded operators still do it
       if (strict_mode()) check_failed("compiling a graph threw", __FILE__, __LINE__, e.what());

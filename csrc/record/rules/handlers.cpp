@@ -270,8 +270,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       return;
     }
     case Rule::kAbcCheck:
-      r.reads_abc_registry = true;
-      return;
+      return r.note_class_question(frame, argv, n, std::string_view(row.name).ends_with("instancecheck"));
     case Rule::kId: {
       PyCodeObject* code = py::frame_code(frame.frame);
       if (!uses_identity_as_memo(reinterpret_cast<PyObject*>(code))) r.end(Break::k_identity_value, "id()");

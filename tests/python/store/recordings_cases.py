@@ -39,6 +39,20 @@ def case(
     return Case(name, _HEAD + body.strip("\n") + "\n" + tail, expect, old, new, reason)
 
 
+ASKED = """
+from collections import abc
+class Shape(abc.Hashable):
+    @classmethod
+    def __subclasshook__(cls, other):
+        return hasattr(other, "sides") or NotImplemented
+class Square:
+    sides = 4
+class Round:
+    pass
+things = [Square(), Round(), [1], {}]
+def fn(x):
+    return x + sum(2 ** i for i, thing in enumerate(things) if isinstance(thing, (Shape, abc.Sequence)))
+"""
 PLAIN = "def fn(x):\n    return torch.relu(x) * 2.5 + 1\n"
 HELPER = """
 SCALE = 2.0
@@ -568,4 +582,31 @@ CASES = [
         "hit",
     ),
     case("nothing", "def fn(x):\n    return x\n", "same"),
+    case("abstract", ASKED, "hit"),
+    case("abstract_registered", ASKED, "miss", "things =", "Shape.register(Round)\nthings ="),
+    case("abstract_hook", ASKED, "miss", '"sides"', '"corners"', "is Square a Shape"),
+    case("abstract_unrelated", ASKED, "hit", "things =", "abc.MutableSet.register(Round)\nthings ="),
+    case(
+        "annotations",
+        "def f(x: int, y: 'A' = 3):\n    return x\ndef fn(x):\n    return x + len(f.__annotations__)\n",
+        "hit",
+    ),
+    case(
+        "annotations_changed",
+        "def f(x: int, y: 'A' = 3):\n    return x\ndef fn(x):\n    return x + len(f.__annotations__)\n",
+        "miss",
+        "y: 'A'",
+        "y",
+    ),
+    case(
+        "no_annotations",
+        "def f(x):\n    return x\ndef fn(x):\n    return x + len(f.__annotations__)\n",
+        "hit",
+    ),
+    case(
+        "copied",
+        "import copy\nclass A:\n    def __init__(self):\n        self.k = 2\na = A()\n"
+        "def fn(x):\n    b = copy.copy(a)\n    b.k = 3\n    return x * b.k\n",
+        "hit",
+    ),
 ]

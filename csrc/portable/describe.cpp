@@ -1,0 +1,168 @@
+// Table: writing. How an object of each kind is described.
+#include <cstring>
+#include <string_view>
+
+#include "guard/guard_tree.h"
+#include "portable/parts.h"
+#include "portable/table.h"
+#include "py/layout.h"
+#include "py/torch_bridge.h"
+#include "record/rules/rules.h"
+
+namespace flashpoint::portable {
+
+bool Table::describe_type(PyTypeObject* type, Value& value) {
+  value.kind = ValueKind::kType;
+  value.text = type_name(type);
+  value.name = type_module(type);
+  if (value.text.empty() || type->tp_mro == nullptr) return false;
+  value.digest = fingerprint_type(type);
+  value.parts.push_back(add(as_object(Py_TYPE(type))));
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(type->tp_mro); ++i)
+    value.parts.push_back(add(PyTuple_GET_ITEM(type->tp_mro, i)));
+  return failure_.empty();
+}
+
+bool Table::describe(PyObject* o, Value& value) {
+  const auto kind = [&](ValueKind found) {
+    value.kind = found;
+    return failure_.empty();
+  };
+  if (o == root_) return kind(ValueKind::kRoot);
+  if (o == Py_None) return kind(ValueKind::kNone);
+  if (o == Py_True) return kind(ValueKind::kTrue);
+  if (o == Py_False) return kind(ValueKind::kFalse);
+  if (o == Py_Ellipsis) return kind(ValueKind::kEllipsis);
+  if (o == Py_NotImplemented) return kind(ValueKind::kNotImplemented);
+  if (PyLong_CheckExact(o)) {
+    int overflow = 0;
+    value.number = PyLong_AsLongLongAndOverflow(o, &overflow);
+    if (overflow == 0) return kind(ValueKind::kInt);
+    const Ref text = Ref::steal(_PyLong_Format(o, 16));
+    if (!text) return PyErr_Clear(), false;
+    value.text = utf8(text.get());
+    return kind(ValueKind::kLongInt);
+  }
+  if (PyFloat_CheckExact(o)) {
+    const double number = PyFloat_AS_DOUBLE(o);
+    std::memcpy(&value.number, &number, sizeof number);
+    return kind(ValueKind::kFloat);
+  }
+  if (PyComplex_CheckExact(o)) {
+    const Py_complex number = PyComplex_AsCComplex(o);
+    std::memcpy(&value.number, &number.real, sizeof number.real);
+    std::memcpy(&value.second, &number.imag, sizeof number.imag);
+    return kind(ValueKind::kComplex);
+  }
+  if (PyUnicode_CheckExact(o)) {
+    value.text = utf8(o);
+    return (!value.text.empty() || PyUnicode_GET_LENGTH(o) == 0) && kind(ValueKind::kStr);
+  }
+  if (PyBytes_CheckExact(o)) {
+    value.text.assign(PyBytes_AS_STRING(o), static_cast<size_t>(PyBytes_GET_SIZE(o)));
+    return kind(ValueKind::kBytes);
+  }
+  if (rules().is_size(o) || PyTuple_CheckExact(o)) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); ++i) value.parts.push_back(add(PyTuple_GET_ITEM(o, i)));
+    return kind(rules().is_size(o) ? ValueKind::kSize : ValueKind::kTuple);
+  }
+  if (PyFrozenSet_CheckExact(o)) {
+    PyObject* item;
+    Py_hash_t hash;
+    for (Py_ssize_t pos = 0; _PySet_NextEntry(o, &pos, &item, &hash);) {
+      if (!is_primitive(item)) return false;
+      value.parts.push_back(add(item));
+    }
+    return kind(ValueKind::kFrozenSet);
+  }
+  if (PyRange_Check(o)) {
+    for (const char* part : {"start", "stop", "step"}) {
+      const Ref number = Ref::steal(PyObject_GetAttrString(o, part));
+      if (!number) return PyErr_Clear(), false;
+      value.parts.push_back(add(number.get()));
+    }
+    return kind(ValueKind::kRange);
+  }
+  if (PyModule_Check(o)) {
+    value.text = module_name(o);
+    // Of a class that may be nowhere else.
+    if (!PyModule_CheckExact(o)) value.parts = {add(as_object(Py_TYPE(o)))};
+    return imported(value.text) == o && kind(ValueKind::kModule);
+  }
+  if (o == PyImport_GetModuleDict()) return kind(ValueKind::kModules);
+  if (PyDict_CheckExact(o)) {
+    PyObject* name = PyDict_GetItemString(o, "__name__");
+    value.text = name == nullptr ? std::string() : utf8(name);
+    PyObject* module = value.text.empty() ? nullptr : imported(value.text);
+    if (value.text.empty()) return false;
+    // Some modules put an object in their place when they are imported.
+    return kind(module != nullptr && PyModule_GetDict(module) == o ? ValueKind::kModuleDict
+                                                                   : ValueKind::kGlobals);
+  }
+  if (PyType_Check(o)) return describe_type(reinterpret_cast<PyTypeObject*>(o), value);
+  if (PyCode_Check(o)) {
+    value.text = utf8(reinterpret_cast<PyCodeObject*>(o)->co_qualname);
+    return fingerprint_code(o, &value.digest) && kind(ValueKind::kCode);
+  }
+  if (PyFunction_Check(o)) {
+    auto* f = reinterpret_cast<PyFunctionObject*>(o);
+    value.text = utf8(f->func_qualname);
+    for (PyObject* part : parts_of(f)) value.parts.push_back(add(part));
+    return kind(ValueKind::kFunction);
+  }
+  if (PyCFunction_Check(o)) {
+    const auto* f = reinterpret_cast<PyCFunctionObject*>(o);
+    PyObject* self = PyCFunction_GET_SELF(o);
+    value.text = f->m_ml->ml_name;
+    value.name = f->m_module == nullptr ? std::string() : utf8(f->m_module);
+    value.number = f->m_ml->ml_flags;
+    if (self != nullptr && rules().is_function_record(self))
+      return find_by_name(value.name, value.text) == o && kind(ValueKind::kCFunction);
+    value.parts = {add(self)};
+    return kind(ValueKind::kCFunction);
+  }
+  if (const int which = index_in(kDescriptors, Py_TYPE(o)); which >= 0) {
+    value.number = which;
+    value.text = utf8(PyDescr_NAME(o));
+    value.parts = {add(as_object(PyDescr_TYPE(o)))};
+    return kind(ValueKind::kDescriptor);
+  }
+  if (const int which = index_in(kHolders, Py_TYPE(o)); which >= 0) {
+    value.number = which;
+    for (PyObject* held : held_by(o)) {
+      if (held != nullptr && held != Py_None && !PyFunction_Check(held)) return false;
+      value.parts.push_back(add(held));
+    }
+    return kind(ValueKind::kHolder);
+  }
+  if (rules().is_enum_member(o)) {
+    PyObject* dict = py::instance_dict(o);
+    PyObject* name = dict == nullptr ? nullptr : PyDict_GetItemString(dict, "_name_");
+    PyObject* content = dict == nullptr ? nullptr : PyDict_GetItemString(dict, "_value_");
+    if (name == nullptr || content == nullptr || !PyUnicode_CheckExact(name) || !is_primitive(content))
+      return false;
+    value.text = utf8(name);
+    value.parts = {add(as_object(Py_TYPE(o))), add(content)};
+    return kind(ValueKind::kEnumMember) && find(value) == o;
+  }
+  if (is_alias(o)) {
+    const std::vector<Ref> parts = alias_parts(o);
+    for (const Ref& part : parts) value.parts.push_back(add(part.get()));
+    return !parts.empty() && kind(ValueKind::kAlias);
+  }
+  if (is_singleton(o)) {
+    value.text = repr_of(o);
+    return find(Value{ValueKind::kSingleton, 0, 0, value.text}) == o && kind(ValueKind::kSingleton);
+  }
+  if (rules().is_value_type(Py_TYPE(o)) && std::string_view(Py_TYPE(o)->tp_name) == "torch.device") {
+    value.text = repr_of(o);
+    const Ref type = Ref::steal(PyObject_GetAttrString(o, "type"));
+    const Ref index = Ref::steal(type ? PyObject_GetAttrString(o, "index") : nullptr);
+    if (!index) return PyErr_Clear(), false;
+    value.parts = {add(type.get()), add(index.get())};
+    return kind(ValueKind::kDevice);
+  }
+  return false;
+}
+
+}  // namespace flashpoint::portable
