@@ -208,7 +208,8 @@ class Writer {
     for (const ir::Op& op : graph.ops) {
       const std::string_view name = op.name;
       const bool own = name.starts_with("flashpoint::");
-      if (own ? name != "flashpoint::constant" && name != "flashpoint::data" && name != "flashpoint::set_data"
+      if (own ? name != "flashpoint::constant" && name != "flashpoint::data" &&
+                    name != "flashpoint::set_data" && name != "flashpoint::check_range"
               : !name.starts_with("aten::") && !name.starts_with("prims::"))
         return local("the operator " + op.name);
     }
