@@ -286,7 +286,7 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
         Ref::steal(kind == ir::ValueKind::kTensor ? wrap_tensor(outputs[i]) : python_number(outputs[i])));
   }
   outputs.clear();
-  BuildContext context{nodes, tensors, recipes_, scalars, {}, outer, &stack->tracebacks};
+  BuildContext context{nodes, tensors, recipes_, scalars, {}, outer, stack};
   if (!commit(context, effects_)) return Outcome::kDone;
   if (suspension) {
     if (!build_frames(context, *stack)) stack->frames.clear();

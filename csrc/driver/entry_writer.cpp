@@ -64,6 +64,8 @@ bool is_portable(Step step) {
     case Step::kFuncAnnotations:
       return true;
     case Step::kIteratorSource:
+    case Step::kGeneratorFunction:
+    case Step::kGeneratorSlot:
     case Step::kWeakTarget:
     case Step::kTensorGrad:
     case Step::kTraceback:
@@ -125,6 +127,7 @@ Operands operands_of(CheckKind kind) {
     case CheckKind::kNoGrad:
     case CheckKind::kNoHooks:
     case CheckKind::kIteratorAt:
+    case CheckKind::kGeneratorAt:
     case CheckKind::kMethodDef:
     case CheckKind::kContextUnset:
     case CheckKind::kContextIs:
@@ -452,6 +455,7 @@ class Writer {
       case MadeObject::Kind::kDictIterator:
       case MadeObject::Kind::kException:
       case MadeObject::Kind::kInferenceRegion:
+      case MadeObject::Kind::kGenerator:
       case MadeObject::Kind::kTraceback:
         return local("it returns or stores a function, an iterator or an exception that it made");
     }
@@ -486,6 +490,7 @@ class Writer {
       case EffectKind::kContextVar:
       case EffectKind::kIteratorSteps:
       case EffectKind::kCachedCall:
+      case EffectKind::kGenerator:
         return local("it writes a gradient or a context variable, takes from an iterator, or asks a cache");
     }
     put_number<uint8_t>(body_, static_cast<uint8_t>(effect.kind));

@@ -12,6 +12,7 @@
 #include "driver/recording.h"
 #include "driver/session.h"
 #include "eval/thread_context.h"
+#include "guard/forward_ad.h"
 #include "ir/schema.h"
 #include "ir/verifier.h"
 #include "py/torch_bridge.h"
@@ -59,7 +60,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
       recorder.end(Break::k_global_state, after.text());
       return nullptr;
     }
-    if (!global_state_supported()) {
+    if (!global_state_supported() || in_forward_ad() != in_forward_ad_) {
       recorder.end(Break::k_global_state, "a mode was left on");
       return nullptr;
     }
@@ -71,7 +72,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     RecipeValue result_recipe;
     if (suspension) {
       writer.running = r.running;
-      if (PyObject* handled = handled_here(); handled != r.handled_before) {
+      if (PyObject* handled = handled_in(outer_); handled != r.handled_before) {
         recorder.sees_outer = true;
         suspension->handled = handled == nullptr ? RecipeValue{} : writer.describe(handled);
       }

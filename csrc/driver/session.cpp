@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "base/check.h"
@@ -11,15 +12,19 @@
 #include "driver/recording.h"
 #include "driver/saved_error.h"
 #include "driver/stance.h"
+#include "driver/visible_death.h"
 #include "eval/frame_state.h"
 #include "eval/liveness.h"
 #include "eval/thread_context.h"
+#include "guard/forward_ad.h"
 #include "ir/printer.h"
 #include "py/frame.h"
+#include "py/generators.h"
 #include "py/torch_bridge.h"
 #include "py/tracebacks.h"
 #include "record/call_trace.h"
 #include "record/graph_recorder.h"
+#include "record/read_generator.h"
 #include "record/regions.h"
 #include "record/tracer_mode.h"
 
@@ -33,11 +38,12 @@ constexpr int kRecordingCalls = 32;
 
 thread_local Recorder* active = nullptr;
 
-// Raised through C code to drop the frames between two evaluated ones; never seen by the program.
-PyObject* unwinding_error() {
-  static PyObject* type =
-      PyErr_NewException("flashpoint._C.DroppedFrame", PyExc_BaseException, nullptr);  // lives for ever
-  return type;
+int64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
+
+// What the frame belongs to: the object under construction, or its generator. Null for most.
+PyObject* receiver_of(const EvalFrame& frame) {
+  if (frame.link == FrameLink::kInit) return frame.link_self;
+  return py::generator_of(frame.frame);
 }
 
 void log_entry(const std::string& where, const Entry& entry) {
@@ -58,6 +64,7 @@ Session::Session(std::shared_ptr<CodeState> state, const SessionOptions& options
     : state_(std::move(state)),
       options_(options),
       traced_before_(is_dispatch_enabled()),
+      in_forward_ad_(in_forward_ad()),
       outer_(OuterHandling::now()) {}
 
 Session::~Session() {
@@ -74,6 +81,7 @@ PyObject* Session::record(PyObject* function, PyObject* const* args, size_t narg
   std::vector<Ref> kept;
   for (size_t i = 0; i < total; ++i) kept.push_back(Ref::share(args[i]));
   state_->reports.clear();
+  state_->costs.clear();
   state_->has_report = true;
   state_->learned_level = false;
   state_->kept_last = true;
@@ -94,6 +102,7 @@ PyObject* Session::resume(const std::shared_ptr<Entry>& entry, BuiltStack stack)
   context.control = this;
   outermost_ = context.frames_started + 1;
   entry_ = entry;
+  begin_hand_over();
   plan_ = entry->suspension.get();
   built_ = std::move(stack);
   next_ = 0;
@@ -126,7 +135,7 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   recording_ = std::make_unique<Recording>(graph_options, std::move(trace));
   Recording& r = *recording_;
   r.before = GlobalState::now();
-  r.handled_before = handled_here();
+  r.handled_before = handled_in(outer_);
   r.args = std::move(args);
   for (const Ref& arg : r.args) r.arg_pointers.push_back(arg.get());
   r.key = std::move(key);
@@ -153,6 +162,7 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   if (r.key.empty()) r.recorder->shadow().starts_with(function, nargs, kwnames);
   r.recorder->outer = outer_;
   r.recorder->answers_tracing_queries = options_.tracing_state_queries;
+  r.recorder->keeps_slots = !r.chain.empty();
   r.recorder->fail_at_event = options_.fail_at_event;
   r.recorder->break_at_event = options_.break_at_event;
   if (!state_->break_before.empty()) r.recorder->break_before = &state_->break_before;
@@ -284,6 +294,17 @@ void Session::remember(PyCodeObject* code, size_t at) {
 }
 
 bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* operands) {
+  begin_hand_over();
+  const bool raises = end_at_break(recorder, frame, operands);
+  end_hand_over();
+  if (options_.measure) {
+    state_->costs.resize(state_->reports.size());
+    state_->costs.back() = cost_;
+  }
+  return raises;
+}
+
+bool Session::end_at_break(Recorder& recorder, EvalFrame* frame, const Operands* operands) {
   stop_recording();
   SavedError error;
   DisarmedScope disarmed;
@@ -367,6 +388,15 @@ Session::Chain Session::chain_to(EvalFrame& innermost) const {
   return {};
 }
 
+// Innermost first.
+std::vector<PyObject*> Session::generators_of(const Chain& chain) {
+  std::vector<PyObject*> generators;
+  for (size_t i = chain.size(); i-- > 0;) {
+    if (PyObject* generator = py::generator_of(chain[i].frame->frame)) generators.push_back(generator);
+  }
+  return generators;
+}
+
 // Code of the chain that can look at the locals of its callers.
 bool Session::sees_locals(const Chain& chain) const {
   for (const Level& level : chain) {
@@ -375,28 +405,65 @@ bool Session::sees_locals(const Chain& chain) const {
   return false;
 }
 
-// Something among the slots would die, and be seen to, while a recording keeps it alive.
-bool Session::dies_visibly(const std::vector<PyObject*>& args) const {
-  for (PyObject* o : args) {
-    if (o == nullptr || is_primitive(o) || PyType_Check(o) || PyModule_Check(o) || PyFunction_Check(o))
-      continue;
-    PyTypeObject* type = Py_TYPE(o);
-    auto** weak = PyType_SUPPORTS_WEAKREFS(type)
-                      ? reinterpret_cast<PyObject**>(PyObject_GET_WEAKREFS_LISTPTR(o))
-                      : nullptr;
-    const bool watched = weak != nullptr && *weak != nullptr;
-    // Who refers to an object that is part of a cycle cannot be told.
-    if (watched && !is_tensor(o) && PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) return true;
-    if (Py_REFCNT(o) > std::count(args.begin(), args.end(), o)) continue;
-    const bool finalizer = type->tp_del != nullptr || type->tp_finalize != nullptr;
-    if (watched || (finalizer && !is_tensor(o) && !PyGen_Check(o))) return true;
+// Generators that run, and whose owner sees to their end: managers of contextlib that are being left, or
+// whose
+// __exit__ is at hand where they are entered.
+std::vector<PyObject*> Session::closed_by_contextlib(const Chain& chain) {
+  std::vector<PyObject*> generators;
+  for (size_t i = 1; i < chain.size(); ++i) {
+    PyObject* generator = py::generator_of(chain[i].frame->frame);
+    const EvalFrame& owner = *chain[i - 1].frame;
+    if (generator == nullptr || !runs_to_the_end(owner)) continue;
+    PyObject* name = py::frame_code(owner.frame)->co_name;
+    bool safe = PyUnicode_CompareWithASCIIString(name, "__enter__") != 0 ||
+                (i > 1 && runs_to_the_end(*chain[i - 2].frame));
+    if (!safe && i > 1) {
+      for (PyObject* o : frame_slots(*chain[i - 2].frame, true))
+        safe = safe ||
+               (o != nullptr && PyMethod_Check(o) && PyMethod_GET_SELF(o) == py::frame_local(owner.frame, 0));
+    }
+    if (safe) generators.push_back(generator);
   }
-  return false;
+  return generators;
+}
+
+// Every reference that the frames hold, operands included.
+std::vector<PyObject*> Session::references_of(const Chain& chain) {
+  std::vector<PyObject*> references;
+  for (const Level& level : chain) {
+    for (PyObject* o : frame_slots(*level.frame, false)) {
+      if (o != nullptr) references.push_back(o);
+    }
+  }
+  return references;
+}
+
+// Whether locals that nothing reads any more are left out. position: where the innermost frame goes on.
+bool Session::leaves_out_dead(const Chain& chain, int position) const {
+  if (sees_locals(chain)) return false;
+  std::vector<PyObject*> dead;
+  for (size_t i = 0; i < chain.size(); ++i) {
+    EvalFrame& frame = *chain[i].frame;
+    const bool innermost = i + 1 == chain.size();
+    const int at = innermost ? position : call_position(frame);
+    if (at < 0) return true;  // there is no snapshot
+    const std::vector<bool>& live = live_locals(py::frame_code(frame.frame), at);
+    const std::vector<PyObject*> slots = frame_slots(frame, !innermost);
+    for (size_t s = 0; s < slots.size() && s < live.size(); ++s) {
+      if (!live[s] && slots[s] != nullptr && PyObject_IS_GC(slots[s]) && !is_tensor(slots[s]))
+        dead.push_back(slots[s]);
+    }
+  }
+  if (dead.empty()) return true;
+  std::vector<PyObject*> references = references_of(chain);
+  std::erase_if(references,
+                [&](PyObject* o) { return std::find(dead.begin(), dead.end(), o) == dead.end(); });
+  return !dies_visibly({}, references, closed_by_contextlib(chain));
 }
 
 // The key of the position where the innermost frame stands at a boundary, and the arguments of its entries.
 bool Session::describe(const Chain& chain, std::string* key, std::vector<PyObject*>* args) const {
-  const bool all_live = sees_locals(chain);
+  const bool all_live = !leaves_out_dead(chain, boundary_position(*chain.back().frame));
   for (size_t i = 0; i < chain.size(); ++i) {
     EvalFrame& frame = *chain[i].frame;
     const bool innermost = i + 1 == chain.size();
@@ -414,13 +481,15 @@ bool Session::describe(const Chain& chain, std::string* key, std::vector<PyObjec
            static_cast<int16_t>(frame.link)};
     key->append(reinterpret_cast<const char*>(&part), sizeof part);
     args->push_back(py::frame_function(frame.frame));
-    if (frame.link == FrameLink::kInit) args->push_back(frame.link_self);
+    if (PyObject* self = receiver_of(frame)) args->push_back(self);
     const std::vector<bool>& live = live_locals(py::frame_code(frame.frame), at);
     for (size_t s = 0; s < slots.size(); ++s) {
       args->push_back(!all_live && s < live.size() && !live[s] ? nullptr : slots[s]);
     }
+    if (PyObject* generator = py::generator_of(frame.frame))
+      args->push_back(py::generator_handled(generator));
   }
-  args->push_back(handled_here() == outer_.saved ? nullptr : handled_here());
+  args->push_back(handled_in(outer_) == outer_.saved ? nullptr : handled_in(outer_));
   // Nothing guards an empty slot, so which ones are is part of the position.
   for (size_t i = 0; i < args->size(); i += 8) {
     unsigned char empty = 0;
@@ -444,14 +513,14 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
       return false;
     }
   }
-  if (!is_at_item(outer_)) return false;
+  if (!is_at_item(outer_, generators_of(chain))) return false;
   const Chain& start = recording_->chain;
   size_t shared = 0;
   while (shared < chain.size() && shared < start.size() && chain[shared].serial == start[shared].serial)
     ++shared;
   auto plan = std::make_unique<Suspension>();
   plan->common = static_cast<int32_t>(shared) - 1;
-  const bool all_live = sees_locals(chain);
+  const bool all_live = !leaves_out_dead(chain, restart_position(frame, operands));
   std::vector<Slots> slots;
   for (size_t i = shared == 0 ? 0 : shared - 1; i < chain.size(); ++i) {
     EvalFrame& level = *chain[i].frame;
@@ -466,13 +535,15 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
     Slots& values = slots.emplace_back();
     const bool tagged = level.tags_of == recording_->recorder->serial;
     values.push_back({py::frame_function(level.frame), 0});
-    values.push_back({f.link == FrameLink::kInit ? level.link_self : nullptr, 0});
+    values.push_back({receiver_of(level), 0});
     const std::vector<bool>& live = live_locals(py::frame_code(level.frame), f.position);
     const std::vector<PyObject*> all = frame_slots(level, !innermost);
     for (size_t s = 0; s < all.size(); ++s) {
       const bool dead = !all_live && s < live.size() && !live[s];
       values.push_back({dead ? dead_slot() : all[s], tagged && !dead ? level.tags[s] : Tag{0}});
     }
+    if (PyObject* generator = py::generator_of(level.frame))
+      values.push_back({py::generator_handled(generator), 0});
   }
   recording_->recorder->reopen();
   recording_->running = frame_objects(chain);
@@ -483,22 +554,58 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
   return true;
 }
 
+void Session::begin_hand_over() {
+  if (options_.measure) handing_over_since_ = now_ns();
+}
+
+void Session::end_hand_over() {
+  if (handing_over_since_ == 0) return;
+  cost_ = {static_cast<double>(now_ns() - std::exchange(handing_over_since_, 0)) / 1000, -1};
+}
+
+void Session::skip(const char* why) const {
+  if (log_enabled(LogKind::kBreak)) log_line("skip the rest of " + options_.name + ": " + why);
+}
+
 FrameControl::Action Session::at_boundary(EvalFrame& frame) {
-  const auto hand_over = [&] {
+  if (!options_.measure || unwinding_) return go_on(frame);
+  const int64_t begin = now_ns();
+  const size_t reports = state_->reports.size();
+  const bool recorded = recording_ != nullptr;
+  const Action action = go_on(frame);
+  // An entry that ran has taken its own time, which is no part of the cost.
+  cost_.resume =
+      static_cast<double>((ran_since_ == 0 ? now_ns() : std::exchange(ran_since_, 0)) - begin) / 1000;
+  if (recorded && reports > 0 && state_->costs.size() == reports) {
+    state_->costs[reports - 1].resume = cost_.resume;
+  } else if (cost_.hand_over >= 0 && log_enabled(LogKind::kBreak)) {
+    log_line("resumed in " + options_.name + ": hand-over " + std::to_string(cost_.hand_over) +
+             " us, resume " + std::to_string(cost_.resume) + " us");
+  }
+  return action;
+}
+
+FrameControl::Action Session::go_on(EvalFrame& frame) {
+  const auto hand_over = [&](const char* why) {
+    if (!off_) skip(why);
     give_up();
     return Action::kHandOver;
   };
   recording_.reset();
+  if (unwinding_) return unwind(frame);  // a generator between was left as if it had yielded
   if (raising_) {
     give_up();
     raise_break(state_->reports.back());
     return Action::kError;
   }
   const Chain chain = chain_to(frame);
-  if (off_ || chain.empty() || !is_at_item(outer_) || !global_state_supported()) return hand_over();
+  if (off_ || chain.empty() || !is_at_item(outer_, generators_of(chain)))
+    return hand_over("it is not one of the call's frames that goes on");
+  if (!global_state_supported() || in_forward_ad() != in_forward_ad_)
+    return hand_over("a mode is on that nothing is recorded under");
   std::string key;
   std::vector<PyObject*> args;
-  if (!describe(chain, &key, &args)) return hand_over();
+  if (!describe(chain, &key, &args)) return hand_over("a frame that cannot be restored");
   PositionEntries& position = state_->positions[key];
   const GlobalState now = GlobalState::now();
   // In a loop each step has an entry of its own: the one that came next before comes first.
@@ -509,12 +616,14 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     std::shared_ptr<Entry> entry = position.entries[i];
     PyObject* result = nullptr;
     BuiltStack stack;
+    const int64_t before = options_.measure ? now_ns() : 0;
     const Outcome outcome = entry->call(args.data(), args.size(), nullptr, now, outer_, &result, &stack);
-    if (outcome == Outcome::kRestart) return hand_over();
+    if (outcome == Outcome::kRestart) return hand_over("its graph failed");
     if (outcome == Outcome::kMiss) {
       if (n == 0) first_tried = entry;
       continue;
     }
+    ran_since_ = before;
     ++counters().resume_hits;
     position.used(i, entry.get());
     follow(entry);
@@ -524,20 +633,22 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
       return apply(*entry->suspension, std::move(stack), frame, chain);
     }
     if (result == nullptr) return Action::kError;
-    if (handled_here() != outer_.saved) set_handled_here(Ref::share(outer_.saved));
+    if (handled_in(outer_) != outer_.saved) set_handled_in(outer_, Ref::share(outer_.saved));
     result_ = Ref::steal(result);
     has_result_ = true;
     if (chain.size() == 1) return Action::kLeave;
+    built_ = std::move(stack);
     unwinding_ = true;
     target_ = outermost_;
-    PyErr_SetNone(unwinding_error());
-    return Action::kLeave;
+    return drop(frame);
   }
   for (size_t i = position.entries.size(); i-- > 0;) position.wears_out(i, *state_);
-  if (position.entries.size() >= kEntriesAtPosition || position.recording_calls >= kRecordingCalls ||
-      is_dispatch_hidden() || dies_visibly(args) || !position.may_record()) {
-    return hand_over();
-  }
+  if (position.entries.size() >= kEntriesAtPosition || position.recording_calls >= kRecordingCalls)
+    return hand_over("too many recordings of it");
+  if (is_dispatch_hidden()) return hand_over("operators are hidden");
+  if (dies_visibly(args, references_of(chain), closed_by_contextlib(chain)))
+    return hand_over("something of its own would be seen to live longer");
+  if (!position.may_record()) return hand_over(position.rest_reason.c_str());
   if (const Stance stance = current_stance(); stance == Stance::kFailOnRecompile) {
     give_up();
     PyErr_SetString(PyExc_RuntimeError,
@@ -545,7 +656,7 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
                     "'fail_on_recompile'");
     return Action::kError;
   } else if (stance != Stance::kDefault) {
-    return hand_over();
+    return hand_over("the stance is to record nothing");
   }
   if (first_tried) {
     const std::string why = first_tried->explain_miss();
@@ -570,99 +681,18 @@ void Session::attach_arguments(const Chain& chain) {
   for (size_t i = 0; i < chain.size(); ++i) {
     EvalFrame& frame = *chain[i].frame;
     take_tags(frame, *recording_->recorder);
-    argument += frame.link == FrameLink::kInit ? 2 : 1;
+    argument += receiver_of(frame) != nullptr ? 2 : 1;
+    // Its frame loses the tags where it yields.
+    PyObject* generator = py::generator_of(frame.frame);
     const size_t slots = frame_slots(frame, i + 1 != chain.size()).size();
     for (size_t s = 0; s < slots; ++s, ++argument) {
-      if (!all_live) shadow.attach(frame, s, argument);
+      if (!all_live && generator == nullptr) shadow.attach(frame, s, argument);
     }
+    if (generator == nullptr) continue;
+    ++argument;
+    recording_->recorder->begin_running(generator);
   }
   shadow.attached();
-}
-
-FrameControl::Action Session::apply(const Suspension& plan, BuiltStack stack, EvalFrame& frame,
-                                    const Chain& chain) {
-  plan_ = &plan;
-  built_ = std::move(stack);
-  next_ = 0;
-  const auto common = static_cast<size_t>(plan.common);
-  FP_CHECK(common < chain.size(), "a plan for frames that are not running");
-  if (common + 1 == chain.size()) return write_level(frame, false);
-  unwinding_ = true;
-  target_ = chain[common].serial;
-  PyErr_SetNone(unwinding_error());
-  return Action::kLeave;
-}
-
-FrameControl::Action Session::write_level(EvalFrame& frame, bool fresh) {
-  std::vector<PyObject*> slots;
-  for (size_t i = 0; i < built_.frames[next_].slots.size(); ++i) {
-    const bool keep = !fresh && plan_->frames[next_].slots[i].kind == RecipeValue::Kind::kKeep;
-    slots.push_back(keep ? Py_XNewRef(frame_slot(frame, i)) : built_.frames[next_].slots[i].release());
-  }
-  const int position = plan_->frames[next_].position;
-  ++next_;
-  write_frame(frame, std::move(slots), position);
-  if (next_ < plan_->frames.size()) return Action::kDescend;
-  complete_stack(frame);
-  plan_ = nullptr;
-  entry_.reset();
-  return Action::kReload;
-}
-
-// All frames stand: what concerns them together.
-void Session::complete_stack(EvalFrame& innermost) {
-  BuiltStack built = std::move(built_);
-  built_ = {};
-  if (plan_->handled.kind != RecipeValue::Kind::kKeep) set_handled_here(std::move(built.handled));
-  if (built.tracebacks.empty()) return;
-  const Chain chain = chain_to(innermost);
-  for (const auto& [traceback, level] : built.tracebacks) {
-    const Ref object = frame_object(chain[static_cast<size_t>(level)].frame->frame);
-    if (object) set_traceback_frame(traceback.get(), object.get());
-  }
-}
-
-std::vector<PyObject*> Session::frame_objects(const Chain& chain) const {
-  std::vector<PyObject*> objects;
-  for (const Level& level : chain) objects.push_back(known_frame_object(level.frame->frame));
-  return objects;
-}
-
-FrameControl::Action Session::restore(EvalFrame& frame) {
-  restoring_ = false;
-  frame.link = plan_->frames[next_].link;
-  frame.link_self = built_.frames[next_].self.get();  // run_callee keeps it alive
-  return write_level(frame, true);
-}
-
-FrameControl::Action Session::unwind(EvalFrame& frame) {
-  if (frame.serial != target_) return Action::kLeave;
-  PyErr_Clear();
-  unwinding_ = false;
-  if (has_result_) return Action::kLeave;
-  return write_level(frame, false);
-}
-
-PyObject* Session::run_callee(EvalFrame&) {
-  const Ref function = built_.frames[next_].function;
-  const Ref self = built_.frames[next_].self;
-  const FrameLink link = plan_->frames[next_].link;
-  restoring_ = true;
-  Ref result = Ref::steal(start_frame(function.get()));
-  restoring_ = false;
-  if (!result || link != FrameLink::kInit) return result.release();
-  if (result.get() != Py_None) {
-    PyErr_Format(PyExc_TypeError, "__init__() should return None, not '%.200s'",
-                 Py_TYPE(result.get())->tp_name);
-    return nullptr;
-  }
-  return Py_NewRef(self.get());
-}
-
-PyObject* Session::take_result() {
-  if (unwinding_) return nullptr;
-  has_result_ = false;
-  return result_.release();
 }
 
 }  // namespace flashpoint

@@ -2,7 +2,8 @@
 //
 // A frame's slots are its localsplus array followed by its value stack. Positions count code units from the
 // start of the code. A frame in the middle of a call has the call's operands on its stack until the call is
-// done; they are not part of its state.
+// done; they are not part of its state. A frame that runs a generator on (FOR_ITER, SEND) does that
+// instruction again once it is restored.
 //
 // GIL: required; frames belong to the calling thread.
 #pragma once
@@ -38,7 +39,7 @@ PyObject* start_frame(PyObject* function);
 // Another observer than the last watches the frame from here on: its tags are cleared, or are its own.
 void take_tags(EvalFrame& frame, const Observer& observer);
 
-// A generator's or coroutine's frame, or one that cannot be made by start_frame.
+// One that can be made by start_frame, or that of a generator.
 bool is_plain_frame(const EvalFrame& frame);
 
 }  // namespace flashpoint

@@ -10,6 +10,7 @@
 #include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
+#include "record/read_generator.h"
 #include "record/recorder.h"
 #include "record/regions.h"
 #include "record/rules/rules.h"
@@ -98,6 +99,8 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
       pending.answer = Py_NewRef(Py_None);
       return;
     }
+    if (keeps_slots && closes_generator(f) && !runs_to_the_end(frame))
+      return end(Break::k_iterator_argument, "a generator that is closed when its owner lets go of it");
     if (!graph_.is_base() && rules().needs_base(PyFunction_GET_CODE(f))) {
       const char* name = PyUnicode_AsUTF8(reinterpret_cast<PyFunctionObject*>(f)->func_qualname);
       return need_base(name == nullptr ? "" : name);
@@ -312,6 +315,11 @@ void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n
         base != nullptr && PyType_IsSubtype(base, reinterpret_cast<PyTypeObject*>(PyExc_BaseException));
     if (row.rule == Rule::kNone && !exception)
       return end(Break::k_unknown_c_function, std::string("constructor of ") + type->tp_name);
+    // The exceptions of a group are taken out of what holds them; other constructors keep what they are
+    // given.
+    if (exception && PyType_IsSubtype(type, reinterpret_cast<PyTypeObject*>(PyExc_BaseExceptionGroup)) &&
+        n > 1)
+      read_iterable_if_container(args[1]);
     if (base != &PyBaseObject_Type && !exception) {
       const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
       for (Py_ssize_t i = 0; i < total; ++i) read_iterable_if_container(args[i]);

@@ -25,6 +25,7 @@ enum class EffectKind : uint8_t {
   kContextVar,     // owner = context variable node, key = the value at entry or null
   kIteratorSteps,  // owner = iterator node: as many elements taken as there are items
   kCachedCall,     // owner = lru_cache wrapper node, key = keywords or null: asked for the items once more
+  kGenerator,      // owner = generator node: where it stood at the end
 };
 struct Effect {
   EffectKind kind;

@@ -8,6 +8,7 @@
 #include "record/call_trace.h"
 #include "record/graph_recorder.h"
 #include "record/guarded.h"
+#include "record/read_generator.h"
 #include "record/rules/late_modules.h"
 #include "record/rules/rules.h"
 
@@ -246,6 +247,10 @@ NodeId Recorder::observe(NodeId node, PyObject* v) {
     }
     return first;
   }
+  if (PyGen_CheckExact(v) && is_closed_by_owner(v, frame_)) {
+    end(Break::k_iterator_argument, "a generator that is closed when its owner lets go of it");
+    return node;
+  }
   hold(v);
   PyTypeObject* type = Py_TYPE(v);
   if (ordinary_types_.contains(type)) {
@@ -361,6 +366,12 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
   }
   if (rules().is_unwatched(reinterpret_cast<PyObject*>(code))) {
     if (PyObject* answer = rules().run_unwatched(*this, frame)) return answer;
+  }
+  if (keeps_slots && frame.caller != nullptr && closes_generator(py::frame_function(frame.frame)) &&
+      !runs_to_the_end(*frame.caller)) {
+    frame_ = frame.caller;
+    end(Break::k_iterator_argument, "a generator that is closed when its owner lets go of it");
+    return nullptr;
   }
   if (codes_.insert(reinterpret_cast<PyObject*>(code))) hold(reinterpret_cast<PyObject*>(code));
   PyObject* function = py::frame_function(frame.frame);

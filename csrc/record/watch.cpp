@@ -233,6 +233,8 @@ void Recorder::watch_before(EvalFrame& frame, const Operands& o, Pending& pendin
     case Event::kNext:
       if (!advance_iterator(o.a)) {
         end(Break::k_iterator_argument, Py_TYPE(o.a)->tp_name);
+      } else if (PyGen_CheckExact(o.a)) {
+        expect_generator(frame, o.a, o.b == nullptr ? FrameLink::kNext : FrameLink::kDelegate);
       } else if (PyType_HasFeature(Py_TYPE(o.a), Py_TPFLAGS_HEAPTYPE)) {
         type_lookup(Py_TYPE(o.a), "__next__");
       }

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+from itertools import permutations
+
+import pytest
 import torch
 
 import flashpoint
@@ -9,7 +16,7 @@ import flashpoint
 
 def failing(x, bad):
     if bad:
-        return x * 2, OSError(2, "of C code")  # leaves the call, and nothing can make another one
+        return x * 2, MemoryError("of C code")  # leaves the call, and nothing can make another one
     return x * 2, None
 
 
@@ -58,3 +65,108 @@ def test_recompiles_name_the_guard() -> None:
     costs = [(entry.frames, entry.slots) for entry in report.entries]
     assert (1, 2) in {(frames, min(slots, 2)) for frames, slots in costs} and (0, 0) in costs
     assert "up to a break: restores 1 frame" in str(report)
+
+
+def helper(value):
+    if isinstance(value, torch.Tensor):
+        return value * 2 + 1
+    if value is None:
+        print(end="")
+        return None
+    if isinstance(value, str):
+        raise ValueError(value)
+    return value + 1
+
+
+def direct(value):
+    return helper(value)
+
+
+def through_a_loop(value):
+    return [helper(v) for v in (value,)][0]
+
+
+def in_a_generator(value):
+    return next(helper(v) for v in (value,))
+
+
+def behind_a_break(value):
+    print(end="")
+    return helper(value)
+
+
+@pytest.mark.parametrize("order", list(permutations([3, "text", None, "tensor"])))
+def test_no_order_of_calls_keeps_a_function_eager(order: tuple[object, ...]) -> None:
+    """A code object that had no tensor work, or raised, at its first calls is recorded when it has some."""
+    callers = [helper, direct, through_a_loop, in_a_generator, behind_a_break]
+    compiled = [flashpoint.compile(caller) for caller in callers]
+    for kind in order:
+        for eager, fast in zip(callers, compiled, strict=True):
+            for i in range(3):
+                value = torch.ones(2) + i if kind == "tensor" else kind
+                expected, actual = (_outcome(fn, value) for fn in (eager, fast))
+                assert expected == actual
+    for fast in compiled:
+        value = torch.ones(3) * 5
+        fast(value)
+        flashpoint.reset_counters()
+        assert torch.equal(fast(value), value * 2 + 1)
+        counters = flashpoint.counters()
+        assert (counters["hits"], counters["ops_replayed"], counters["captures_started"]) == (1, 2, 0)
+
+
+def _outcome(fn, value):
+    try:
+        return str(fn(value))
+    except ValueError as error:
+        return repr(error)
+
+
+def test_what_breaks_cost() -> None:
+    def fn(x):
+        y = x + 1
+        print(end="")
+        return y * 2
+
+    report = flashpoint.explain(fn)(torch.ones(2))
+    assert len(report.breaks) == 1
+    found = report.breaks[0]
+    assert 0 < found.hand_over_us < 1e6 and 0 < found.resume_us < 1e6
+    assert "us to hand over" in str(report) and "us to resume" in str(report)
+    assert not flashpoint.config.measure_breaks
+
+    compiled = flashpoint.compile(fn)
+    compiled(torch.ones(2))
+    assert flashpoint.explaining.inspect_compiled(compiled).breaks[0].hand_over_us < 0
+
+
+def test_the_log_says_what_is_skipped_and_what_a_break_costs() -> None:
+    program = """
+import torch, flashpoint
+class D:
+    n = 2
+    def __del__(self): pass
+held = []
+def failing(x): return x * 2, MemoryError()
+def dying(x):
+    d = held.pop()
+    print(end="")
+    return x * d.n
+def fine(x):
+    print(end="")
+    return x * 2
+flashpoint.config.measure_breaks = True
+for fn in (failing, dying, fine):
+    compiled = flashpoint.compile(fn)
+    for _ in range(6):
+        held.append(D())
+        compiled(torch.ones(2))
+"""
+    environment = {**os.environ, "FLASHPOINT_LOG": "break"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"skip failing, \d+ more times: .*MemoryError", done.stderr), done.stderr
+    assert re.search(r"skip the rest of dying: something of its own", done.stderr), done.stderr
+    assert re.search(r"resumed in fine: hand-over [\d.]+ us, resume [\d.]+ us", done.stderr), done.stderr

@@ -1,0 +1,163 @@
+// Restoring, patching and dropping frames: what a session does with the snapshot that an entry ends in.
+#include <utility>
+
+#include "base/check.h"
+#include "driver/session.h"
+#include "eval/frame_state.h"
+#include "py/generators.h"
+#include "py/tracebacks.h"
+
+namespace flashpoint {
+
+namespace {
+
+// Raised through C code to drop the frames between two evaluated ones; never seen by the program.
+PyObject* unwinding_error() {
+  static PyObject* type =
+      PyErr_NewException("flashpoint._C.DroppedFrame", PyExc_BaseException, nullptr);  // lives for ever
+  return type;
+}
+
+std::vector<PyObject*> release_all(std::vector<Ref>& values) {
+  std::vector<PyObject*> released;
+  for (Ref& value : values) released.push_back(value.release());
+  return released;
+}
+
+}  // namespace
+
+FrameControl::Action Session::apply(const Suspension& plan, BuiltStack stack, EvalFrame& frame,
+                                    const Chain& chain) {
+  begin_hand_over();
+  plan_ = &plan;
+  built_ = std::move(stack);
+  next_ = 0;
+  const auto common = static_cast<size_t>(plan.common);
+  FP_CHECK(common < chain.size(), "a plan for frames that are not running");
+  if (common + 1 == chain.size()) return write_level(frame, false);
+  unwinding_ = true;
+  target_ = chain[common].serial;
+  return drop(frame);
+}
+
+// A generator that the program goes on to have is left as if it had yielded; dropping its frame would end it.
+FrameControl::Action Session::drop(EvalFrame& frame) {
+  if (PyObject* generator = py::generator_of(frame.frame)) {
+    BuiltGenerator* end = nullptr;
+    for (BuiltGenerator& built : built_.generators) {
+      if (built.generator.get() == generator) end = &built;
+    }
+    if (end == nullptr || !end->finished) {
+      if (end != nullptr) {
+        py::set_generator_handled(generator, std::move(end->slots.back()));
+        end->slots.pop_back();
+        write_frame(frame, release_all(end->slots), end->position);
+      }
+      py::suspend_generator(generator);
+      return Action::kYield;
+    }
+  }
+  PyErr_SetNone(unwinding_error());
+  return Action::kLeave;
+}
+
+FrameControl::Action Session::write_level(EvalFrame& frame, bool fresh) {
+  std::vector<PyObject*> slots;
+  for (size_t i = 0; i < built_.frames[next_].slots.size(); ++i) {
+    const bool keep = !fresh && plan_->frames[next_].slots[i].kind == RecipeValue::Kind::kKeep;
+    slots.push_back(keep ? Py_XNewRef(frame_slot(frame, i)) : built_.frames[next_].slots[i].release());
+  }
+  if (PyObject* generator = py::generator_of(frame.frame)) {
+    py::set_generator_handled(generator, Ref::steal(slots.back()));
+    slots.pop_back();
+  }
+  const int position = plan_->frames[next_].position;
+  ++next_;
+  const FrameLink below = next_ < plan_->frames.size() ? plan_->frames[next_].link : FrameLink::kOpaque;
+  if (below == FrameLink::kDelegate) slots.push_back(Py_NewRef(Py_None));  // what was sent
+  write_frame(frame, std::move(slots), position);
+  if (below == FrameLink::kNext || below == FrameLink::kDelegate) {
+    restoring_ = true;
+    return Action::kReload;
+  }
+  if (next_ < plan_->frames.size()) return Action::kDescend;
+  complete_stack(frame);
+  end_hand_over();
+  plan_ = nullptr;
+  entry_.reset();
+  return Action::kReload;
+}
+
+// All frames stand: what concerns them together.
+void Session::complete_stack(EvalFrame& innermost) {
+  BuiltStack built = std::move(built_);
+  built_ = {};
+  if (plan_->handled.kind != RecipeValue::Kind::kKeep) set_handled_in(outer_, std::move(built.handled));
+  if (built.tracebacks.empty()) return;
+  const Chain chain = chain_to(innermost);
+  for (const auto& [traceback, level] : built.tracebacks) {
+    const Ref object = frame_object(chain[static_cast<size_t>(level)].frame->frame);
+    if (object) set_traceback_frame(traceback.get(), object.get());
+  }
+}
+
+std::vector<PyObject*> Session::frame_objects(const Chain& chain) const {
+  std::vector<PyObject*> objects;
+  for (const Level& level : chain) objects.push_back(known_frame_object(level.frame->frame));
+  return objects;
+}
+
+FrameControl::Action Session::restore(EvalFrame& frame) {
+  restoring_ = false;
+  frame.link = plan_->frames[next_].link;
+  frame.link_self = built_.frames[next_].self.get();  // run_callee keeps it alive
+  return write_level(frame, true);
+}
+
+FrameControl::Action Session::unwind(EvalFrame& frame) {
+  PyErr_Clear();
+  if (frame.serial != target_) return drop(frame);
+  unwinding_ = false;
+  if (has_result_) return Action::kLeave;
+  return write_level(frame, false);
+}
+
+PyObject* Session::run_callee(EvalFrame&) {
+  const Ref function = built_.frames[next_].function;
+  const Ref self = built_.frames[next_].self;
+  const FrameLink link = plan_->frames[next_].link;
+  restoring_ = true;
+  if (link == FrameLink::kSend) return run_generator(self.get());
+  Ref result = Ref::steal(start_frame(function.get()));
+  restoring_ = false;
+  if (!result || link != FrameLink::kInit) return result.release();
+  if (result.get() != Py_None) {
+    PyErr_Format(PyExc_TypeError, "__init__() should return None, not '%.200s'",
+                 Py_TYPE(result.get())->tp_name);
+    return nullptr;
+  }
+  return Py_NewRef(self.get());
+}
+
+PyObject* Session::run_generator(PyObject* generator) {
+  PyObject* value = nullptr;
+  const PySendResult status = PyIter_Send(generator, Py_None, &value);
+  restoring_ = false;
+  if (status == PYGEN_RETURN) {
+    if (value == Py_None) {
+      PyErr_SetNone(PyExc_StopIteration);
+    } else {
+      py::set_stop_iteration(value);
+    }
+    Py_CLEAR(value);
+  }
+  return value;
+}
+
+PyObject* Session::take_result() {
+  if (unwinding_) return nullptr;
+  has_result_ = false;
+  return result_.release();
+}
+
+}  // namespace flashpoint

@@ -1,0 +1,81 @@
+// Generators that existed before the recording: where they stand is guarded, and what they hold has its
+// sources there. What becomes of them while the recording runs them is an effect: replay brings the real
+// generator to where it stood at the end.
+//
+// Those that were running when the recording began are frames of its position, whose slots are arguments;
+// only their end is of interest. A suspended one whose frame object someone else has seen is not advanced: it
+// would show locals that are not there any more.
+#include <string_view>
+
+#include "py/frame.h"
+#include "py/generators.h"
+#include "record/read_generator.h"
+#include "record/recorder.h"
+
+namespace flashpoint {
+
+void Recorder::begin_running(PyObject* generator) {
+  const NodeId node = node_of(generator);
+  if (node == kNoNode) return end(Break::k_iterator_argument, "a generator");
+  add_effect(Effect{EffectKind::kGenerator, node, Ref::share(generator), Ref(), {}}, nullptr);
+}
+
+// Before it is advanced, closed, or thrown into. False: there is no rule for it.
+bool Recorder::read_generator(PyObject* o) {
+  const NodeId node = node_of(o);
+  if (node == kNoNode || overlaid(o, nullptr)) return true;
+  if (!py::is_generator(o)) return false;
+  const py::GeneratorPhase phase = py::generator_phase(o);
+  if (phase == py::GeneratorPhase::kRunning || py::is_generator_frame_seen(o)) return false;
+  const Ref state = py::generator_state(o);
+  if (!state) {
+    PyErr_Clear();
+    return false;
+  }
+  if (!once(o, Py_None, 6)) return true;
+  tree_.check(node, CheckKind::kGeneratorAt, state.get());
+  if (phase == py::GeneratorPhase::kFinished) return true;
+  if (!py::can_finish(py::generator_code(o))) return false;
+  observe(tree_.child(node, Step::kGeneratorFunction), py::generator_function(o));
+  const std::vector<PyObject*> slots = py::generator_slots(o);
+  for (size_t i = 0; i < slots.size() && !ended_; ++i) {
+    if (slots[i] == nullptr) continue;
+    const NodeId child = tree_.child(node, Step::kGeneratorSlot, nullptr, static_cast<int32_t>(i));
+    if (is_primitive(slots[i])) {
+      tree_.check(child, CheckKind::kValue, slots[i]);
+    } else {
+      observe(child, slots[i]);
+    }
+  }
+  if (ended_) return true;
+  forget_reads();
+  add_effect(Effect{EffectKind::kGenerator, node, Ref::share(o), Ref(), {}}, nullptr);
+  return true;
+}
+
+bool closes_generator(PyObject* function) {
+  if (function == nullptr || !PyFunction_Check(function)) return false;
+  const auto* code = reinterpret_cast<PyCodeObject*>(PyFunction_GET_CODE(function));
+  return (code->co_flags & CO_GENERATOR) != 0 && PyBytes_GET_SIZE(code->co_exceptiontable) > 0;
+}
+
+bool runs_to_the_end(const EvalFrame& frame) {
+  const char* path = PyUnicode_AsUTF8(py::frame_code(frame.frame)->co_filename);
+  if (path == nullptr) PyErr_Clear();
+  return path != nullptr && std::string_view(path).ends_with("/contextlib.py");
+}
+
+// A recording keeps alive what it reads, and this would be seen. What @contextmanager makes runs its
+// generator to the end itself.
+bool is_closed_by_owner(PyObject* generator, const EvalFrame* frame) {
+  if (frame == nullptr || !py::notices_close(generator)) return false;  // an argument: the session's concern
+  return !runs_to_the_end(*frame);
+}
+
+// The frame that `frame` is about to run on, if it is the generator's.
+void Recorder::expect_generator(EvalFrame& frame, PyObject* generator, FrameLink link) {
+  if (py::is_generator(generator) && py::generator_phase(generator) != py::GeneratorPhase::kFinished)
+    expect(frame, py::generator_function(generator), link);
+}
+
+}  // namespace flashpoint
