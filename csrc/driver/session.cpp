@@ -441,7 +441,7 @@ std::vector<PyObject*> Session::references_of(const Chain& chain) {
 // Whether locals that nothing reads any more are left out. position: where the innermost frame goes on.
 bool Session::leaves_out_dead(const Chain& chain, int position) const {
   if (sees_locals(chain)) return false;
-  std::vector<PyObject*> dead;
+  bool any = false;
   for (size_t i = 0; i < chain.size(); ++i) {
     EvalFrame& frame = *chain[i].frame;
     const bool innermost = i + 1 == chain.size();
@@ -450,15 +450,10 @@ bool Session::leaves_out_dead(const Chain& chain, int position) const {
     const std::vector<bool>& live = live_locals(py::frame_code(frame.frame), at);
     const std::vector<PyObject*> slots = frame_slots(frame, !innermost);
     for (size_t s = 0; s < slots.size() && s < live.size(); ++s) {
-      if (!live[s] && slots[s] != nullptr && PyObject_IS_GC(slots[s]) && !is_tensor(slots[s]))
-        dead.push_back(slots[s]);
+      if (!live[s] && slots[s] != nullptr && PyObject_IS_GC(slots[s]) && !is_tensor(slots[s])) any = true;
     }
   }
-  if (dead.empty()) return true;
-  std::vector<PyObject*> references = references_of(chain);
-  std::erase_if(references,
-                [&](PyObject* o) { return std::find(dead.begin(), dead.end(), o) == dead.end(); });
-  return !dies_visibly({}, references, closed_by_contextlib(chain));
+  return !any || !dies_visibly({}, references_of(chain), closed_by_contextlib(chain));
 }
 
 // The key of the position where the innermost frame stands at a boundary, and the arguments of its entries.

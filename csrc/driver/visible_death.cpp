@@ -87,7 +87,8 @@ class Search {
 
   // One more of its references is known. With all of them, it lives for nothing else.
   void refer_to(PyObject* o) {
-    if (found_ || is_silent(o) || ++references_[o] != Py_REFCNT(o)) return;
+    if (found_ || is_silent(o) || (is_tensor(o) && !is_watched(o)) || ++references_[o] != Py_REFCNT(o))
+      return;
     const PyTypeObject* type = Py_TYPE(o);
     if (PyGen_CheckExact(o)) {
       found_ = closes(o);
