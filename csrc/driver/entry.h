@@ -66,6 +66,9 @@ class Entry {
   std::vector<std::pair<int32_t, Ref>> pinned;  // arguments guarded by value, and that value
 
   const GuardTree& guards() const { return tree_; }
+  bool expects_other_slice(size_t argument, PyObject* now) const {
+    return tree_.expects_other_slice(argument, now);
+  }
   void changed_numbers(PyObject* const* args, size_t nargs, std::unordered_set<std::string>& places) {
     tree_.changed_numbers(args, nargs, places);
   }

@@ -57,6 +57,9 @@ std::vector<bool> PositionEntries::varying(const std::vector<Ref>& args) const {
       PyObject* now = args[static_cast<size_t>(argument)].get();
       if (now != nullptr && is_primitive(now) && !primitives_equal(now, value.get())) ++others[argument];
     }
+    for (size_t i = 0; i < args.size(); ++i) {
+      if (args[i] && PySlice_Check(args[i].get()) && entry->expects_other_slice(i, args[i].get())) ++others[i];
+    }
   }
   std::vector<bool> result(args.size());
   for (size_t i = 0; i < others.size(); ++i) result[i] = others[i] >= 2;

@@ -10,7 +10,6 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "base/flat_map.h"
@@ -44,7 +43,8 @@ struct PositionEntries {
   // With more entries than kFew, which one to try first for a call that looks like an earlier one.
   std::unique_ptr<AnswerTable> answers;
   static constexpr size_t kFew = 4;
-  std::unordered_set<std::string> open_places;  // whose numbers have changed; see GuardTree::place
+  // Places whose numbers have changed (GuardTree::place), and how many recordings found them so.
+  std::unordered_map<std::string, int> open_places;
 
   void drop(std::string why);
   // Whether a recording may begin here; counts the calls it is not to.

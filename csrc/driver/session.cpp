@@ -10,7 +10,6 @@
 #include "base/counters.h"
 #include "base/log.h"
 #include "driver/recording.h"
-#include "driver/saved_error.h"
 #include "driver/stance.h"
 #include "driver/visible_death.h"
 #include "eval/frame_state.h"
@@ -20,6 +19,7 @@
 #include "ir/printer.h"
 #include "py/frame.h"
 #include "py/generators.h"
+#include "py/saved_error.h"
 #include "py/torch_bridge.h"
 #include "py/tracebacks.h"
 #include "record/call_trace.h"
@@ -154,10 +154,13 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   r.recorder->shadow().feeds_graph = !fx;
   r.recorder->shadow().captures_scalars = options_.capture_scalars;
   if (!fx || !options_.fullgraph) {
+    std::unordered_set<std::string> changed;
     for (const auto& entry : position.entries) {
-      entry->changed_numbers(r.arg_pointers.data(), r.arg_pointers.size(), position.open_places);
+      entry->changed_numbers(r.arg_pointers.data(), r.arg_pointers.size(), changed);
     }
+    for (const std::string& place : changed) ++position.open_places[place];
     r.recorder->shadow().open_places = &position.open_places;
+    r.recorder->shadow().breaks_at_places = options_.resume && !options_.fullgraph;
   }
   if (r.key.empty()) r.recorder->shadow().starts_with(function, nargs, kwnames);
   r.recorder->outer = outer_;
@@ -315,8 +318,10 @@ bool Session::end_at_break(Recorder& recorder, EvalFrame* frame, const Operands*
   const bool below = may_go_below();
   state_->learned_level = state_->learned_level || below;
   const bool must_not_break = options_.fullgraph || errors_on_graph_break();
-  if (options_.resume && !must_not_break && !off_ && !below && report.reason != Break::k_internal &&
-      report.reason != Break::k_too_large) {
+  const bool failed_import = recorder.failed_import.held();
+  if (failed_import) remember(frame);
+  if (options_.resume && !must_not_break && !off_ && !below && !failed_import &&
+      report.reason != Break::k_internal && report.reason != Break::k_too_large) {
     if (frame != nullptr && operands->event != Event::kUnsupported) {
       kept = suspend(*frame, *operands);
       if (!kept && recorder.blamed() != nullptr)
@@ -354,6 +359,11 @@ bool Session::end_at_break(Recorder& recorder, EvalFrame* frame, const Operands*
   if (backend_error_.held()) {
     give_up();
     error.replace([&] { backend_error_.raise(); });
+    return true;
+  }
+  if (failed_import && !must_not_break) {
+    give_up();
+    error.replace([&] { recorder.failed_import.raise(); });
     return true;
   }
   raising_ =

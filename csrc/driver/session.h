@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "driver/positions.h"
-#include "driver/saved_error.h"
+#include "py/saved_error.h"
 #include "eval/frame_control.h"
 #include "record/recorder.h"
 

@@ -84,8 +84,8 @@ std::string GuardTree::path(NodeId id) const {
   return text;
 }
 
-std::string GuardTree::place(NodeId id, CheckKind kind, PyObject* key) const {
-  return path(id) + ' ' + kChecks[static_cast<int>(kind)].name + ' ' + show(key);
+std::string GuardTree::place(NodeId id, CheckKind kind, PyObject* key, int32_t index) const {
+  return path(id) + ' ' + kChecks[static_cast<int>(kind)].name + ' ' + show(key) + ' ' + std::to_string(index);
 }
 
 std::string GuardTree::text() const {

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <string_view>
+#include <utility>
 
 #include "base/check.h"
 #include "base/counters.h"
@@ -455,15 +457,45 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
   return false;
 }
 
+namespace {
+
+constexpr std::pair<CheckKind, Step> kPlaces[] = {
+    {CheckKind::kItemValue, Step::kDictValue},    {CheckKind::kCellValue, Step::kCellContents},
+    {CheckKind::kListItemValue, Step::kListItem}, {CheckKind::kTupleItemValue, Step::kTupleItem},
+    {CheckKind::kSlotValue, Step::kSlot},         {CheckKind::kLookupValue, Step::kTypeLookup},
+};
+
+}  // namespace
+
+Step step_to_place(CheckKind kind) {
+  for (const auto& [check, step] : kPlaces) {
+    if (check == kind) return step;
+  }
+  FP_CHECK(false, "a place of a kind that has a step");
+  return Step::kDictValue;
+}
+
 // A failed check that a place holds a number, where it holds another one.
 bool GuardTree::is_other_number(const Check& c, PyObject* v) const {
   PyObject* now = nullptr;
   PyObject* recorded = c.second.get();
-  if (c.kind == CheckKind::kItemValue) {
+  if (c.kind == CheckKind::kValue) {
+    now = v;
+    recorded = c.operand.get();
+  } else if (c.kind == CheckKind::kItemValue) {
     now = PyDict_Check(v) ? dict_get(v, c.operand.get()) : nullptr;
   } else if (c.kind == CheckKind::kCellValue) {
     now = PyCell_Check(v) ? PyCell_GET(v) : nullptr;
     recorded = c.operand.get();
+  } else if (c.kind == CheckKind::kListItemValue) {
+    now = PyList_Check(v) && c.number < PyList_GET_SIZE(v) ? PyList_GET_ITEM(v, c.number) : nullptr;
+  } else if (c.kind == CheckKind::kTupleItemValue) {
+    now = PyTuple_Check(v) && c.number < PyTuple_GET_SIZE(v) ? PyTuple_GET_ITEM(v, c.number) : nullptr;
+  } else if (c.kind == CheckKind::kSlotValue) {
+    PyObject** slot = py::object_slot(v, c.operand.get());
+    now = slot == nullptr ? nullptr : *slot;
+  } else if (c.kind == CheckKind::kLookupValue) {
+    now = _PyType_Lookup(reinterpret_cast<PyTypeObject*>(v), c.operand.get());
   }
   return now != nullptr && (PyLong_CheckExact(now) || PyFloat_CheckExact(now)) &&
          Py_TYPE(now) == Py_TYPE(recorded);
@@ -472,6 +504,14 @@ bool GuardTree::is_other_number(const Check& c, PyObject* v) const {
 void GuardTree::changed_numbers(PyObject* const* args, size_t nargs,
                                 std::unordered_set<std::string>& places) {
   run(args, nargs, false, nullptr, &places);
+}
+
+bool GuardTree::expects_other_slice(size_t argument, PyObject* now) const {
+  const NodeId id = find_child(kNoNode, Step::kArg, nullptr, static_cast<int32_t>(argument));
+  for (int32_t c = id == kNoNode ? -1 : nodes_[id].checks; c >= 0; c = checks_[c].next) {
+    if (checks_[c].kind == CheckKind::kSliceIs) return !holds(nodes_[id], checks_[c], now);
+  }
+  return false;
 }
 
 bool GuardTree::writes_hooks(size_t node, const std::vector<bool>& written) const {
@@ -486,8 +526,18 @@ bool GuardTree::run(PyObject* const* args, size_t nargs, bool use_tags, const st
                     std::unordered_set<std::string>* changed) {
   const auto note_change = [&](size_t node, const Check& check, PyObject* value) {
     if (changed == nullptr || !is_other_number(check, value)) return false;
+    if (check.kind == CheckKind::kValue) {
+      const Node& n = nodes_[node];
+      const auto* known = std::find_if(std::begin(kPlaces), std::end(kPlaces),
+                                       [&](const auto& entry) { return entry.second == n.step; });
+      if (known == std::end(kPlaces)) return false;
+      const bool keyed = known->first != CheckKind::kCellValue;
+      changed->insert(place(n.parent, known->first, keyed ? n.key.get() : nullptr, n.index));
+      return true;
+    }
     const bool of_cell = check.kind == CheckKind::kCellValue;
-    changed->insert(place(static_cast<NodeId>(node), check.kind, of_cell ? nullptr : check.operand.get()));
+    changed->insert(place(static_cast<NodeId>(node), check.kind, of_cell ? nullptr : check.operand.get(),
+                          of_cell ? 0 : check.number));
     return true;
   };
   const size_t n = nodes_.size();

@@ -66,6 +66,9 @@ struct Node {
   uint64_t seen_tag = 0;
 };
 
+// What leads to the value that a check of a place is about.
+Step step_to_place(CheckKind kind);
+
 class GuardTree {
  public:
   // The node reached from parent by (step, key, index); made on first use.
@@ -89,8 +92,10 @@ class GuardTree {
 
   // After a miss: the places whose numbers are others than recorded, as far as everything before them holds.
   void changed_numbers(PyObject* const* args, size_t nargs, std::unordered_set<std::string>& places);
+  // Whether the argument is a slice, and another one than `now`.
+  bool expects_other_slice(size_t argument, PyObject* now) const;
   // The name of the place that a check of this kind is about; the same in any tree that reads it alike.
-  std::string place(NodeId node, CheckKind kind, PyObject* key) const;
+  std::string place(NodeId node, CheckKind kind, PyObject* key, int32_t index = 0) const;
 
   const std::vector<PyObject*>& values() const { return values_; }
   const Node& node(NodeId id) const { return nodes_[id]; }

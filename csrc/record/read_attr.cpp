@@ -60,6 +60,12 @@ PyObject* Recorder::type_lookup(PyTypeObject* type, const char* literal) {
 PyObject* Recorder::type_lookup(PyTypeObject* type, PyObject* name) {
   PyObject* found = _PyType_Lookup(type, name);
   if (immutable_type(type)) return found;
+  if (shadow_.has_places() && found != nullptr && is_primitive(found)) {
+    const NodeId root = tree_.child(kNoNode, Step::kTypeRoot, type_object(type));
+    watch(type_object(type), root);
+    hold(name);
+    if (shadow_.read_place(root, CheckKind::kLookupValue, type_object(type), name, found)) return found;
+  }
   if (PyTypeObject* written = written_provider(type, name)) {
     if (written != type) end(Break::k_read_after_mutation, "a class attribute of a base");
     return found;
@@ -254,6 +260,9 @@ void Recorder::read_c_attr(PyObject* o, PyTypeObject* type, PyObject* name, PyOb
     PyObject** slot = py::object_slot(o, d);
     if (slot != nullptr) {
       const NodeId node = node_of(o);
+      if (node != kNoNode && shadow_.has_places() &&
+          shadow_.read_place(node, CheckKind::kSlotValue, o, d, *slot))
+        return;
       if (node == kNoNode || overlaid(o, d) || !once(o, d, 6)) return;
       hold(d);
       if (*slot == nullptr || is_primitive(*slot)) {

@@ -59,7 +59,9 @@ bool Recorder::hashable_key(PyObject* key) const {
 void Recorder::read_dict_key(PyObject* dict, PyObject* key) {
   const NodeId node = node_of(dict);
   if (node == kNoNode) return read_fresh_key(dict, key);
-  if (shadow_.has_places() && shadow_.read_place(node, dict, key, PyDict_GetItemWithError(dict, key))) return;
+  if (shadow_.has_places() &&
+      shadow_.read_place(node, CheckKind::kItemValue, dict, key, PyDict_GetItemWithError(dict, key)))
+    return;
   if (overlaid_whole(dict) || overlaid(dict, key) || !once(dict, key, 1)) return;
   if (graph_.is_base() && is_tensor(key) && is_plain_tensor(key) && node_of(key) != kNoNode) {
     // An optimizer's state of a parameter.
@@ -202,6 +204,32 @@ void Recorder::read_elements(PyObject* c) {
               item.get());
     }
   }
+}
+
+// One element of a list or tuple in which numbers change between calls: the others are not guarded with it.
+// False where nothing is known to change.
+bool Recorder::read_item_apart(PyObject* c, PyObject* key) {
+  const NodeId node = node_of(c);
+  const bool list = PyList_CheckExact(c);
+  if (node == kNoNode || !(list || PyTuple_CheckExact(c)) || !PyLong_CheckExact(key)) return false;
+  if (overlaid_whole(c) || touched(c)) return false;
+  const CheckKind kind = list ? CheckKind::kListItemValue : CheckKind::kTupleItemValue;
+  const auto n = static_cast<int32_t>(Py_SIZE(c));
+  bool open = false;
+  for (int32_t i = 0; i < n && !open; ++i) open = shadow_.is_open_place(node, kind, nullptr, i);
+  int overflow = 0;
+  int64_t index = PyLong_AsLongLongAndOverflow(key, &overflow);
+  if (index < 0) index += n;
+  if (!open || overflow != 0 || index < 0 || index >= n) return false;
+  read_length(c);
+  const auto i = static_cast<int32_t>(index);
+  PyObject* item = list ? PyList_GET_ITEM(c, i) : PyTuple_GET_ITEM(c, i);
+  if (!is_primitive(item)) {
+    observe(tree_.child(node, list ? Step::kListItem : Step::kTupleItem, nullptr, i), item);
+  } else if (!shadow_.read_place(node, kind, c, nullptr, item, i) && once(c, key, 8)) {
+    tree_.check_place(node, kind, nullptr, item, i);
+  }
+  return true;
 }
 
 // Reads everything a C function could find by walking builtin containers. False: something else is in there.
@@ -374,7 +402,9 @@ void Recorder::read_subscript(PyObject* c, PyObject* key) {
   if (Py_IS_TYPE(c, &PyDictProxy_Type) && PyDict_Check(py::proxied_mapping(c)) && node_of(c) == kNoNode) {
     return read_dict_key(py::proxied_mapping(c), key);
   }
-  if (PyList_Check(c) || PyTuple_Check(c) || rules().is_deque(c)) return read_elements(c);
+  if (PyList_Check(c) || PyTuple_Check(c) || rules().is_deque(c)) {
+    return shadow_.follows_places() && read_item_apart(c, key) ? void() : read_elements(c);
+  }
   if (PyRange_Check(c) || rules().is_value_type(type)) return;
   end(Break::k_unsupported_container, std::string("subscript of ") + type->tp_name);
 }

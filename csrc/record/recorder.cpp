@@ -97,6 +97,8 @@ Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* ar
         shadow_.add_argument(i, node, args[i], i < varies.size() && varies[i]);
       } else if (is_primitive(args[i]) && std::string_view(Py_TYPE(args[i])->tp_name).starts_with("numpy.")) {
         shadow_.add_opaque_argument(i, node, args[i]);  // it may be handed back
+      } else if (PySlice_Check(args[i]) && i < varies.size() && varies[i]) {
+        shadow_.add_opaque_argument(i, node, args[i]);
       } else if (is_primitive(args[i])) {
         tree_.check(node, CheckKind::kValue, args[i]);
       } else {
@@ -362,6 +364,10 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
     if (ended_) return nullptr;
   } else if (rules().is_module_wrapper(reinterpret_cast<PyObject*>(code))) {
     guarded([&] { rules().settle_module_call(*this, frame); });
+    if (ended_) return nullptr;
+  }
+  if (rules().is_import_module(reinterpret_cast<PyObject*>(code))) {
+    guarded([&] { rules().load_module(*this, frame); });
     if (ended_) return nullptr;
   }
   if (rules().is_unwatched(reinterpret_cast<PyObject*>(code))) {

@@ -23,6 +23,7 @@
 #include "guard/guard_tree.h"
 #include "py/exception_state.h"
 #include "py/iterators.h"
+#include "py/saved_error.h"
 #include "record/breaks.h"
 #include "record/effects.h"
 #include "record/history.h"
@@ -99,6 +100,8 @@ class Recorder final : public Observer {
   int64_t break_at_event = 0;       // tests: the event at which the recording ends
   bool reads_abc_registry = false;  // an isinstance() against an abstract base class
   bool reads_recursion_limit = false;
+  // An import ran in place of the instruction, and raised this.
+  KeptError failed_import;
   // Why no other process may use what was recorded: a hash, an order that hashes decide, facts of the
   // environment that nothing guards. Null: nothing of the kind was met.
   const char* process_local = nullptr;
@@ -185,6 +188,7 @@ class Recorder final : public Observer {
   void read_dict_key(PyObject* dict, PyObject* key);
   void read_dict_value(NodeId node, PyObject* key, PyObject* value);  // value: null where there is none
   void read_dict_present(PyObject* dict, PyObject* key);
+  bool read_item_apart(PyObject* c, PyObject* key);
   void read_elements(PyObject* container);  // length or keys, and every element
   bool read_deep(PyObject* object, int depth = 0);
   void read_keys(PyObject* dict);

@@ -43,6 +43,20 @@ bool is_getattr(PyObject* o) {
          rules().function(reinterpret_cast<PyCFunctionObject*>(o)->m_ml).rule == Rule::kGetAttr;
 }
 
+// Methods of dicts that return what lies under a key, bound or not.
+bool is_dict_get(PyObject* o) {
+  const auto method = [](const char* name) {
+    return reinterpret_cast<PyMethodDescrObject*>(PyDict_GetItemString(PyDict_Type.tp_dict, name))->d_method;
+  };
+  static const PyMethodDef* const get = method("get");
+  static const PyMethodDef* const set_default = method("setdefault");
+  const PyMethodDef* const called = PyCFunction_Check(o) ? reinterpret_cast<PyCFunctionObject*>(o)->m_ml
+                                    : Py_IS_TYPE(o, &PyMethodDescr_Type)
+                                        ? reinterpret_cast<PyMethodDescrObject*>(o)->d_method
+                                        : nullptr;
+  return called == get || called == set_default;
+}
+
 bool is_singleton(PyObject* o) { return o == Py_None || PyBool_Check(o) || o == Py_Ellipsis; }
 
 }  // namespace
@@ -316,13 +330,16 @@ bool Shadow::follow(EvalFrame& frame, const Operands& o) {
       return decides_ = computing_;
     case Event::kStoreAttr: {
       const Tag stored = tag(2);
-      if (stored == 0 || o.b == nullptr || is_tensor(o.a) || PyType_Check(o.a)) return false;
+      if (stored == 0 || o.b == nullptr || is_tensor(o.a)) return false;
       static PyObject* const name = PyUnicode_InternFromString("__setattr__");
       PyObject* set = _PyType_Lookup(Py_TYPE(o.a), name);
       if (set != nullptr && PyFunction_Check(set))
         return move_arguments(set, &frame, {0, 0, stored}, 0, 3, nullptr);
       return store(stored, o.b);
     }
+    case Event::kStoreSubscr:
+      return o.c != nullptr && PyDict_CheckExact(o.a) && PyUnicode_CheckExact(o.b) && tag(1) == 0 &&
+             store(tag(3), o.c);
     case Event::kStoreCell:
       // Where a local becomes a cell its value is not on the stack; that cell is new.
       if (recorder_.node_of(o.a) == kNoNode) return false;
@@ -370,7 +387,8 @@ void Shadow::before(EvalFrame& frame, const Operands& o) {
   drop_transit();
   drop_read();
   pushes_ = o.event == Event::kAttr || o.event == Event::kGlobal || o.event == Event::kCell ||
-            o.event == Event::kSubscr || (o.event == Event::kCall && has_places() && is_getattr(o.a));
+            o.event == Event::kSubscr ||
+            (o.event == Event::kCall && has_places() && (is_getattr(o.a) || is_dict_get(o.a)));
   storing_ = 0;
   computing_ = decides_ = carries_ = false;
   unpacked_ = 0;

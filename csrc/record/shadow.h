@@ -9,7 +9,7 @@
 #pragma once
 
 #include <string>
-#include <unordered_set>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -43,16 +43,20 @@ class Shadow {
   // Nothing to do for any event.
   bool idle() const { return table_.empty() && !follows_places(); }
 
-  // Places outside the call (attributes, globals, cells) whose numbers were others at an earlier call, by
-  // GuardTree::place. A number read there by an instruction that pushes it is followed like an argument.
-  const std::unordered_set<std::string>* open_places = nullptr;
-  bool feeds_graph = true;  // numbers may become inputs of the graph
+  // Places outside the call (attributes, items, globals, cells) whose numbers were others at an earlier call,
+  // by GuardTree::place. A number read there by an instruction that pushes it is followed like an argument.
+  // How many recordings found each of them changed.
+  const std::unordered_map<std::string, int>* open_places = nullptr;
+  bool breaks_at_places = false;  // what changes often is a break where it cannot be followed
+  bool feeds_graph = true;        // numbers may become inputs of the graph
   bool has_places() const { return follows_places() || !stores_.empty(); }
   // Many places are read at once: none of the numbers is what the event pushes.
   void reads_all() { pushes_ = false; }
   bool follows_places() const { return open_places != nullptr && !open_places->empty(); }
-  // False when the place is to be guarded as usual. key: an interned string, or null for a cell.
-  bool read_place(NodeId owner, PyObject* storage, PyObject* key, PyObject* value);
+  // False when the place is to be guarded as usual. key: a string, a slot's descriptor, or null.
+  bool read_place(NodeId owner, CheckKind kind, PyObject* storage, PyObject* key, PyObject* value,
+                  int32_t index = 0);
+  bool is_open_place(NodeId owner, CheckKind kind, PyObject* key, int32_t index) const;
   // The storage takes the number that the event stores, or loses what it had.
   void stored(PyObject* storage, PyObject* key);
   Tag stored_tag(PyObject* storage, PyObject* key) const;

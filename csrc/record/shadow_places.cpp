@@ -2,7 +2,8 @@
 //
 // At first they are guarded by value where they are read, which costs nothing while they stay. Once a call
 // has found another one at a place, the recordings to come follow what is read there, and what the program
-// writes back.
+// writes back. Where it changes all the same often, they end before an instruction that would have to guard
+// it.
 #include "record/recorder.h"
 #include "record/shadow.h"
 
@@ -12,28 +13,47 @@ namespace {
 
 bool is_number(PyObject* o) { return PyFloat_CheckExact(o) || PyLong_CheckExact(o); }
 
+// So many recordings were made because a number had changed.
+constexpr int kOften = 3;
+
+bool is_item(CheckKind kind) {
+  return kind == CheckKind::kListItemValue || kind == CheckKind::kTupleItemValue;
+}
+
 }  // namespace
 
-bool Shadow::read_place(NodeId owner, PyObject* storage, PyObject* key, PyObject* value) {
+bool Shadow::is_open_place(NodeId owner, CheckKind kind, PyObject* key, int32_t index) const {
+  return follows_places() && open_places->contains(recorder_.tree().place(owner, kind, key, index));
+}
+
+bool Shadow::read_place(NodeId owner, CheckKind kind, PyObject* storage, PyObject* key, PyObject* value,
+                        int32_t index) {
   if (value == nullptr || !is_number(value)) return false;
-  if (key != nullptr && (!PyUnicode_CheckExact(key) || !PyUnicode_CHECK_INTERNED(key))) return false;
-  if (const Tag* stored = stores_.find({storage, key})) {
+  drop_read();  // the last number that an event reads is what it pushes
+  if (kind == CheckKind::kItemValue && (!PyUnicode_CheckExact(key) || !PyUnicode_CHECK_INTERNED(key))) {
+    pin_stores(storage);
+    return false;
+  }
+  // Items of sequences have no key: an odd number, which is nobody's address, tells them apart.
+  PyObject* const name =
+      is_item(kind) ? reinterpret_cast<PyObject*>(static_cast<uintptr_t>(index) * 2 + 1) : key;
+  if (const Tag* stored = stores_.find({storage, name})) {
     if (*stored == 0 || table_.value(table_.resolve(*stored)) != value) return false;
     take_read(*stored);
     return true;
   }
   if (!follows_places() || recorder_.is_written(storage, key)) return false;
-  GuardTree& tree = recorder_.tree();
-  if (const Tag* known = places_.find({storage, key})) {
+  if (const Tag* known = places_.find({storage, name})) {
     if (table_.value(*known) != value) return false;
     take_read(*known);
     return true;
   }
-  const CheckKind kind = key == nullptr ? CheckKind::kCellValue : CheckKind::kItemValue;
-  if (!open_places->contains(tree.place(owner, kind, key))) return false;
-  const NodeId node = tree.child(owner, key == nullptr ? Step::kCellContents : Step::kDictValue, key);
-  const Tag tag = table_.add_source(node, value);
-  places_.try_emplace({storage, key}, tag);
+  if (!is_open_place(owner, kind, key, index)) return false;
+  GuardTree& tree = recorder_.tree();
+  const Tag tag = table_.add_source(tree.child(owner, step_to_place(kind), key, index), value);
+  places_.try_emplace({storage, name}, tag);
+  if (breaks_at_places && open_places->at(tree.place(owner, kind, key, index)) >= kOften)
+    table_.set_varies(tag);
   take_read(tag);
   return true;
 }

@@ -154,7 +154,8 @@ void Recorder::watch_before(EvalFrame& frame, const Operands& o, Pending& pendin
       break;
     case Event::kCell: {
       const NodeId node = node_of(o.a);
-      if (node != kNoNode && shadow_.read_place(node, o.a, nullptr, PyCell_GET(o.a))) break;
+      if (node != kNoNode && shadow_.read_place(node, CheckKind::kCellValue, o.a, nullptr, PyCell_GET(o.a)))
+        break;
       if (node == kNoNode || overlaid(o.a, nullptr) || !once(o.a, nullptr, 4)) break;
       PyObject* content = PyCell_GET(o.a);
       if (content == nullptr) {

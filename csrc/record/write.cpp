@@ -41,7 +41,6 @@ void Recorder::add_effect(Effect effect, PyObject* key) {
 
 bool Recorder::settle(PyObject* c) {
   const NodeId node = node_of(c);
-  shadow_.pin_stores(c);
   if (node == kNoNode || overlaid_whole(c) || settled_.contains(c)) return true;
   if (PyList_CheckExact(c)) {
     // Written in parts means appended to: what was there at entry is the beginning of it.
@@ -137,6 +136,7 @@ void Recorder::write_contents(PyObject* c) {
   if (node == kNoNode || ended_) return;
   forget_reads();
   if (overlaid_whole(c)) return;
+  shadow_.pin_stores(c);
   if (touched(c) && !settle(c)) return end(Break::k_read_after_mutation, Py_TYPE(c)->tp_name);
   if (overlaid_whole(c)) return;
   EffectKind kind;
@@ -234,6 +234,7 @@ void Recorder::write_generic_attr(PyObject* o, PyObject* name, PyObject* value) 
     }
     if (node == kNoNode) return;
     if (py::object_slot(o, d) != nullptr) {
+      shadow_.stored(o, d);
       if (!overlay_.contains({o, d})) {
         hold(d);
         if (value == nullptr) return end(Break::k_unsupported_mutation, "a slot deleted");
@@ -276,6 +277,7 @@ void Recorder::write_type_attr(PyTypeObject* type, PyObject* name, PyObject* val
                std::string(type->tp_name) + "." + (text == nullptr ? "" : text));
   }
   if (node_of(object) == kNoNode) watch(object, tree_.child(kNoNode, Step::kTypeRoot, object));
+  shadow_.stored(object, name);
   if (overlay_.contains({object, name})) return;
   hold(name);
   written_types_.push_back(type);

@@ -183,8 +183,9 @@ PyObject* build_made(BuildContext& c, int32_t index) {
           Ref::steal(arguments ? PyObject_CallObject(m.items[0].constant.get(), arguments.get()) : nullptr);
       if (!object || m.items[2].kind == RecipeValue::Kind::kNull) return object.release();
       Ref state = Ref::steal(build(c, m.items[2]));
-      Ref done =
-          Ref::steal(state ? PyObject_CallMethod(object.get(), "__setstate__", "O", state.get()) : nullptr);
+      Ref name = Ref::steal(PyUnicode_InternFromString("__setstate__"));
+      Ref done = Ref::steal(state && name ? PyObject_CallMethodOneArg(object.get(), name.get(), state.get())
+                                          : nullptr);
       return done ? object.release() : nullptr;
     }
     case MadeObject::Kind::kException:

@@ -245,7 +245,7 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
     made_[index].items = std::move(items);
     made_[index].type = Ref::share(reinterpret_cast<PyObject*>(type));
     result = value_of(RecipeValue::Kind::kMade, index);
-  } else if (is_rebuilt_iterator(type)) {
+  } else if (is_rebuilt_iterator(type) || rules().is_partial(o)) {
     result = describe_reduced(o);
   } else if (PyTuple_Check(o) && PyDict_GetItemString(type->tp_dict, "n_sequence_fields") != nullptr) {
     result = sequence(MadeObject::Kind::kStruct);
@@ -320,7 +320,7 @@ RecipeValue RecipeWriter::describe_reduced(PyObject* o) {
   Ref reduced = Ref::steal(PyObject_CallMethod(o, "__reduce__", nullptr));  // C code of a builtin type
   if (!reduced || !PyTuple_Check(reduced.get()) || PyTuple_GET_SIZE(reduced.get()) < 2) {
     PyErr_Clear();
-    return fail(o, "an iterator without a state");
+    return fail(o, "an object without a state");
   }
   const int32_t index = begin(o, MadeObject::Kind::kReduced);
   std::vector<RecipeValue> items;
@@ -428,7 +428,7 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
           fail(storage, "a class attribute that was deleted");
           break;
         }
-        p.items.push_back(describe(value));
+        p.items.push_back(describe(value, recorder_.shadow().stored_tag(storage, e.key.get())));
         break;
       }
       case EffectKind::kTensorAttr: {
@@ -479,7 +479,7 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
           fail(storage, "a slot that was cleared");
           break;
         }
-        p.items.push_back(describe(*slot));
+        p.items.push_back(describe(*slot, recorder_.shadow().stored_tag(storage, e.key.get())));
         break;
       }
       case EffectKind::kContextVar: {

@@ -293,7 +293,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       r.instance_dict_node(self);
       return;
     case Rule::kImport: {
-      Operands o{Event::kImport};
+      Operands o{Event::kCall};
       o.name = self;
       return import(r, frame, o);
     }

@@ -195,6 +195,8 @@ Rules::Rules() {
   if (PyTypeObject* t = type_of("re", "Match")) opaque_types_.insert(t);
   itemgetter_ = type_of("operator", "itemgetter");
   attrgetter_ = type_of("operator", "attrgetter");
+  if (Ref f = resolve("importlib", "import_module"); f && PyFunction_Check(f.get()))
+    import_module_ = Py_NewRef(PyFunction_GET_CODE(f.get()));
   if (Ref f = resolve("functools", "cached_property.__get__"); f && PyFunction_Check(f.get()))
     cached_property_code_ = Py_NewRef(PyFunction_GET_CODE(f.get()));
   // Guards against endless repr() use id() and the thread's identity in functions they make.

@@ -142,6 +142,8 @@ class Rules {
   // What an optimizer's method stands for that torch keeps from TorchDynamo; null for other functions.
   PyObject* undisabled(PyObject* function) const;
   bool may_break_graph(PyObject* code) const { return optimizer_code_.contains(code); }
+  bool is_import_module(PyObject* code) const;
+  void load_module(Recorder& r, EvalFrame& frame) const;
   bool is_unwatched(PyObject* code) const { return unwatched_.contains(code); }
   // module_call.cpp: the two functions between nn.Module.__call__ and forward().
   bool is_module_wrapper(PyObject* code) const { return code == module_wrapper_; }
@@ -258,6 +260,7 @@ class Rules {
   PyTypeObject* attrgetter_ = nullptr;
   PyObject* cached_property_code_ = nullptr;
   FlatSet<PyObject*> pure_python_, unwatched_;
+  PyObject* import_module_ = nullptr;  // the code of importlib's function
   PyTypeObject* size_ = nullptr;
   PyTypeObject* tuplegetter_ = nullptr;
   PyTypeObject* deque_ = nullptr;

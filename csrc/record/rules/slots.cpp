@@ -88,32 +88,6 @@ void Rules::store_subscript(Recorder& r, PyObject* c, PyObject* key, PyObject* v
   r.write_contents(c);
 }
 
-void Rules::import(Recorder& r, EvalFrame& frame, const Operands& o) const {
-  // A module that is loaded already is a read of sys.modules; anything else runs code.
-  Ref module = Ref::steal(PyImport_GetModule(o.name));
-  if (!module) {
-    PyErr_Clear();
-    // Relative imports arrive with the bare name: resolve against the package.
-    PyObject* globals = py::frame_globals(frame.frame);
-    PyObject* package = PyDict_GetItemString(globals, "__package__");
-    if (package != nullptr && PyUnicode_Check(package)) {
-      Ref full = Ref::steal(PyUnicode_FromFormat("%U.%U", package, o.name));
-      module = Ref::steal(PyImport_GetModule(full.get()));
-      if (!module) PyErr_Clear();
-    }
-  }
-  if (!module) return r.end(Break::k_unsupported_import, PyUnicode_AsUTF8(o.name));
-  PyObject* builtins = py::frame_builtins(frame.frame);
-  r.const_node(builtins);
-  Ref hook = Ref::steal(PyUnicode_InternFromString("__import__"));
-  r.read_dict_key(builtins, hook.get());
-  PyObject* sys_modules = PyImport_GetModuleDict();
-  r.const_node(sys_modules);
-  Ref name = Ref::steal(PyObject_GetAttrString(module.get(), "__name__"));
-  if (!name || !PyUnicode_Check(name.get())) return PyErr_Clear();
-  r.read_dict_key(sys_modules, name.get());
-}
-
 void Rules::check_callback(Recorder& r, PyObject* f) const {
   if (PyFunction_Check(f) || f == Py_None) return;
   if (PyMethod_Check(f) && PyFunction_Check(PyMethod_GET_FUNCTION(f))) {

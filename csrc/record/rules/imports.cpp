@@ -1,0 +1,117 @@
+// import statements and importlib.import_module.
+//
+// A module that is loaded is a read of sys.modules. One that is not is loaded first, unwatched: that happens
+// once in a process, in eager mode as well, so a replay has nothing of it to repeat.
+#include <optional>
+#include <utility>
+
+#include "py/frame.h"
+#include "record/graph_recorder.h"
+#include "record/recorder.h"
+#include "record/rules/rules.h"
+#include "record/tracer_mode.h"
+
+namespace flashpoint {
+
+namespace {
+
+// Neither frames nor operators that run in its scope are recorded.
+class Unwatched {
+ public:
+  explicit Unwatched(Recorder& r)
+      : observing_(r.graph().observing()),
+        saved_(observing_ != nullptr && std::exchange(*observing_, false)) {}
+  ~Unwatched() {
+    if (observing_ != nullptr) *observing_ = saved_;
+  }
+  Unwatched(const Unwatched&) = delete;
+  Unwatched& operator=(const Unwatched&) = delete;
+
+ private:
+  bool* observing_;
+  bool saved_;
+  NoTracerDispatchMode hidden_;
+};
+
+Ref loaded_module(PyObject* globals, PyObject* written) {
+  Ref module = Ref::steal(PyImport_GetModule(written));
+  if (module) return module;
+  PyErr_Clear();
+  // Relative imports arrive with the bare name: resolve against the package.
+  PyObject* package = PyDict_GetItemString(globals, "__package__");
+  if (package == nullptr || !PyUnicode_Check(package)) return {};
+  Ref full = Ref::steal(PyUnicode_FromFormat("%U.%U", package, written));
+  module = Ref::steal(PyImport_GetModule(full.get()));
+  if (!module) PyErr_Clear();
+  return module;
+}
+
+bool is_builtin_import(PyObject* f) {
+  return f != nullptr && PyCFunction_Check(f) && PyCFunction_GET_SELF(f) != nullptr &&
+         PyModule_Check(PyCFunction_GET_SELF(f));
+}
+
+// A name of `from module import names` may be a module that is not loaded.
+bool lacks_submodule(PyObject* module, PyObject* names) {
+  if (!PyTuple_Check(names) || !PyModule_Check(module)) return false;
+  PyObject* dict = PyModule_GetDict(module);
+  if (PyDict_GetItemString(dict, "__path__") == nullptr ||
+      PyDict_GetItemString(dict, "__getattr__") != nullptr)
+    return false;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); ++i) {
+    PyObject* name = PyTuple_GET_ITEM(names, i);
+    if (PyUnicode_CompareWithASCIIString(name, "*") != 0 && PyDict_GetItemWithError(dict, name) == nullptr)
+      return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+void Rules::import(Recorder& r, EvalFrame& frame, const Operands& o) const {
+  PyObject* builtins = py::frame_builtins(frame.frame);
+  PyObject* globals = py::frame_globals(frame.frame);
+  Ref hook = Ref::steal(PyUnicode_InternFromString("__import__"));
+  // A call of __import__ is one of importlib's, with an absolute name and nothing else.
+  const bool statement = o.event == Event::kImport;
+  PyObject* const names = statement ? frame.stack_pointer[-1] : Py_None;
+  Ref module = loaded_module(globals, o.name);
+  if (!module || lacks_submodule(module.get(), names)) {
+    if (!is_builtin_import(PyDict_GetItemWithError(builtins, hook.get())))
+      return r.end(Break::k_unsupported_import, PyUnicode_AsUTF8(o.name));
+    const long level = statement ? PyLong_AsLong(frame.stack_pointer[-2]) : 0;
+    const Unwatched unwatched(r);
+    Ref imported = Ref::steal(
+        PyImport_ImportModuleLevelObject(o.name, globals, nullptr, names, static_cast<int>(level)));
+    if (!imported) {
+      // It must not be tried a second time by the instruction.
+      r.failed_import.take();
+      return r.end(Break::k_unsupported_import, PyUnicode_AsUTF8(o.name));
+    }
+    module = loaded_module(globals, o.name);
+    if (!module) return r.end(Break::k_unsupported_import, PyUnicode_AsUTF8(o.name));
+  }
+  r.const_node(builtins);
+  r.read_dict_key(builtins, hook.get());
+  PyObject* sys_modules = PyImport_GetModuleDict();
+  r.const_node(sys_modules);
+  Ref name = Ref::steal(PyObject_GetAttrString(module.get(), "__name__"));
+  if (!name || !PyUnicode_Check(name.get())) return PyErr_Clear();
+  r.read_dict_key(sys_modules, name.get());
+}
+
+bool Rules::is_import_module(PyObject* code) const { return code == import_module_; }
+
+// Where loading fails, the frame that follows finds out by itself.
+void Rules::load_module(Recorder& r, EvalFrame& frame) const {
+  PyObject* name = py::frame_local(frame.frame, 0);
+  PyObject* package = py::frame_local(frame.frame, 1);
+  if (name == nullptr || !PyUnicode_CheckExact(name) || package != Py_None) return;
+  if (PyUnicode_GetLength(name) == 0 || PyUnicode_ReadChar(name, 0) == '.') return;
+  if (Ref loaded = Ref::steal(PyImport_GetModule(name)); loaded) return;
+  PyErr_Clear();
+  const Unwatched unwatched(r);
+  if (Ref loaded = Ref::steal(PyImport_Import(name)); !loaded) PyErr_Clear();
+}
+
+}  // namespace flashpoint
