@@ -69,6 +69,9 @@ class Search {
       PyObject* o = owned_.back();
       owned_.pop_back();
       if (++objects_ > kMostObjects) return true;
+      // What a running one holds are references of its frame, which is in the chain; the frame's own account
+      // of its stack is out of date.
+      if (PyGen_CheckExact(o) && py::generator_phase(o) == py::GeneratorPhase::kRunning) continue;
       if (!is_tensor(o) && !is_exit(o) && PyObject_IS_GC(o) && Py_TYPE(o)->tp_traverse != nullptr)
         Py_TYPE(o)->tp_traverse(o, visit, this);
     }
