@@ -29,6 +29,7 @@ def _leaks(case, run) -> bool:
         outcome(function, by_default)
     for _ in range(SLOW_TO_FILL.get(case.__name__, 0)):
         outcome(function, by_default)
+        outcome(function, run)
     for _ in range(ATTEMPTS):
         gc.collect()
         before = sys.getallocatedblocks()
