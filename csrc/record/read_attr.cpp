@@ -109,6 +109,7 @@ bool Recorder::read_instance_dict(PyObject* object, PyObject* name) {
   PyObject* dict = *slot;
   PyObject* found = dict == nullptr ? nullptr : PyDict_GetItemWithError(dict, name);
   if (found == nullptr) PyErr_Clear();
+  if (found != nullptr) shadow_.hide_read();  // a number of the class, by the same name
   const NodeId owner = node_of(object);
   if (owner == kNoNode) return found != nullptr;
   // Tensors have a dict or none without anybody having set an attribute.

@@ -50,6 +50,8 @@ class Shadow {
   bool breaks_at_places = false;  // what changes often is a break where it cannot be followed
   bool feeds_graph = true;        // numbers may become inputs of the graph
   bool has_places() const { return follows_places() || !stores_.empty(); }
+  // What the event has read so far is not what it pushes: something else hides it.
+  void hide_read() { drop_read(); }
   // Many places are read at once: none of the numbers is what the event pushes.
   void reads_all() { pushes_ = false; }
   bool follows_places() const { return open_places != nullptr && !open_places->empty(); }

@@ -81,6 +81,7 @@ USES = {
     "own slot and attribute": "s.sl.a=s.n; s.n=s.sl.a+1; r=s.n,s.sl.a",
     "class counter": "S.K=getattr(S,'K',1)+1; r=x*S.K, s.K",
     "class counter, shadowed": "S.K=getattr(S,'K',1)+1; s.K=2; r=x*s.K+S.K; del s.K",
+    "class counter, shadowed by a new object": "S.K=getattr(S,'K',1)+1; o=S(False); o.K=3; r=x*o.K+S.K",
     "class counter of a subclass": "class_=T; T.K=getattr(T,'K',1)+1; r=x*T.K; S.K=7; r=r,T().K",
     "tuple": "s.t=(s.t[0]+1,s.t[1]); r=x*s.t[0]+s.t[1]*s.t[-1]",
     "tuple element": "r=x*s.t[0]+s.t[-1]",
