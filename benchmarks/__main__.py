@@ -14,7 +14,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import torch  # noqa: E402
 
 import flashpoint  # noqa: E402
-from benchmarks import breaks, chain, first_call, kernels, memory, overhead, warm  # noqa: E402
+from benchmarks import breaks, chain, first_call, kernels, memory, overhead, training, warm  # noqa: E402
 from benchmarks.measure import Options, environment  # noqa: E402
 
 BENCHMARKS: dict[str, Callable[[Options], Iterator[dict[str, Any]]]] = {
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[Options], Iterator[dict[str, Any]]]] = {
     "breaks": breaks.run,
     "memory": memory.run,
     "kernels": kernels.run,
+    "training": training.run,
     "warm": warm.run,
 }
 

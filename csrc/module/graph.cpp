@@ -142,7 +142,19 @@ PyObject* run_with(PyObject* self, Program& program, Compile&& compile, PyObject
         PyErr_Format(PyExc_TypeError, "[flashpoint._C] the graph needs input %d", input.source);
         return nullptr;
       }
-      inputs.push_back(given[static_cast<size_t>(input.source)]);
+      const at::Tensor& tensor = given[static_cast<size_t>(input.source)];
+      switch (graph.values[static_cast<size_t>(input.value)].kind) {  // a number comes as a tensor of one
+        case ir::ValueKind::kFloat:
+          inputs.push_back(eager::make_wrapped(tensor.item().toDouble()));
+          break;
+        case ir::ValueKind::kInt:
+          inputs.push_back(eager::make_wrapped(tensor.item().toLong()));
+          break;
+        case ir::ValueKind::kTensor:
+        case ir::ValueKind::kBool:
+          inputs.push_back(tensor);
+          break;
+      }
     }
     given.clear();
     std::vector<at::Tensor> outputs;

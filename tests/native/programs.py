@@ -63,6 +63,22 @@ IN_PLACE = [
     "{0}.zero_()",
     "{0}.neg_()",
 ]
+# With another value, or with what rounds differently when it is fused.
+IN_PLACE_BINARY = ["{0}.add_({1})", "{0}.mul_({1})", "{0}.copy_({1})", "{0}.sub_({1})"]
+IN_PLACE_SMOOTH = [
+    "{0}.add_({1}, alpha=0.3)",
+    "{0}.lerp_({1}, 0.1)",
+    "{0}.lerp_({1}, 0.9)",
+    "{0}.addcmul_({1}, {1}, value=0.25)",
+    "{0}.addcdiv_({1}, {1}.abs() + 1, value=-0.5)",
+    "{0}.sub_({0}.mean())",
+    "{0}.tanh_()",
+]
+IN_PLACE_LISTS = [
+    "torch._foreach_add_([{0}], [{1}])",
+    "torch._foreach_mul_([{0}], 0.75)",
+    "torch._foreach_copy_([{0}], [{1}])",
+]
 
 
 @dataclass
@@ -300,10 +316,26 @@ class Generator:
         target = v.name
         if v.tensor.dim() and v.tensor.shape[0] > 1 and self.rng.random() < 0.4:
             target = self.rng.choice([f"{v.name}[0]", f"{v.name}[1:]", f"{v.name}[..., 0]"])
-        statement = self.rng.choice(IN_PLACE).format(target)
-        exec(statement, {**self.namespace, **{u.name: u.tensor for u in self.values}})  # noqa: S102
+        scope = {**self.namespace, **{u.name: u.tensor for u in self.values}}
+        shape = eval(target, scope).shape  # noqa: S307
+        others = [
+            u for u in self.values if u.tensor.shape == shape and storage_of(u.tensor) != storage_of(v.tensor)
+        ]
+        exact = v.exact
+        table = IN_PLACE
+        other = target
+        if others and self.rng.random() < 0.6:
+            u = self.rng.choice(others)
+            other = u.name
+            exact = exact and u.exact
+            table = IN_PLACE_BINARY if self.rng.random() < 0.6 else IN_PLACE_LISTS
+            floating = v.tensor.is_floating_point() and u.tensor.dtype == v.tensor.dtype
+            if floating and self.rng.random() < 0.5:
+                table, exact = IN_PLACE_SMOOTH, False
+        statement = self.rng.choice(table).format(target, other)
+        exec(statement, scope)  # noqa: S102
         self.lines.append(statement)
-        if not v.exact:  # whatever shares its memory is as inexact
+        if not exact:  # whatever shares its memory is as inexact
             for u in self.values:
                 u.exact = u.exact and storage_of(u.tensor) != storage_of(v.tensor)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from flashpoint import _C
+from tests.native.numbers import check_numbers
 from tests.native.programs import TOLERANCE, Program, clone_layout, compare, generate
 
 
@@ -32,12 +33,16 @@ def check(program: Program, *, fresh_inputs: bool = True) -> str | None:
         graph, _ = _C._graph_record(fn, *copies(program.inputs))
         if graph.break_reason is not None:
             return None
-        for round_ in range(2):
+        message = check_numbers(graph, lambda: copies(program.inputs), program.source)
+        if message:
+            return message
+        # Kernels for everything, then as users get them: what is one plain operator is called. Then again.
+        for round_, run in enumerate((graph.run_native, graph.run_generated, graph.run_native)):
             eager_inputs, native_inputs = copies(program.inputs), copies(program.inputs)
-            if round_ == 1 and not fresh_inputs:
+            if round_ == 2 and not fresh_inputs:
                 break
             want = fn(*eager_inputs)
-            got = list(graph.run_native(*native_inputs))
+            got = list(run(*native_inputs))
             used = [t.dtype for t in [*want, *program.inputs]] + dtypes
             loosest = max(TOLERANCE.get(d, 0.0) for d in used)
             if "bfloat16" in program.source:
@@ -56,6 +61,8 @@ def check(program: Program, *, fresh_inputs: bool = True) -> str | None:
                 message = compare(a, b, False, program.scale, loosest)
                 if message:
                     return f"input {i} afterwards: {message}"
+                if a._version != b._version:
+                    return f"input {i}: version {a._version} instead of {b._version}"
             if aliases([*native_inputs, *got]) != aliases([*eager_inputs, *want]):
                 return "outputs share storage differently"
     return None

@@ -90,6 +90,19 @@ def values_of(result: Any) -> str:
     return str([(t.dtype, t.shape, t.tolist()) if isinstance(t, torch.Tensor) else t for t in leaves])
 
 
+# Rows whose generated code rounds otherwise: sums in another order, products that eager fuses with sums.
+ROUNDED = {"0-dim", "full", "alpha", "in place alpha", "value", "lerp"}
+
+
+def same_values(got: Any, want: Any, *, rounded: bool) -> bool:
+    if not rounded:
+        return values_of(got) == values_of(want)
+    assert (got.dtype, got.shape) == (want.dtype, want.shape)
+    finite = want[want.isfinite()].abs()
+    scale = float(finite.max()) if finite.numel() else 1.0
+    return torch.allclose(got, want, rtol=1e-6, atol=1e-6 * scale, equal_nan=True)
+
+
 def kept() -> int:
     return flashpoint.counters()["captures_kept"]
 
@@ -107,7 +120,8 @@ def test_one_recording_serves_all_values(name: str, kind: str, backend: str) -> 
     hits = flashpoint.counters()["hits"]
     numbers = FLOATS if kind == "float" else INTS
     for n in numbers:
-        assert values_of(compiled(x, n)) == values_of(fn(x, n)), n
+        rounded = backend == "native" and name in ROUNDED
+        assert same_values(compiled(x, n), fn(x, n), rounded=rounded), n
     expected = RECORDINGS.get(name, (1, 1))[kind == "int"]
     assert kept() - before <= expected
     assert flashpoint.counters()["hits"] - hits >= len(numbers) - expected

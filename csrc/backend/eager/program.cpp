@@ -378,7 +378,8 @@ class Builder {
     }
     number_dtype_ = number_dtype(node);
     std::vector<ArgCode> args;
-    if (instruction.op == nullptr && instruction.pseudo == ir::PseudoOp::kernel) {
+    if (instruction.op == nullptr &&
+        (instruction.pseudo == ir::PseudoOp::kernel || instruction.pseudo == ir::PseudoOp::update)) {
       instruction.kernel = code.kernels.at(static_cast<size_t>(node.args[0].constant.toInt())).get();
       for (const auto& item : node.args[1].list) args.push_back(load_value(item.value, i));
     }
@@ -465,7 +466,8 @@ std::vector<at::Tensor> Program::run(c10::ArrayRef<at::Tensor> inputs, RunStatus
       ambient.apply(code.states[state]);
     }
     if (instruction.kernel != nullptr) {
-      code.run_kernel(instruction, frame);
+      code.run_kernel(instruction, frame);  // what it throws, it throws before it writes
+      progress.visible_mutation |= instruction.mutates_input;
       ++progress.kernels;
       continue;
     }

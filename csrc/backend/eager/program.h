@@ -32,7 +32,7 @@ namespace flashpoint::eager {
 struct Options {
   bool poison_empty = false;  // tests: fill what empty and its family return with NaN, -1, true
   std::vector<std::shared_ptr<const HostFunction>> functions;  // what `flashpoint.host_call` nodes name
-  std::vector<std::shared_ptr<const KernelCode>> kernels;      // what `flashpoint.kernel` nodes name by index
+  std::vector<std::shared_ptr<const KernelCode>> kernels;      // what kernel nodes name by index
 };
 
 class Program final : public GraphProgram {

@@ -103,8 +103,9 @@ void run_pseudo_op(ir::PseudoOp op, std::vector<c10::IValue>& stack) {
       stack.emplace_back(std::move(number));
       return;
     }
-    case ir::PseudoOp::host_call:  // the executor calls both without us
+    case ir::PseudoOp::host_call:  // the executor calls these without us
     case ir::PseudoOp::kernel:
+    case ir::PseudoOp::update:
       break;
   }
   FP_CHECK(false, "a node without its code");

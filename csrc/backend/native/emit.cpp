@@ -302,10 +302,13 @@ class KernelEmitter {
     for (size_t i : plan_.spills(pass_)) {
       b_.CreateAlignedStore(full_value(static_cast<int32_t>(i)), scratch(i), llvm::Align(4));
     }
+    // All values before the first store: it may be to what another value is loaded from.
+    std::vector<std::pair<const Store*, Value*>> stores;
     for (const Store& store : kernel_.stores) {
       if (plan_.is_row_store(store) || plan_.store_pass(store) != pass_) continue;
-      emit_store(store, prims_.before_store(full_value(store.op), dtype_of(store)));
+      stores.emplace_back(&store, prims_.before_store(full_value(store.op), dtype_of(store)));
     }
+    for (const auto& [store, value] : stores) emit_store(*store, value);
   }
 
   Value* full_value(int32_t index) {

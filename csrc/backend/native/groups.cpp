@@ -59,6 +59,7 @@ Grouping::Grouping(const ir::Graph& graph, const Lowered& lowered, const Schedul
       options_(options),
       group_of_(lowered.exprs.size(), -1),
       node_key_(graph.nodes.size(), 0),
+      write_key_(lowered.writes.size(), 0),
       needs_tensor_(graph.values.size()),
       needs_expr_(lowered.exprs.size()),
       live_(graph.nodes.size()),
@@ -70,24 +71,37 @@ Grouping::Grouping(const ir::Graph& graph, const Lowered& lowered, const Schedul
       }
     }
   }
+  for (size_t i = 0; i < lowered.writes.size(); ++i) {
+    write_at_.emplace(lowered.writes[i].time, static_cast<int32_t>(i));
+  }
+  for (size_t i = 0; i < graph.nodes.size(); ++i) {
+    call_at_.emplace(lowered.times[i], static_cast<int32_t>(i));
+  }
   find_needs();
   size_t next = 0;
+  size_t next_write = 0;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const auto now = static_cast<int32_t>(i);
+    while (next_write < lowered.writes.size() && lowered.writes[next_write].time < lowered.times[i]) {
+      place_write(static_cast<int32_t>(next_write++));
+    }
     while (next < lowered.exprs.size() && lowered.exprs[next].born <= now) {
       const auto id = static_cast<ExprId>(next++);
-      if (needs_expr_[static_cast<size_t>(id)] && !is_free(id)) place(id, now);
+      if (needs_expr_[static_cast<size_t>(id)] && !is_free(id)) place(id, lowered.times[i]);
     }
     if (lowered.nodes[i] == NodeKind::kLowered) {
-      const ir::ValueId value = graph.nodes[i].outputs[0].first;
-      if (!needs_tensor_[static_cast<size_t>(value)]) continue;
-      const ExprId real = lowered.strip(lowered.values[static_cast<size_t>(value)].expr);
-      groups_[static_cast<size_t>(group_of(real))].stores.push_back(value);
-      homes_[real].push_back(value);
+      for (const ir::Output& output : graph.nodes[i].outputs) {
+        const ir::ValueId value = output.first;
+        if (!needs_tensor_[static_cast<size_t>(value)]) continue;
+        const ExprId real = lowered.strip(lowered.values[static_cast<size_t>(value)].expr);
+        groups_[static_cast<size_t>(group_of(real))].stores.push_back(value);
+        homes_[real].push_back(value);
+      }
     } else if (live_[i]) {
       place_call(now);
     }
   }
+  while (next_write < lowered.writes.size()) place_write(static_cast<int32_t>(next_write++));
 }
 
 // ---- what has to exist
@@ -113,6 +127,10 @@ void Grouping::find_needs() {
     needs_tensor_[static_cast<size_t>(lowered_.tensor_of(id))] = true;
   };
   for (ir::ValueId id : graph_.outputs) need(id);
+  for (const Write& write : lowered_.writes) {
+    need(write.root);
+    need_expr(write.expr);
+  }
   for (size_t i = graph_.nodes.size(); i-- > 0;) {
     const ir::Node& node = graph_.nodes[i];
     bool used = false;
@@ -121,7 +139,10 @@ void Grouping::find_needs() {
     }
     if (lowered_.nodes[i] == NodeKind::kLowered) {
       // Expressions that later ones refer to are needed already.
-      if (used) need_expr(lowered_.values[static_cast<size_t>(node.outputs[0].first)].expr);
+      for (const ir::Output& output : node.outputs) {
+        if (!needs_tensor_[static_cast<size_t>(output.first)]) continue;
+        need_expr(lowered_.values[static_cast<size_t>(output.first)].expr);
+      }
       continue;
     }
     if (lowered_.nodes[i] == NodeKind::kCall) used = used || !pure[node.op];
@@ -155,7 +176,7 @@ bool Grouping::is_stale(const Expr& load, int32_t now) const {
 }
 
 bool Grouping::can_move(const Group& group, int32_t now) const {
-  if (group.used_outside) return false;
+  if (group.used_outside || !group.writes.empty()) return false;
   return std::none_of(group.loads.begin(), group.loads.end(),
                       [&](ExprId load) { return is_stale(lowered_.exprs[static_cast<size_t>(load)], now); });
 }
@@ -163,7 +184,11 @@ bool Grouping::can_move(const Group& group, int32_t now) const {
 // After which place the memory of a load holds what it is to read.
 int64_t Grouping::ready_key(const Expr& load) const {
   int64_t key = 0;
-  if (load.epoch >= 0) key = node_key_[static_cast<size_t>(load.epoch)];
+  if (const auto write = write_at_.find(load.epoch); write != write_at_.end()) {
+    key = write_key_[static_cast<size_t>(write->second)];
+  } else if (const auto call = call_at_.find(load.epoch); call != call_at_.end()) {
+    key = node_key_[static_cast<size_t>(call->second)];
+  }
   const int32_t node = producer_[static_cast<size_t>(load.root)];
   if (node < 0) return key;
   if (lowered_.nodes[static_cast<size_t>(node)] == NodeKind::kLowered) {
@@ -245,7 +270,7 @@ bool Grouping::merge_spaces(Space& into, const Space& other) const {
 
 const ir::TensorMeta& Grouping::meta(ir::ValueId id) const {
   const auto i = static_cast<size_t>(id);
-  return i < graph_.values.size() ? graph_.values[i].meta : extra_[i - graph_.values.size()].meta;
+  return i < graph_.values.size() ? meta_of(graph_.values[i]) : extra_[i - graph_.values.size()].meta;
 }
 
 ExprId Grouping::expr_of(ir::ValueId id) const {
@@ -267,10 +292,114 @@ void Grouping::mark_user(ir::ValueId value) {
 }
 
 void Grouping::place_call(int32_t node) {
-  node_key_[static_cast<size_t>(node)] = next_key_++;
+  const int64_t key = next_key_++;
+  node_key_[static_cast<size_t>(node)] = key;
+  if (lowered_.barriers[static_cast<size_t>(node)]) barrier_key_ = key;
   for (const ir::Arg& arg : graph_.nodes[static_cast<size_t>(node)].args) {
-    ir::for_each_value(arg, [&](ir::ValueId id) { mark_user(id); });
+    ir::for_each_value(arg, [&](ir::ValueId id) {
+      mark_user(id);
+      call_key_[set_of(id)] = key;
+    });
   }
+  for (const ir::Output& output : graph_.nodes[static_cast<size_t>(node)].outputs) {
+    for (int32_t k = 0; k < output.count; ++k) call_key_[set_of(output.first + k)] = key;
+  }
+}
+
+void Grouping::add_load(int32_t group, ExprId load) {
+  groups_[static_cast<size_t>(group)].loads.push_back(load);
+  auto& readers = readers_[set_of(lowered_.exprs[static_cast<size_t>(load)].root)];
+  if (readers.empty() || readers.back() != group) readers.push_back(group);
+}
+
+// ---- writes
+
+// Whether a kernel that computes what is written may write it as it goes: of the memory it reads only the
+// element that it writes at each point, and it does nothing else there.
+bool Grouping::writes_in_step(int32_t id, const Write& write) const {
+  const Group& group = groups_[static_cast<size_t>(id)];
+  const int32_t set = set_of(write.root);
+  const bool row = numel(write.sizes) != group.space.elements;
+  const auto dims = [](const ir::Dims& sizes, const ir::Dims& strides) {
+    std::vector<std::pair<int64_t, int64_t>> result;
+    for (size_t d = 0; d < sizes.size(); ++d) {
+      if (sizes[d] != 1) result.emplace_back(sizes[d], strides[d]);
+    }
+    return result;
+  };
+  for (ExprId load : group.loads) {
+    const Expr& e = lowered_.exprs[static_cast<size_t>(load)];
+    if (set_of(e.root) != set) continue;
+    if (e.root != write.root || e.offset != write.offset) return false;
+    if (dims(e.shape, e.strides) != dims(write.sizes, write.strides)) return false;
+    if (!row) continue;
+    // A row's value must not be read along the columns.
+    if (std::find(group.inlined.begin(), group.inlined.end(), load) != group.inlined.end()) return false;
+    for (ExprId member : group.members) {
+      const auto& operands = lowered_.exprs[static_cast<size_t>(member)].operands;
+      const bool uses =
+          std::any_of(operands.begin(), operands.end(), [&](ExprId o) { return lowered_.strip(o) == load; });
+      if (uses && (!is_row(id, member) || is_reduction(lowered_.exprs[static_cast<size_t>(member)].prim)))
+        return false;
+    }
+  }
+  const auto touches = [&](ir::ValueId value) {
+    return static_cast<size_t>(value) < graph_.values.size() && set_of(value) == set;
+  };
+  for (const auto& [expr, read] : group.reads) {
+    if (touches(read.value)) return false;
+  }
+  if (std::any_of(group.stores.begin(), group.stores.end(), touches)) return false;
+  return std::none_of(group.writes.begin(), group.writes.end(), [&](int32_t other) {
+    return touches(lowered_.writes[static_cast<size_t>(other)].root);
+  });
+}
+
+// The last place at which anything but this kernel has to do with the memory, or must not see it written
+// early.
+int64_t Grouping::last_touch(const Write& write, int32_t except) const {
+  int64_t key = barrier_key_;
+  const int32_t set = set_of(write.root);
+  if (const auto call = call_key_.find(set); call != call_key_.end()) key = call->second;
+  if (const auto readers = readers_.find(set); readers != readers_.end()) {
+    for (int32_t reader : readers->second) {
+      const int32_t group = resolve(reader);
+      if (group != except) key = std::max(key, groups_[static_cast<size_t>(group)].key);
+    }
+  }
+  const int32_t node = producer_[static_cast<size_t>(write.root)];
+  if (node >= 0 && lowered_.nodes[static_cast<size_t>(node)] == NodeKind::kLowered) {
+    const ExprId real = lowered_.strip(lowered_.values[static_cast<size_t>(write.root)].expr);
+    key = std::max(key, groups_[static_cast<size_t>(group_of(real))].key);
+  }
+  return key;
+}
+
+void Grouping::place_write(int32_t index) {
+  const Write& write = lowered_.writes[static_cast<size_t>(index)];
+  const ExprId real = lowered_.strip(write.expr);
+  int32_t id = group_of(real);
+  mark_user(write.root);  // its tensor must be there before
+  const bool in_step = writes_in_step(id, write);
+  const bool moves = can_move(groups_[static_cast<size_t>(id)], write.time);
+  if (in_step && moves) {
+    groups_[static_cast<size_t>(id)].key = next_key_++;
+  } else if (!in_step || last_touch(write, id) >= groups_[static_cast<size_t>(id)].key) {
+    // Computed where it can be, copied when it is time.
+    const MemoryRead read = read_from_memory(real);
+    Group copying;
+    const ir::Dims& shape = lowered_.exprs[static_cast<size_t>(real)].shape;
+    copying.key = next_key_++;
+    copying.space.elements = numel(shape);
+    copying.space.add_bounds(shape, 1);
+    copying.reads.emplace(real, read);
+    id = static_cast<int32_t>(groups_.size());
+    groups_.push_back(std::move(copying));
+  }
+  Group& group = groups_[static_cast<size_t>(id)];
+  group.writes.push_back(index);
+  write_key_[static_cast<size_t>(index)] = group.key;
+  readers_[set_of(write.root)].push_back(id);
 }
 
 // A value whose tensor holds the operand's elements; made up if none that can be read that way is stored.
@@ -309,6 +438,7 @@ void Grouping::place(ExprId id, int32_t now) {
   };
   std::vector<Candidate> candidates;
   std::vector<ExprId> loads;
+  std::vector<ExprId> inlined_loads;
   std::vector<ExprId> foreign;  // operands of kernels that this expression cannot join
   int64_t after = 0;
   for (ExprId o : e.operands) {
@@ -332,6 +462,7 @@ void Grouping::place(ExprId id, int32_t now) {
     if (numel(lowered_.exprs[static_cast<size_t>(real)].shape) < numel(e.shape) && !is_reduction(e.prim) &&
         can_inline(o, now, kInlineCost, inlined, cost)) {
       loads.insert(loads.end(), inlined.begin(), inlined.end());
+      inlined_loads.insert(inlined_loads.end(), inlined.begin(), inlined.end());
       continue;
     }
     foreign.push_back(o);
@@ -401,6 +532,7 @@ void Grouping::place(ExprId id, int32_t now) {
       space = merged;
       into.members.insert(into.members.end(), other.members.begin(), other.members.end());
       into.loads.insert(into.loads.end(), other.loads.begin(), other.loads.end());
+      into.inlined.insert(into.inlined.end(), other.inlined.begin(), other.inlined.end());
       into.reads.insert(other.reads.begin(), other.reads.end());
       into.stores.insert(into.stores.end(), other.stores.begin(), other.stores.end());
       other.merged_into = target;
@@ -416,9 +548,9 @@ void Grouping::place(ExprId id, int32_t now) {
     const MemoryRead read = read_from_memory(o);
     groups_[static_cast<size_t>(target)].reads.emplace(o, read);
   }
-  for (ExprId load : loads) {
-    groups_[static_cast<size_t>(target)].loads.push_back(load);
-  }
+  for (ExprId load : loads) add_load(target, load);
+  auto& inlined = groups_[static_cast<size_t>(target)].inlined;
+  inlined.insert(inlined.end(), inlined_loads.begin(), inlined_loads.end());
   groups_[static_cast<size_t>(target)].members.push_back(id);
   group_of_[static_cast<size_t>(id)] = target;
 }

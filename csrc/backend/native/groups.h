@@ -33,7 +33,9 @@ struct Group {
   std::vector<ExprId> members;
   std::unordered_map<ExprId, MemoryRead> reads;
   std::vector<ExprId> loads;        // every load its members refer to, through inlined expressions as well
+  std::vector<ExprId> inlined;      // those of them that inlined expressions refer to
   std::vector<ir::ValueId> stores;  // values of the graph, or made up ones
+  std::vector<int32_t> writes;      // Lowered::writes; a kernel with writes does not move
   int32_t merged_into = -1;
 };
 
@@ -61,6 +63,11 @@ class Grouping {
   void need_expr(ExprId id);
   void place(ExprId id, int32_t now);
   void place_call(int32_t node);
+  void place_write(int32_t write);
+  bool writes_in_step(int32_t id, const Write& write) const;
+  int64_t last_touch(const Write& write, int32_t except) const;
+  void add_load(int32_t group, ExprId load);
+  int32_t set_of(ir::ValueId id) const { return lowered_.alias_sets[static_cast<size_t>(id)]; }
   int32_t group_of(ExprId real) const;
   int32_t resolve(int32_t group) const;
   bool is_free(ExprId id) const;
@@ -79,6 +86,11 @@ class Grouping {
   std::vector<Group> groups_;
   std::vector<int32_t> group_of_;                               // per expression
   std::vector<int64_t> node_key_;                               // per call, once placed
+  std::vector<int64_t> write_key_;                              // per write, once placed
+  std::unordered_map<int32_t, int32_t> write_at_;               // by time
+  std::unordered_map<int32_t, int32_t> call_at_;                // by time: calls that write
+  std::unordered_map<int32_t, int64_t> call_key_;               // per alias set: the last call that saw it
+  std::unordered_map<int32_t, std::vector<int32_t>> readers_;   // per alias set: kernels
   std::vector<bool> needs_tensor_;                              // per value
   std::vector<bool> needs_expr_;                                // per expression
   std::vector<bool> live_;                                      // per node: runs as a call
@@ -86,6 +98,7 @@ class Grouping {
   std::unordered_map<ExprId, std::vector<ir::ValueId>> homes_;  // values that store an expression
   std::vector<ir::Value> extra_;
   std::vector<ExprId> extra_exprs_;
+  int64_t barrier_key_ = 0;  // of the last call that writes must not move across
   int64_t next_key_ = 1;
 };
 

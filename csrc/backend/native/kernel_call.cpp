@@ -31,8 +31,38 @@ bool same_layout(const at::Tensor& tensor, const ir::TensorMeta& meta) {
 
 }  // namespace
 
+void require_number_fits(const at::Tensor& number, c10::ScalarType dtype) {
+  const bool real = number.scalar_type() == c10::ScalarType::Double;
+  const c10::Scalar scalar =
+      real ? c10::Scalar(*number.const_data_ptr<double>()) : c10::Scalar(*number.const_data_ptr<int64_t>());
+  switch (dtype) {
+#define X(type, name)         \
+  case c10::ScalarType::name: \
+    (void)scalar.to<type>();  \
+    return;
+    AT_FORALL_SCALAR_TYPES_AND3(Half, BFloat16, Bool, X)
+#undef X
+    default:
+      FP_CHECK(false, "a number for a dtype without code generation");
+  }
+}
+
+bool number_fits(const at::Tensor& number, c10::ScalarType dtype) {
+  try {
+    require_number_fits(number, dtype);
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
 KernelCall::KernelCall(const KernelSpec& spec, KernelFunction function)
-    : inputs_(spec.inputs), outputs_(spec.outputs), writes_(spec.writes), function_(function) {
+    : inputs_(spec.inputs),
+      outputs_(spec.outputs),
+      writes_(spec.writes),
+      updates_(spec.updates),
+      numbers_(spec.numbers),
+      function_(function) {
   units_ = spec.kernel.units();
   block_size_ = spec.kernel.flat() ? kFlatStep : 1;
   blocks_ = (units_ + block_size_ - 1) / block_size_;
@@ -45,6 +75,8 @@ KernelCall::KernelCall(const KernelSpec& spec, KernelFunction function)
 void KernelCall::run(c10::ArrayRef<const at::Tensor*> inputs, c10::ArrayRef<at::Tensor*> outputs) const {
   c10::SmallVector<void*, 16> args;
   c10::SmallVector<at::Tensor, 1> copies;
+  c10::SmallVector<std::pair<const at::Tensor*, at::Tensor>, 1> copied_back;
+  for (const NumberUse& use : numbers_) require_number_fits(*inputs[use.input], use.dtype);
   for (size_t i = 0; i < inputs.size(); ++i) {
     const at::Tensor& tensor = *inputs[i];
     const ir::TensorMeta& meta = inputs_[i];
@@ -52,11 +84,12 @@ void KernelCall::run(c10::ArrayRef<const at::Tensor*> inputs, c10::ArrayRef<at::
       throw InternalError("[flashpoint] a kernel's input is not of the size it was compiled for");
     }
     if (same_layout(tensor, meta)) {
-      args.push_back(const_cast<void*>(tensor.const_data_ptr()));
+      args.push_back(is_updated(i) ? tensor.mutable_data_ptr() : const_cast<void*>(tensor.const_data_ptr()));
     } else {
       copies.push_back(at::empty_strided(meta.sizes, meta.strides, tensor.options()));
       copies.back().copy_(tensor);
       args.push_back(copies.back().mutable_data_ptr());
+      if (is_updated(i)) copied_back.emplace_back(&tensor, copies.back());
     }
   }
   for (size_t i = 0; i < outputs.size(); ++i) {
@@ -67,11 +100,25 @@ void KernelCall::run(c10::ArrayRef<const at::Tensor*> inputs, c10::ArrayRef<at::
     }
     args.push_back(outputs[i]->mutable_data_ptr());
   }
+  run_code(args.data(), inputs.size());
+  for (const auto& [tensor, copy] : copied_back) const_cast<at::Tensor&>(*tensor).copy_(copy);
+  for (const Update& update : updates_) {
+    const at::Tensor& tensor = *inputs[update.input];
+    if (tensor.is_inference()) continue;
+    for (int32_t k = 0; k < update.versions; ++k) tensor.unsafeGetTensorImpl()->bump_version();
+  }
+}
+
+bool KernelCall::is_updated(size_t input) const {
+  return std::any_of(updates_.begin(), updates_.end(),
+                     [&](const Update& update) { return update.input == input; });
+}
+
+void KernelCall::run_code(void* const* data, size_t inputs) const {
   if (guard_buffers()) [[unlikely]] {
-    run_guarded(args.data(), inputs.size());
+    run_guarded(data, inputs);
     return;
   }
-  void* const* data = args.data();
   if (blocks_ <= grain_) {
     function_(data, 0, units_);
     return;
@@ -88,6 +135,7 @@ void KernelCall::run_guarded(void* const* data, size_t inputs) const {
   for (size_t i = 0; i < outputs_.size(); ++i) copies.push_back(buffers.add(data[inputs + i], outputs_[i]));
   function_(copies.data(), 0, units_);
   for (size_t i = 0; i < outputs_.size(); ++i) buffers.write_back(inputs + i);
+  for (const Update& update : updates_) buffers.write_back(update.input);
 }
 
 }  // namespace flashpoint::native

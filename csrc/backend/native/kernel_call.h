@@ -1,6 +1,8 @@
 // A kernel's code together with what it needs to run: checks its inputs, makes its outputs, decides on
 // threads.
 //
+// An input that the kernel writes to is written last, after everything that may throw.
+//
 // Code is made for exact sizes and strides. Inputs of other sizes are an internal error; of other strides (an
 // operator may lay its result out differently from when it was recorded) they are copied first.
 //
@@ -15,17 +17,26 @@
 
 namespace flashpoint::native {
 
+// Whether a number input (0-dim, f64 or i64) fits the dtype, as an operator that takes it as a Scalar asks. The
+// other form throws what the operator throws.
+bool number_fits(const at::Tensor& number, c10::ScalarType dtype);
+void require_number_fits(const at::Tensor& number, c10::ScalarType dtype);
+
 class KernelCall final : public KernelCode {
  public:
   KernelCall(const KernelSpec& spec, KernelFunction function);
   void run(c10::ArrayRef<const at::Tensor*> inputs, c10::ArrayRef<at::Tensor*> outputs) const override;
 
  private:
+  void run_code(void* const* data, size_t inputs) const;
   void run_guarded(void* const* data, size_t inputs) const;
+  bool is_updated(size_t input) const;
 
   std::vector<ir::TensorMeta> inputs_;
   std::vector<ir::TensorMeta> outputs_;
   std::vector<int32_t> writes_;
+  std::vector<Update> updates_;
+  std::vector<NumberUse> numbers_;
   KernelFunction function_;
   int64_t blocks_;      // units of work that threads divide
   int64_t block_size_;  // in units of the kernel

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "backend/native/alias_sets.h"
 #include "backend/native/lowering.h"
 #include "base/check.h"
 #include "ir/constants.h"
@@ -13,115 +14,12 @@
 
 namespace flashpoint::native {
 
-int64_t numel(const ir::Dims& shape) {
-  return std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
-}
-
-std::optional<ir::Dims> strides_for(const ir::Dims& shape, const ir::Dims& strides, const ir::Dims& target) {
-  ir::Dims result(target.size(), 0);
-  size_t from = 0;
-  size_t to = 0;
-  while (to < target.size()) {
-    if (target[to] == 1) {
-      ++to;
-      continue;
-    }
-    while (from < shape.size() && shape[from] == 1) ++from;
-    if (from == shape.size()) return std::nullopt;
-    // The smallest runs of dimensions on both sides with the same number of elements.
-    size_t from_end = from + 1;
-    size_t to_end = to + 1;
-    int64_t have = shape[from];
-    int64_t want = target[to];
-    while (have != want) {
-      if (have < want) {
-        if (from_end == shape.size()) return std::nullopt;
-        have *= shape[from_end++];
-      } else {
-        if (to_end == target.size()) return std::nullopt;
-        want *= target[to_end++];
-      }
-    }
-    int64_t stride = 0;  // of the innermost; the run on this side must be walked as one
-    int64_t expected = 0;
-    for (size_t d = from_end; d-- > from;) {
-      if (shape[d] == 1) continue;
-      if (expected == 0) {
-        stride = strides[d];
-      } else if (strides[d] != expected) {
-        return std::nullopt;
-      }
-      expected = strides[d] * shape[d];
-      if (stride == 0) expected = 0;
-    }
-    if (stride == 0) {  // broadcast memory: only if the whole run is
-      for (size_t d = from; d < from_end; ++d) {
-        if (shape[d] != 1 && strides[d] != 0) return std::nullopt;
-      }
-    }
-    for (size_t d = to_end; d-- > to;) {
-      result[d] = target[d] == 1 ? 0 : stride;
-      stride *= target[d];
-    }
-    from = from_end;
-    to = to_end;
-  }
-  return result;
-}
-
 namespace {
 
 // Beyond these a graph is left to the eager backend: compiling it would take longer than it is worth.
 constexpr size_t kMaxNodes = 30'000;
 constexpr size_t kMaxMutations = 1'000'000;
 constexpr size_t kMaxNames = 256;  // of one tensor, for in-place operators to be folded
-
-// Which values may share memory: a union of everything that a call could have aliased.
-class AliasSets {
- public:
-  explicit AliasSets(size_t count) : set_(count), members_(count) {
-    for (size_t i = 0; i < count; ++i) {
-      set_[i] = i;
-      members_[i] = {static_cast<ir::ValueId>(i)};
-    }
-  }
-
-  const std::vector<ir::ValueId>& members(ir::ValueId v) const {
-    return members_[set_[static_cast<size_t>(v)]];
-  }
-
-  void join(ir::ValueId a, ir::ValueId b) {
-    size_t into = set_[static_cast<size_t>(a)];
-    size_t from = set_[static_cast<size_t>(b)];
-    if (into == from) return;
-    if (members_[into].size() < members_[from].size()) std::swap(into, from);
-    for (ir::ValueId v : members_[from]) {
-      set_[static_cast<size_t>(v)] = into;
-      members_[into].push_back(v);
-    }
-    members_[from].clear();
-  }
-
- private:
-  std::vector<size_t> set_;
-  std::vector<std::vector<ir::ValueId>> members_;
-};
-
-// Elements fill their memory without gaps or overlap, in some order of dimensions.
-bool is_dense(const ir::TensorMeta& meta) {
-  std::vector<size_t> order;
-  for (size_t i = 0; i < meta.sizes.size(); ++i) {
-    if (meta.sizes[i] != 1) order.push_back(i);
-  }
-  std::sort(order.begin(), order.end(),
-            [&](size_t a, size_t b) { return meta.strides[a] < meta.strides[b]; });
-  int64_t expected = 1;
-  for (size_t d : order) {
-    if (meta.strides[d] != expected) return false;
-    expected *= meta.sizes[d];
-  }
-  return true;
-}
 
 bool is_plain(const ir::TensorMeta& meta) {
   return meta.defined() && meta.device.is_cpu() && meta.layout == c10::kStrided && !meta.conj && !meta.neg &&
@@ -138,6 +36,33 @@ bool may_return_argument(const std::string& name) {
          name == "aten::type_as" || name == "aten::contiguous";
 }
 
+// Made of other operators, but what it returns is new.
+bool is_fresh_composite(const std::string& name) {
+  static constexpr std::string_view names[] = {"aten::linear",
+                                               "aten::matmul",
+                                               "aten::conv1d",
+                                               "aten::conv2d",
+                                               "aten::conv3d",
+                                               "aten::layer_norm",
+                                               "aten::batch_norm",
+                                               "aten::group_norm",
+                                               "aten::max_pool2d",
+                                               "aten::cross_entropy_loss",
+                                               "aten::scaled_dot_product_attention"};
+  return std::find(std::begin(names), std::end(names), name) != std::end(names);
+}
+
+// Whether a result may lie in an argument's memory.
+bool may_alias(const ir::Op& op) {
+  const auto handle = ir::find_operator(op);
+  if (!handle || !op.name.starts_with("aten::") || may_return_argument(op.name)) return true;
+  for (const auto& result : handle->schema().returns()) {
+    if (result.alias_info() != nullptr) return true;
+  }
+  return handle->hasKernelForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd) &&
+         !is_fresh_composite(op.name);
+}
+
 class Lowering {
  public:
   explicit Lowering(const ir::Graph& graph)
@@ -147,7 +72,10 @@ class Lowering {
         unsure_(graph.values.size()),
         called_(graph.values.size()),
         traits_(graph.ops.size()) {
-    for (size_t i = 0; i < graph.ops.size(); ++i) traits_[i] = ir::traits_of(graph.ops[i]);
+    for (size_t i = 0; i < graph.ops.size(); ++i) {
+      traits_[i] = ir::traits_of(graph.ops[i]);
+      may_alias_.push_back(may_alias(graph.ops[i]));
+    }
   }
 
   std::optional<Lowered> run() {
@@ -159,19 +87,33 @@ class Lowering {
     }
     result_.values.resize(graph_.values.size());
     result_.nodes.assign(graph_.nodes.size(), NodeKind::kCall);
+    result_.times.assign(graph_.nodes.size(), -1);
+    result_.barriers.assign(graph_.nodes.size(), false);
     for (const ir::Input& input : graph_.inputs) in_own_memory(input.value);
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
       const ir::Node& node = graph_.nodes[i];
       const uint64_t writes = writes_of(node);
       build_.now = static_cast<int32_t>(i);
       if (changes_sizes(node, writes)) return std::nullopt;
+      settle(node);
       result_.nodes[i] = classify(node, writes);
       if (result_.nodes[i] == NodeKind::kLowered) continue;
       for (const ir::Arg& arg : node.args) {
         ir::for_each_value(arg, [&](ir::ValueId id) { called_[static_cast<size_t>(id)] = true; });
       }
-      if (writes != 0 || !node.mutates.empty()) note_writes(node, static_cast<int32_t>(i), writes);
+      if (writes != 0 || !node.mutates.empty()) note_writes(node, result_.times[i], writes);
       if (mutation_entries_ > kMaxMutations) return std::nullopt;
+    }
+    for (const Waiting& write : aliases_.all_waiting()) {
+      if (is_visible(write.root)) {
+        perform(write.root);
+      } else {
+        result_.unseen.push_back(write_of(write));
+        result_.unseen.back().time = INT32_MAX;
+      }
+    }
+    for (size_t i = 0; i < graph_.values.size(); ++i) {
+      result_.alias_sets.push_back(aliases_.id(static_cast<ir::ValueId>(i)));
     }
     return std::move(result_);
   }
@@ -208,53 +150,148 @@ class Lowering {
     return false;
   }
 
-  void note_writes(const ir::Node& node, int32_t index, uint64_t writes) {
-    std::vector<ir::ValueId> touched;
-    const auto add = [&](ir::ValueId id) {
-      const auto& members = aliases_.members(id);
-      touched.insert(touched.end(), members.begin(), members.end());
-    };
+  // ---- writes that wait
+
+  // Those that come before this node whatever it is: it looks at the memory by another name.
+  void settle(const ir::Node& node) {
+    for (const ir::Arg& arg : node.args) {
+      ir::for_each_value(arg, [&](ir::ValueId id) {
+        const Waiting* write = aliases_.waiting(id);
+        if (write != nullptr && result_.tensor_of(id) != write->root) perform(id);
+      });
+    }
+  }
+
+  // Those that come before a call of this node.
+  void settle_for_call(const ir::Node& node) {
+    const ir::Op& op = graph_.ops[node.op];
+    // What may end the run here, or may be code of the program, must find everything written.
+    const auto pseudo = ir::pseudo_op(op);
+    const bool foreign = pseudo ? *pseudo == ir::PseudoOp::host_call : !op.name.starts_with("aten::");
+    const bool all = traits_[node.op].raises_on_values || foreign;
+    if (all) {
+      result_.barriers[static_cast<size_t>(&node - graph_.nodes.data())] = true;
+      for (const Waiting& write : aliases_.all_waiting()) perform(write.root);
+      return;
+    }
+    for (const ir::Arg& arg : node.args) {
+      ir::for_each_value(arg, [&](ir::ValueId id) {
+        if (aliases_.waiting(id) != nullptr) perform(id);
+      });
+    }
+  }
+
+  // The write to this memory happens now.
+  void perform(ir::ValueId id) {
+    const Waiting waiting = *aliases_.waiting(id);
+    aliases_.done(id);
+    perform(write_of(waiting));
+  }
+  Write write_of(const Waiting& waiting) const {
+    Write write;
+    write.root = waiting.root;
+    write.sizes = value(waiting.root).meta.sizes;
+    write.strides = value(waiting.root).meta.strides;
+    write.expr = waiting.expr;
+    write.versions = waiting.versions;
+    write.first = waiting.first;
+    write.node = waiting.node;
+    return write;
+  }
+  void perform(Write write) {
+    write.time = clock_++;
+    written(write.root, write.time);
+    result_.writes.push_back(std::move(write));
+  }
+
+  // Whether anybody could tell that the memory was not written at last.
+  bool is_visible(ir::ValueId root) const {
+    const auto& members = aliases_.members(root);
+    return std::any_of(members.begin(), members.end(), [&](ir::ValueId id) {
+      return value(id).node == ir::kNoNode || value(id).meta.requires_grad ||
+             std::find(graph_.outputs.begin(), graph_.outputs.end(), id) != graph_.outputs.end();
+    });
+  }
+
+  void written(ir::ValueId id, int32_t time) {
+    for (ir::ValueId member : aliases_.members(id)) {
+      auto& times = result_.mutations[member];
+      if (times.empty() || times.back() != time) {
+        times.push_back(time);
+        ++mutation_entries_;
+      }
+      if (lowered(member).expr != kNoExpr) lowered(member).in_memory = true;
+    }
+  }
+
+  void note_writes(const ir::Node& node, int32_t time, uint64_t writes) {
+    const auto add = [&](ir::ValueId id) { written(id, time); };
     for (size_t i = 0; i < node.args.size(); ++i) {
       if ((writes >> std::min<size_t>(i, 63) & 1) != 0) ir::for_each_value(node.args[i], add);
     }
     for (ir::ValueId id : node.mutates) add(id);
-    std::sort(touched.begin(), touched.end());
-    touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
-    for (ir::ValueId id : touched) {
-      result_.mutations[id].push_back(index);
-      if (lowered(id).expr != kNoExpr) lowered(id).in_memory = true;
-    }
-    mutation_entries_ += touched.size();
   }
 
   NodeKind classify(const ir::Node& node, uint64_t writes) {
     bool unsure = traits_[node.op].dynamic_shape && !indexes_by_position(node);
-    for (const ir::Arg& arg : node.args) {
-      ir::for_each_value(arg, [&](ir::ValueId id) {
-        unsure = unsure || unsure_[static_cast<size_t>(id)] || value(id).kind != ir::ValueKind::kTensor;
+    for (size_t i = 0; i < node.args.size(); ++i) {
+      ir::for_each_value(node.args[i], [&](ir::ValueId id) {
+        unsure = unsure || unsure_[static_cast<size_t>(id)] || (is_number(id) && decides_sizes(node, i));
       });
     }
     const ir::NodeState& state = graph_.states[node.state];
     // What autocast or a switch of global flags does is left to the operator itself.
     const bool plain = state.autocast.empty() && !state.flags;
     if (!unsure) {
-      if (plain && writes == 1 && as_new_version(node)) return NodeKind::kLowered;
-      if (as_view(node, writes)) return NodeKind::kView;
+      if (plain && writes == 1 && (as_new_version(node) || as_write(node))) {
+        tick(node);
+        return NodeKind::kLowered;
+      }
+      if (as_view(node, writes)) {
+        tick(node);
+        return NodeKind::kView;
+      }
       if (writes == 0 && node.mutates.empty() && plain && as_exprs(node, graph_.ops[node.op].name)) {
+        tick(node);
         return NodeKind::kLowered;
       }
     }
+    settle_for_call(node);
+    tick(node);
     for (const ir::Output& output : node.outputs) {
       for (int32_t k = 0; k < output.count; ++k) {
         const ir::ValueId id = output.first + k;
         unsure_[static_cast<size_t>(id)] = unsure;
         if (!unsure && lowered(id).root == ir::kNoValue) in_own_memory(id);
+        if (!may_alias_[node.op] || is_number(id)) continue;
         for (const ir::Arg& arg : node.args) {
-          ir::for_each_value(arg, [&](ir::ValueId in) { aliases_.join(in, id); });
+          ir::for_each_value(arg, [&](ir::ValueId in) {
+            if (!is_number(in)) aliases_.join(in, id);
+          });
         }
       }
     }
     return NodeKind::kCall;
+  }
+
+  bool is_number(ir::ValueId id) const { return value(id).kind != ir::ValueKind::kTensor; }
+
+  // Whether a number in this place may have a say in the result's sizes.
+  bool decides_sizes(const ir::Node& node, size_t argument) const {
+    const ir::Op& op = graph_.ops[node.op];
+    if (op.name == "aten::arange" || op.name == "aten::range") return true;
+    const c10::FunctionSchema* schema = ir::find_schema(op);
+    if (schema == nullptr || node.args[argument].kind != ir::Arg::Kind::kValue) return true;
+    if (value(node.args[argument].value).kind == ir::ValueKind::kBool) return true;
+    const c10::Type* type = schema->arguments()[argument].real_type().get();
+    while (auto* optional = type->castRaw<c10::OptionalType>()) type = optional->getElementType().get();
+    return type->kind() != c10::TypeKind::NumberType && type->kind() != c10::TypeKind::FloatType &&
+           type->kind() != c10::TypeKind::TensorType;
+  }
+
+  void tick(const ir::Node& node) {
+    result_.times[static_cast<size_t>(&node - graph_.nodes.data())] = clock_++;
+    if (part_written_) perform(*std::exchange(part_written_, std::nullopt));
   }
 
   // Indexing has a size of its own only where a mask selects.
@@ -377,7 +414,16 @@ class Lowering {
   ExprId read(ir::ValueId id) {
     const ir::Value& v = value(id);
     const LoweredValue& place = lowered(id);
+    if (v.kind == ir::ValueKind::kFloat || v.kind == ir::ValueKind::kInt) {
+      Expr number;
+      number.prim = Prim::load;
+      number.dtype = meta_of(v).dtype;
+      number.root = id;
+      return build_.add(std::move(number));
+    }
     if (v.kind != ir::ValueKind::kTensor || !is_plain(v.meta) || numel(v.meta.sizes) == 0) return kNoExpr;
+    // What waits to be written there; settle() made sure that this is the name it was written by.
+    if (const Waiting* write = aliases_.waiting(id)) return write->expr;
     if (place.expr != kNoExpr && !place.in_memory) return place.expr;
     if (place.root == ir::kNoValue || value(place.root).meta.dtype != v.meta.dtype) return kNoExpr;
     Expr load;
@@ -411,6 +457,7 @@ class Lowering {
     if (before.sizes != after.sizes || before.strides != after.strides || before.dtype != after.dtype) {
       return false;
     }
+    if (aliases_.waiting(old) != nullptr) return false;
     const std::vector<ir::ValueId> names = aliases_.members(old);
     if (names.size() > kMaxNames) return false;
     for (ir::ValueId other : names) {
@@ -427,6 +474,62 @@ class Lowering {
     return true;
   }
 
+  // `add_` on memory that others may see, or that the program may look at again.
+  bool as_write(const ir::Node& node) {
+    const std::string& name = graph_.ops[node.op].name;
+    if (!name.starts_with("aten::") || !name.ends_with('_') || node.args.empty() ||
+        node.outputs.size() != 1) {
+      return false;
+    }
+    if (node.args[0].kind != ir::Arg::Kind::kValue || node.outputs[0].is_list) return false;
+    const ir::ValueId target = node.args[0].value;
+    const ir::ValueId id = node.outputs[0].first;
+    const ir::ValueId root = lowered(target).root;
+    const ir::TensorMeta& before = value(target).meta;
+    const ir::TensorMeta& after = value(id).meta;
+    if (root == ir::kNoValue || !is_plain(before) || !is_injective(before)) return false;
+    if (before.sizes != after.sizes || before.strides != after.strides || before.dtype != after.dtype ||
+        before.dtype != value(root).meta.dtype) {
+      return false;
+    }
+    // History of what the operator did is the operator's to write.
+    const ir::NodeState& state = graph_.states[node.state];
+    if (state.grad && !state.base && (before.requires_grad || after.requires_grad)) return false;
+    // Inputs that overlap are left to the operators.
+    for (ir::ValueId input : node.mutates) {
+      if (input != root) return false;
+    }
+    const std::vector<ExprId> exprs = exprs_of(node, name.substr(0, name.size() - 1), true);
+    if (exprs.empty()) return false;
+    const ExprId expr = exprs[0];
+    const bool whole = result_.tensor_of(target) == root;
+    lowered(id).root = root;
+    lowered(id).offset = lowered(target).offset;
+    lowered(id).same_as = target;
+    aliases_.join(target, id);
+    const auto index = static_cast<int32_t>(&node - graph_.nodes.data());
+    if (whole) {
+      const Waiting* before_it = aliases_.waiting(root);
+      const int32_t versions = before_it == nullptr ? 0 : before_it->versions;
+      const int32_t first = before_it == nullptr ? index : before_it->first;
+      aliases_.wait({root, expr, versions + 1, first, index});
+      for (ir::ValueId member : aliases_.members(root)) {
+        if (lowered(member).expr != kNoExpr) lowered(member).in_memory = true;
+      }
+      return true;
+    }
+    Write write;
+    write.root = root;
+    write.offset = lowered(target).offset;
+    write.sizes = before.sizes;
+    write.strides = before.strides;
+    write.expr = expr;
+    write.versions = 1;
+    write.first = write.node = index;
+    part_written_ = std::move(write);  // after this node's own time
+    return true;
+  }
+
   // What is stored has the dimensions of what computes it, up to those of size one.
   bool has_shape_of_its_own(ExprId id) const {
     const auto dims = [](const ir::Dims& shape) {
@@ -438,35 +541,93 @@ class Lowering {
   }
 
   bool as_exprs(const ir::Node& node, const std::string& name) {
-    const ir::Op& op = graph_.ops[node.op];
-    const Lowerer lowerer = find_lowering(name);
-    if (lowerer == nullptr || node.outputs.size() != 1 || node.outputs[0].is_list) return false;
-    const ir::ValueId id = node.outputs[0].first;
-    const ir::TensorMeta& meta = value(id).meta;
-    if (!is_plain(meta) || meta.requires_grad || numel(meta.sizes) == 0 || !is_dense(meta)) return false;
-    Call call{build_, graph_, node, op, meta, {}};
-    for (const ir::Arg& arg : node.args) {
-      ExprId tensor = kNoExpr;
-      if (arg.kind == ir::Arg::Kind::kValue) {
-        tensor = read(arg.value);
-        if (tensor == kNoExpr) return false;
-      } else if (arg.kind == ir::Arg::Kind::kList) {
-        return false;
-      }
-      call.tensors.push_back(tensor);
+    const std::vector<ExprId> exprs = exprs_of(node, name, false);
+    for (size_t i = 0; i < exprs.size(); ++i) {
+      const ir::ValueId id = node.outputs[i].first;
+      lowered(id).expr = exprs[i];
+      lowered(id).root = id;
     }
-    ExprId expr = lowerer(call);
-    if (expr == kNoExpr) return false;
-    if (build_.at(expr).dtype != meta.dtype) return false;
-    if (numel(build_.at(expr).shape) != numel(meta.sizes)) return false;
+    return !exprs.empty();
+  }
+
+  // The expressions of the node's results, or nothing. in_place: their memory is there already.
+  std::vector<ExprId> exprs_of(const ir::Node& node, const std::string& name, bool in_place) {
+    const ir::Op& op = graph_.ops[node.op];
+    const LoweringRow* row = find_lowering(name);
+    if (row == nullptr || node.outputs.empty()) return {};
+    for (const ir::Output& output : node.outputs) {
+      if (output.is_list) return {};
+      const ir::TensorMeta& meta = value(output.first).meta;
+      if (!is_plain(meta) || numel(meta.sizes) == 0) return {};
+      if (!in_place && (meta.requires_grad || !is_dense(meta))) return {};
+    }
+    Call call{build_, graph_, node, op, value(node.outputs[0].first).meta, {}, {}, {}};
+    for (size_t i = 0; i < node.args.size(); ++i) {
+      const ir::Arg& arg = node.args[i];
+      ExprId operand = kNoExpr;
+      if (arg.kind == ir::Arg::Kind::kValue) {
+        operand = read(arg.value);
+        if (operand == kNoExpr) return {};
+        if (is_number(arg.value) && (i >= 32 || (row->numbers >> i & 1) == 0)) return {};
+      } else if (arg.kind == ir::Arg::Kind::kList) {
+        return {};
+      }
+      const bool number = arg.kind == ir::Arg::Kind::kValue && is_number(arg.value);
+      call.tensors.push_back(number ? kNoExpr : operand);
+      call.numbers.push_back(number ? operand : kNoExpr);
+    }
+    std::vector<ExprId> results;
+    if (row->lower_results != nullptr) {
+      results = row->lower_results(call);
+    } else {
+      results.push_back(row->lower(call));
+    }
+    if (results.size() != node.outputs.size()) return {};
+    for (size_t i = 0; i < results.size(); ++i) {
+      results[i] = as_tensor(results[i], value(node.outputs[i].first).meta);
+      if (results[i] == kNoExpr) return {};
+    }
+    if (!note_scalars(node, call.scalars)) return {};
+    return results;
+  }
+
+  // What a lowering returned, as a tensor of its own; none if it is not what was recorded.
+  ExprId as_tensor(ExprId expr, const ir::TensorMeta& meta) {
+    if (expr == kNoExpr || build_.at(expr).dtype != meta.dtype) return kNoExpr;
+    if (numel(build_.at(expr).shape) != numel(meta.sizes)) return kNoExpr;
     expr = build_.reshape(expr, meta.sizes);
-    // A tensor of its own, even if it only repeats another's elements.
+    // Even if it only repeats another's elements.
     const Prim prim = build_.at(result_.strip(expr)).prim;
     if (prim == Prim::load || prim == Prim::constant || prim == Prim::index || !has_shape_of_its_own(expr)) {
       expr = build_.op(Prim::copy, {expr});
     }
-    lowered(id).expr = expr;
-    lowered(id).root = id;
+    return expr;
+  }
+
+  // Numbers that the operator would take as Scalars, and refuse when its dtype cannot hold them.
+  bool note_scalars(const ir::Node& node, std::vector<ScalarUse> uses) {
+    const c10::FunctionSchema* schema = ir::find_schema(graph_.ops[node.op]);
+    const c10::ScalarType own = value(node.outputs[0].first).meta.dtype;
+    for (size_t i = 0; i < node.args.size(); ++i) {
+      const ir::Arg& arg = node.args[i];
+      if (arg.kind != ir::Arg::Kind::kValue || !is_number(arg.value)) continue;
+      const c10::Type* type = schema->arguments()[i].real_type().get();
+      while (auto* optional = type->castRaw<c10::OptionalType>()) type = optional->getElementType().get();
+      if (type->kind() == c10::TypeKind::TensorType) {
+        uses.erase(std::remove_if(uses.begin(), uses.end(),
+                                  [&](const ScalarUse& use) { return use.value == arg.value; }),
+                   uses.end());
+        continue;
+      }
+      // A number read from a tensor is known only when it may be too late to leave the call to eager mode.
+      const bool late = value(arg.value).node != ir::kNoNode;
+      if (late && own != c10::ScalarType::Float && own != c10::ScalarType::Double) return false;
+      if (own != c10::ScalarType::Bool) uses.push_back({arg.value, own});
+    }
+    for (const ScalarUse& use : uses) {
+      auto& all = result_.scalars;
+      if (std::find(all.begin(), all.end(), use) == all.end()) all.push_back(use);
+    }
     return true;
   }
 
@@ -477,62 +638,14 @@ class Lowering {
   std::vector<bool> unsure_;  // sizes may differ from run to run
   std::vector<bool> called_;  // an operand of a view or call
   std::vector<ir::OpTraits> traits_;
+  std::vector<bool> may_alias_;  // per operator: a result may lie in an argument's memory
+  std::optional<Write> part_written_;
+  int32_t clock_ = 0;
   size_t mutation_entries_ = 0;
 };
-
-void print_dims(std::string& out, const ir::Dims& dims) {
-  out += '[';
-  for (size_t i = 0; i < dims.size(); ++i) out += (i > 0 ? "," : "") + std::to_string(dims[i]);
-  out += ']';
-}
 
 }  // namespace
 
 std::optional<Lowered> lower(const ir::Graph& graph) { return Lowering(graph).run(); }
-
-std::string Lowered::text(const ir::Graph& graph) const {
-  std::string out = "lowered {\n";
-  for (size_t i = 0; i < exprs.size(); ++i) {
-    const Expr& e = exprs[i];
-    out += "  e" + std::to_string(i) + " = " + prim_name(e.prim);
-    for (size_t k = 0; k < e.operands.size(); ++k)
-      out += (k > 0 ? ", e" : " e") + std::to_string(e.operands[k]);
-    if (e.prim == Prim::load || e.prim == Prim::index) {
-      out += e.prim == Prim::load ? " %" + std::to_string(e.root) + " " : " ";
-      print_dims(out, e.strides);
-      if (e.offset != 0) out += "+" + std::to_string(e.offset);
-      if (e.epoch >= 0) out += " after " + std::to_string(e.epoch);
-    }
-    if (e.prim == Prim::constant) {
-      out += ' ';
-      if (c10::isFloatingType(e.dtype)) {
-        ir::print_float(out, e.number.real);
-      } else {
-        out += std::to_string(e.number.integer);
-      }
-    }
-    if (e.reduced > 0) out += " last " + std::to_string(e.reduced);
-    out += std::string(" : ") + ir::dtype_name(e.dtype);
-    print_dims(out, e.shape);
-    out += '\n';
-  }
-  for (size_t i = 0; i < nodes.size(); ++i) {
-    const ir::Node& node = graph.nodes[i];
-    static constexpr const char* kinds[] = {"call", "view", "lowered"};
-    out += "  " + std::string(kinds[static_cast<size_t>(nodes[i])]) + " " + graph.ops[node.op].name;
-    for (const ir::Output& output : node.outputs) {
-      for (int32_t k = 0; k < output.count; ++k) {
-        const LoweredValue& v = values[static_cast<size_t>(output.first + k)];
-        out += " %" + std::to_string(output.first + k);
-        if (v.expr != kNoExpr) out += "=e" + std::to_string(v.expr);
-        if (v.root != ir::kNoValue && v.root != output.first + k) {
-          out += "@%" + std::to_string(v.root) + "+" + std::to_string(v.offset);
-        }
-      }
-    }
-    out += '\n';
-  }
-  return out + "}\n";
-}
 
 }  // namespace flashpoint::native

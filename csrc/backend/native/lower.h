@@ -11,9 +11,17 @@
 // empty. Everything else is a call, so every graph can be lowered.
 //
 // An in-place operator on a virtual value that nothing else shares memory with makes a new expression, and
-// the value it overwrote stands for the new one from then on. Other writes are calls; a value whose memory
-// may have been written is read from memory from then on, and `mutations` tells the scheduler what must stay
-// in order.
+// the value it overwrote stands for the new one from then on.
+//
+// An in-place operator on other memory (an input, the result of a call) becomes an expression and a Write of
+// it. Writes to a whole tensor wait: until a node other than an operator on that very tensor may see the
+// memory, later operators read the expression, and writes on top of it replace it. Writes to a part happen at
+// once. What cannot be lowered is a call. A value whose memory may have been written is read from memory from
+// then on, and `mutations` tells the scheduler what must stay in order, by `times`: calls and writes are
+// numbered in the order in which they happen.
+//
+// A number that is no constant (an input, or read from a tensor) is an expression like a tensor's: the load
+// of what it is given as, an element of f64 or i64.
 //
 // Arithmetic follows eager mode operator by operator: half types are computed in float and rounded after
 // each.
@@ -27,6 +35,7 @@
 #include <vector>
 
 #include "backend/native/kernel.h"
+#include "backend/native/layout.h"
 #include "ir/graph.h"
 
 namespace flashpoint::native {
@@ -40,7 +49,7 @@ struct Expr {
   ir::Dims shape;
   c10::SmallVector<ExprId, 3> operands;
   ir::ValueId root = ir::kNoValue;  // load: the value whose tensor is read
-  int32_t epoch = -1;               // load: the last node that wrote to the root before
+  int32_t epoch = -1;               // load: the time of the last write to the root before
   int64_t offset = 0;               // load, index: from the root's first element; first number
   ir::Dims strides;                 // load, index: per dimension of the shape
   Number number;                    // constant
@@ -59,11 +68,38 @@ struct LoweredValue {
   bool in_memory = false;              // read it from memory although it has an expression
 };
 
+// The elements of an expression, in row-major order, go to memory that exists: `sizes` elements of the root's
+// tensor, `strides` apart from `offset` on.
+struct Write {
+  int32_t time = -1;
+  ir::ValueId root = ir::kNoValue;
+  int64_t offset = 0;
+  ir::Dims sizes;
+  ir::Dims strides;
+  ExprId expr = kNoExpr;
+  int32_t versions = 0;  // how many in-place operators it stands for
+  int32_t first = -1;    // the first of them
+  int32_t node = -1;     // the last of them
+};
+
+// A number that is an operator's Scalar: eager raises if the dtype cannot hold it.
+struct ScalarUse {
+  ir::ValueId value = ir::kNoValue;
+  c10::ScalarType dtype = c10::ScalarType::Undefined;
+  bool operator==(const ScalarUse&) const = default;
+};
+
 struct Lowered {
   std::vector<Expr> exprs;
   std::vector<NodeKind> nodes;
+  std::vector<int32_t> times;  // per node
   std::vector<LoweredValue> values;
-  // Per value: the nodes that wrote to its memory, ascending.
+  std::vector<int32_t> alias_sets;  // per value: equal for values that may share memory
+  std::vector<Write> writes;        // by time
+  std::vector<Write> unseen;        // those that never happen, since nobody looks at the memory
+  std::vector<bool> barriers;       // per node: writes must not move across it
+  std::vector<ScalarUse> scalars;
+  // Per value: the times at which its memory was written to, ascending.
   std::unordered_map<ir::ValueId, std::vector<int32_t>> mutations;
 
   // Below reshapes: the expression that computes.
@@ -81,14 +117,8 @@ struct Lowered {
   std::string text(const ir::Graph& graph) const;
 };
 
-// Strides under which memory of `shape` and `strides` reads as `target`, elements in row-major order; none if
-// there are no such strides.
-std::optional<ir::Dims> strides_for(const ir::Dims& shape, const ir::Dims& strides, const ir::Dims& target);
-
 // Null when the graph does something this backend leaves to the eager one altogether (changing the sizes of
 // an existing tensor).
 std::optional<Lowered> lower(const ir::Graph& graph);
-
-int64_t numel(const ir::Dims& shape);
 
 }  // namespace flashpoint::native

@@ -1,5 +1,6 @@
 // Lowerings of pointwise operators. To add one: a function and a row in kRows; lower_reduce.cpp has those
-// that reduce. What a row cannot do it answers with kNoExpr, and the operator is called.
+// that reduce. What a row cannot do it answers with kNoExpr, and the operator is called. The mask of a row
+// says which arguments may be numbers that are no constants.
 #include <cmath>
 #include <limits>
 
@@ -215,12 +216,17 @@ ExprId arithmetic(Call& c) {
                       c.out.dtype);
 }
 
+// `alpha` of + and - is rounded to a half type, `value` of addcmul and addcdiv (the fourth argument) is not.
+ExprId factor(Call& c, size_t alpha, ScalarType t) {
+  return alpha == 2 ? c.rounded(alpha, c.out.dtype) : c.operand(alpha, t);
+}
 ExprId scaled(Call& c, ExprId x, size_t alpha, ScalarType t) {
   if (alpha >= c.node.args.size()) return x;
+  if (c.has_number(alpha)) return c.build.op(Prim::mul, {x, factor(c, alpha, t)});
   if (!c.is_constant(alpha)) return kNoExpr;
   const c10::IValue& value = c.constant(alpha);
   if ((value.isInt() && value.toInt() == 1) || (value.isDouble() && value.toDouble() == 1.0)) return x;
-  return c.build.op(Prim::mul, {x, c.operand(alpha, t)});
+  return c.build.op(Prim::mul, {x, factor(c, alpha, t)});
 }
 
 template <Prim prim>
@@ -320,6 +326,31 @@ ExprId add_product(Call& c) {  // self + value * a (op) b
   return c.build.cast(c.build.op(Prim::add, {c.operand(0, t), product}), c.out.dtype);
 }
 
+// start + weight * (end - start), from the nearer end.
+ExprId lerp(Call& c) {
+  if (!c10::isFloatingType(c.out.dtype) || c.common_dtype({0, 1}) != c.out.dtype) return kNoExpr;
+  if (c.has_tensor(2) && c.build.at(c.tensors[2]).dtype != c.out.dtype) return kNoExpr;
+  ExprBuilder& b = c.build;
+  const ScalarType t = compute_dtype(c.out.dtype);
+  const ExprId start = c.operand(0, t);
+  const ExprId end = c.operand(1, t);
+  const ExprId weight = c.operand(2, t);
+  if (start == kNoExpr || end == kNoExpr || weight == kNoExpr) return kNoExpr;
+  const ExprId way = b.op(Prim::sub, {end, start});
+  const ExprId one = b.constant(1.0, t);
+  const Expr& w = b.at(weight);
+  if (w.prim == Prim::constant) {
+    const double number = w.number.real;
+    const ExprId part = std::abs(number) < 0.5 ? weight : b.op(Prim::sub, {weight, one});
+    const ExprId base = std::abs(number) < 0.5 ? start : end;
+    return b.cast(b.op(Prim::add, {base, b.op(Prim::mul, {part, way})}), c.out.dtype);
+  }
+  const ExprId near = b.op(Prim::lt, {b.op(Prim::abs, {weight}), b.constant(0.5, t)});
+  const ExprId part = b.op(Prim::where, {near, weight, b.op(Prim::sub, {weight, one})});
+  const ExprId base = b.op(Prim::where, {near, start, end});
+  return b.cast(b.op(Prim::add, {base, b.op(Prim::mul, {part, way})}), c.out.dtype);
+}
+
 // ---- copies and fills
 
 ExprId convert(Call& c) {
@@ -336,21 +367,46 @@ ExprId reshape_copy(Call& c) {
   return c.build.reshape(c.build.op(Prim::copy, {c.tensors[0]}), c.out.sizes);
 }
 
-ExprId filled(Call& c, const c10::IValue& value) {
-  if (!value.isDouble() && !value.isInt() && !value.isBool()) return kNoExpr;
+// The same elements all over the result's shape.
+ExprId spread(Call& c, ExprId x) {
+  if (x == kNoExpr) return kNoExpr;
   Expr e;
   e.prim = Prim::copy;
   e.dtype = c.out.dtype;
   e.shape = c.out.sizes;
-  ExprId number = c.build.constant(value, compute_dtype(c.out.dtype));
-  number = c.build.cast(number, c.out.dtype);
-  e.operands = {number};
+  e.operands = {x};
   return c.build.add(std::move(e));
+}
+ExprId filled(Call& c, const c10::IValue& value) {
+  if (!value.isDouble() && !value.isInt() && !value.isBool()) return kNoExpr;
+  const ExprId number = c.build.constant(value, compute_dtype(c.out.dtype));
+  return spread(c, c.build.cast(number, c.out.dtype));
+}
+ExprId filled_from(Call& c, size_t argument) {
+  if (c.has_number(argument)) return spread(c, c.operand(argument, c.out.dtype));
+  return c.is_constant(argument) ? filled(c, c.constant(argument)) : kNoExpr;
 }
 ExprId zeros(Call& c) { return filled(c, c10::IValue(0)); }
 ExprId ones(Call& c) { return filled(c, c10::IValue(1)); }
-ExprId full(Call& c) { return c.is_constant(1) ? filled(c, c.constant(1)) : kNoExpr; }
-ExprId new_full(Call& c) { return c.is_constant(2) ? filled(c, c.constant(2)) : kNoExpr; }
+ExprId full(Call& c) { return filled_from(c, 1); }
+ExprId new_full(Call& c) { return filled_from(c, 2); }
+ExprId fill(Call& c) {
+  if (c.has_tensor(1)) {
+    return c.build.at(c.tensors[1]).dtype == c.out.dtype ? spread(c, c.tensors[1]) : kNoExpr;
+  }
+  return filled_from(c, 1);
+}
+// (self, src, non_blocking)
+ExprId copy(Call& c) {
+  if (!c.has_tensor(1)) return kNoExpr;
+  const Expr& from = c.build.at(c.tensors[1]);
+  if (c10::isFloatingType(from.dtype) && !c10::isFloatingType(c.out.dtype) &&
+      c.out.dtype != ScalarType::Bool) {
+    return kNoExpr;
+  }
+  if (from.shape.size() > c.out.sizes.size()) return kNoExpr;
+  return spread(c, c.build.cast(c.tensors[1], c.out.dtype));
+}
 
 ExprId arange(Call& c) {
   if (c.out.dtype != ScalarType::Long || c.out.sizes.size() != 1) return kNoExpr;
@@ -400,14 +456,14 @@ constexpr LoweringRow kRows[] = {
     {"aten::silu", silu},
     {"aten::gelu", gelu},
     {"aten::relu", relu},
-    {"aten::clamp", clamp},
-    {"aten::clamp_min", clamp_one<true>},
-    {"aten::clamp_max", clamp_one<false>},
+    {"aten::clamp", clamp, 0b110},
+    {"aten::clamp_min", clamp_one<true>, 0b10},
+    {"aten::clamp_max", clamp_one<false>, 0b10},
     {"aten::hardtanh", hardtanh},
     {"aten::relu6", relu6},
     {"aten::hardsigmoid", hardsigmoid},
     {"aten::hardswish", hardswish},
-    {"aten::leaky_relu", leaky_relu},
+    {"aten::leaky_relu", leaky_relu, 0b10},
     {"aten::elu", elu},
     {"aten::selu", selu},
     {"aten::softplus", softplus},
@@ -422,21 +478,21 @@ constexpr LoweringRow kRows[] = {
     {"aten::round", rounding<Prim::round>},
     {"aten::bitwise_not", bitwise_not},
     {"aten::logical_not", logical_not},
-    {"aten::add", add_or_sub<Prim::add>},
-    {"aten::sub", add_or_sub<Prim::sub>},
-    {"aten::rsub", rsub},
-    {"aten::mul", arithmetic<Prim::mul>},
-    {"aten::multiply", arithmetic<Prim::mul>},
-    {"aten::div", div},
-    {"aten::true_divide", div},
-    {"aten::maximum", arithmetic<Prim::maximum>},
-    {"aten::minimum", arithmetic<Prim::minimum>},
-    {"aten::eq", comparison<Prim::eq>},
-    {"aten::ne", comparison<Prim::ne>},
-    {"aten::lt", comparison<Prim::lt>},
-    {"aten::le", comparison<Prim::le>},
-    {"aten::gt", comparison<Prim::gt>},
-    {"aten::ge", comparison<Prim::ge>},
+    {"aten::add", add_or_sub<Prim::add>, 0b111},
+    {"aten::sub", add_or_sub<Prim::sub>, 0b111},
+    {"aten::rsub", rsub, 0b111},
+    {"aten::mul", arithmetic<Prim::mul>, 0b11},
+    {"aten::multiply", arithmetic<Prim::mul>, 0b11},
+    {"aten::div", div, 0b11},
+    {"aten::true_divide", div, 0b11},
+    {"aten::maximum", arithmetic<Prim::maximum>, 0b11},
+    {"aten::minimum", arithmetic<Prim::minimum>, 0b11},
+    {"aten::eq", comparison<Prim::eq>, 0b11},
+    {"aten::ne", comparison<Prim::ne>, 0b11},
+    {"aten::lt", comparison<Prim::lt>, 0b11},
+    {"aten::le", comparison<Prim::le>, 0b11},
+    {"aten::gt", comparison<Prim::gt>, 0b11},
+    {"aten::ge", comparison<Prim::ge>, 0b11},
     {"aten::logical_and", logical<Prim::bit_and>},
     {"aten::logical_or", logical<Prim::bit_or>},
     {"aten::logical_xor", logical<Prim::bit_xor>},
@@ -448,10 +504,14 @@ constexpr LoweringRow kRows[] = {
     {"aten::__xor__", bitwise<Prim::bit_xor>},
     {"aten::pow", pow},
     {"aten::atan2", arithmetic<Prim::atan2>},
-    {"aten::where", where},
-    {"aten::masked_fill", masked_fill},
-    {"aten::addcmul", add_product<Prim::mul>},
-    {"aten::addcdiv", add_product<Prim::div>},
+    {"aten::where", where, 0b110},
+    {"aten::masked_fill", masked_fill, 0b100},
+    {"aten::addcmul", add_product<Prim::mul>, 0b1000},
+    {"aten::addcdiv", add_product<Prim::div>, 0b1000},
+    {"aten::lerp", lerp, 0b100},
+    {"aten::fill", fill, 0b10},
+    {"aten::zero", zeros},
+    {"aten::copy", copy},
     {"aten::to", convert},
     {"aten::_to_copy", convert},
     {"aten::type_as", convert},
@@ -465,9 +525,9 @@ constexpr LoweringRow kRows[] = {
     {"aten::ones", ones},
     {"aten::ones_like", ones},
     {"aten::new_ones", ones},
-    {"aten::full", full},
-    {"aten::full_like", full},
-    {"aten::new_full", new_full},
+    {"aten::full", full, 0b10},
+    {"aten::full_like", full, 0b10},
+    {"aten::new_full", new_full, 0b100},
     {"aten::arange", arange},
 };
 

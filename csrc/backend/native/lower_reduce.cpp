@@ -104,6 +104,7 @@ ExprId truth(Call& c) {  // any, all
 }
 
 struct Moments {
+  ExprId mean;
   ExprId centered;
   ExprId sum_of_squares;
   double count;
@@ -112,7 +113,8 @@ Moments moments(ExprBuilder& b, ExprId x, int32_t trailing_dims, ScalarType t) {
   const auto count = static_cast<double>(row_size(b.at(x).shape, trailing_dims));
   const ExprId mean = b.op(Prim::div, {b.reduce(Prim::reduce_sum, x, trailing_dims), b.constant(count, t)});
   const ExprId centered = b.op(Prim::sub, {x, mean});
-  return {centered, b.reduce(Prim::reduce_sum, b.op(Prim::mul, {centered, centered}), trailing_dims), count};
+  return {mean, centered, b.reduce(Prim::reduce_sum, b.op(Prim::mul, {centered, centered}), trailing_dims),
+          count};
 }
 
 template <bool kRoot>
@@ -190,6 +192,22 @@ ExprId layer_norm(Call& c) {  // (input, normalized_shape, weight, bias, eps, cu
   return b.cast(affine(c, b.op(Prim::mul, {m.centered, scale}), 2, 3, t), c.out.dtype);
 }
 
+// (input, normalized_shape, weight, bias, eps) -> (result, mean, 1 / deviation)
+std::vector<ExprId> native_layer_norm(Call& c) {
+  const int32_t count = normalized(c, 1);
+  const ScalarType t = c.out.dtype;
+  if (count == 0 || (t != ScalarType::Float && t != ScalarType::Double)) return {};
+  if (c.build.at(c.tensors[0]).dtype != t || !c.is_constant(4) || !c.constant(4).isDouble()) return {};
+  ExprBuilder& b = c.build;
+  const Moments m = moments(b, c.tensors[0], count, t);
+  const ExprId variance = b.op(Prim::div, {m.sum_of_squares, b.constant(m.count, t)});
+  const ExprId root = b.op(Prim::sqrt, {b.op(Prim::add, {variance, b.constant(c.constant(4), t)})});
+  const ExprId scale = b.op(Prim::div, {b.constant(1.0, t), root});
+  const ExprId result = affine(c, b.op(Prim::mul, {m.centered, scale}), 2, 3, t);
+  if (result == kNoExpr) return {};
+  return {result, m.mean, scale};
+}
+
 ExprId rms_norm(Call& c) {  // (input, normalized_shape, weight, eps)
   const int32_t count = normalized(c, 1);
   if (count == 0 || !c10::isFloatingType(c.out.dtype) || !c.is_constant(3)) return kNoExpr;
@@ -237,18 +255,26 @@ constexpr LoweringRow kRows[] = {
     {"aten::softmax", softmax<false>},
     {"aten::_softmax", softmax<false>},
     {"aten::log_softmax", softmax<true>},
+    {"aten::_log_softmax", softmax<true>},
     {"aten::layer_norm", layer_norm},
+    {"aten::native_layer_norm", nullptr, 0, native_layer_norm},
     {"aten::rms_norm", rms_norm},
     {"aten::batch_norm", batch_norm},
 };
 
 }  // namespace
 
-Lowerer find_lowering(std::string_view name) {
-  static const std::unordered_map<std::string_view, Lowerer> rows = [] {
-    std::unordered_map<std::string_view, Lowerer> all;
-    for (const auto& table : {pointwise_lowerings(), std::span<const LoweringRow>(kRows)}) {
-      for (const LoweringRow& row : table) all.emplace(row.name, row.lower);
+int32_t row_dims(const ir::Dims& shape, const c10::IValue& dims) {
+  const int32_t count = shape.empty() ? 0 : trailing(shape, dims);
+  return count == 0 || is_long(shape, count) ? 0 : count;
+}
+
+const LoweringRow* find_lowering(std::string_view name) {
+  static const std::unordered_map<std::string_view, const LoweringRow*> rows = [] {
+    std::unordered_map<std::string_view, const LoweringRow*> all;
+    for (const auto& table :
+         {pointwise_lowerings(), backward_lowerings(), std::span<const LoweringRow>(kRows)}) {
+      for (const LoweringRow& row : table) all.emplace(row.name, &row);
     }
     return all;
   }();

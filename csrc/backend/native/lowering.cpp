@@ -114,7 +114,9 @@ ExprId ExprBuilder::constant(const c10::IValue& scalar, ScalarType dtype) {
     e.number.real = scalar.isDouble() ? scalar.toDouble()
                     : scalar.isBool() ? static_cast<double>(scalar.toBool())
                                       : static_cast<double>(scalar.toInt());
-    if (dtype == ScalarType::Float) e.number.real = static_cast<float>(e.number.real);
+    if (dtype == ScalarType::Float) {  // rounded once
+      e.number.real = scalar.isInt() ? static_cast<float>(scalar.toInt()) : static_cast<float>(e.number.real);
+    }
   } else if (dtype == ScalarType::Bool) {
     e.number.integer = scalar.isDouble() ? scalar.toDouble() != 0
                        : scalar.isBool() ? scalar.toBool()
@@ -188,6 +190,10 @@ ExprId ExprBuilder::reduce(Prim prim, ExprId a, int32_t trailing) {
 ExprId Call::operand(size_t i, ScalarType dtype) {
   if (has_tensor(i)) return build.cast(tensors[i], dtype);
   if (i >= node.args.size()) return kNoExpr;
+  if (has_number(i)) {
+    scalars.push_back({node.args[i].value, dtype});
+    return build.cast(build.cast(numbers[i], compute_dtype(dtype)), dtype);
+  }
   const ir::Arg& arg = node.args[i];
   if (arg.kind != ir::Arg::Kind::kWrapped && arg.kind != ir::Arg::Kind::kConstant) return kNoExpr;
   const c10::IValue& value = arg.constant;
@@ -200,7 +206,7 @@ ExprId Call::rounded(size_t i, ScalarType common) {
 }
 
 ExprId Call::right(size_t i, Prim prim, ScalarType common) {
-  const bool arithmetic = prim == Prim::add || prim == Prim::sub || prim == Prim::mul || prim == Prim::div;
+  const bool arithmetic = prim == Prim::mul || prim == Prim::div;
   const bool scalar = !has_tensor(i) || build.at(tensors[i]).shape.empty();
   return arithmetic && scalar ? operand(i, compute_dtype(common)) : rounded(i, common);
 }
@@ -212,7 +218,11 @@ ScalarType Call::common_dtype(std::initializer_list<size_t> arguments) const {
   for (size_t i : arguments) {
     if (i >= node.args.size()) continue;
     const ir::Arg& arg = node.args[i];
-    if (arg.kind == ir::Arg::Kind::kValue) {
+    if (arg.kind == ir::Arg::Kind::kValue && has_number(i)) {
+      const bool real = graph.values[static_cast<size_t>(arg.value)].kind == ir::ValueKind::kFloat;
+      number = promote(
+          number, real ? c10::typeMetaToScalarType(c10::get_default_dtype()) : ScalarType::Long);
+    } else if (arg.kind == ir::Arg::Kind::kValue) {
       const auto& meta = graph.values[static_cast<size_t>(arg.value)].meta;
       ScalarType& rank = meta.sizes.empty() ? zero : dim;
       rank = promote(rank, meta.dtype);

@@ -2,7 +2,8 @@
 //
 // A lowering is `ExprId f(Call& call)`: it returns the expression of the node's only output, or kNoExpr when
 // this call is none it can do. What it returns is checked against the recorded shape and dtype, so a lowering
-// need not repeat the operator's own checks.
+// need not repeat the operator's own checks. In place of a constant number it meets a number that is none
+// only where its row of the table says so.
 //
 // Callers: lower.cpp, lower_ops*.cpp. Threads: one lowering at a time per object; no GIL needed.
 #pragma once
@@ -44,8 +45,10 @@ struct Call {
   const ir::Graph& graph;
   const ir::Node& node;
   const ir::Op& op;
-  const ir::TensorMeta& out;    // of the first output
-  std::vector<ExprId> tensors;  // per argument: the expression of a tensor, else kNoExpr
+  const ir::TensorMeta& out;       // of the first output
+  std::vector<ExprId> tensors;     // per argument: the expression of a tensor, else kNoExpr
+  std::vector<ExprId> numbers;     // per argument: the expression of a number that is no constant
+  std::vector<ScalarUse> scalars;  // what the lowering assumes of such numbers
 
   bool has_tensor(size_t i) const { return i < tensors.size() && tensors[i] != kNoExpr; }
   const c10::IValue& constant(size_t i) const { return node.args[i].constant; }
@@ -53,12 +56,12 @@ struct Call {
     return i < node.args.size() && node.args[i].kind == ir::Arg::Kind::kConstant;
   }
   bool is_none(size_t i) const { return is_constant(i) && constant(i).isNone(); }
+  bool has_number(size_t i) const { return i < numbers.size() && numbers[i] != kNoExpr; }
   // A tensor or number, in this dtype.
   ExprId operand(size_t i, c10::ScalarType dtype);
   // In the dtype that computes for `common`, after it was converted to `common` itself.
   ExprId rounded(size_t i, c10::ScalarType common);
-  // The second operand of + - * /: eager takes a number or 0-dim tensor there without rounding it to a half
-  // type.
+  // The second operand: eager takes a number or 0-dim tensor without rounding it to a half type in * and /.
   ExprId right(size_t i, Prim prim, c10::ScalarType common);
   // What torch promotes these arguments to.
   c10::ScalarType common_dtype(std::initializer_list<size_t> arguments) const;
@@ -69,7 +72,15 @@ c10::ScalarType compute_dtype(c10::ScalarType dtype);
 bool is_supported(c10::ScalarType dtype);
 
 using Lowerer = ExprId (*)(Call&);
+// Of an operator with several results: all of them, or none.
+using ResultsLowerer = std::vector<ExprId> (*)(Call&);
+struct LoweringRow {
+  std::string_view name;
+  Lowerer lower;
+  uint32_t numbers = 0;                    // bit i: argument i may be a number that is no constant
+  ResultsLowerer lower_results = nullptr;  // instead of `lower`
+};
 // By operator name without overload; null when there is none.
-Lowerer find_lowering(std::string_view name);
+const LoweringRow* find_lowering(std::string_view name);
 
 }  // namespace flashpoint::native

@@ -9,11 +9,11 @@
 
 namespace flashpoint::native {
 
-struct LoweringRow {
-  std::string_view name;
-  Lowerer lower;
-};
-
 std::span<const LoweringRow> pointwise_lowerings();
+std::span<const LoweringRow> backward_lowerings();
+
+// How many trailing dimensions of `shape` these dims are, if a row of that many can be reduced in a kernel;
+// else 0.
+int32_t row_dims(const ir::Dims& shape, const c10::IValue& dims);
 
 }  // namespace flashpoint::native

@@ -41,10 +41,10 @@ PassPlan::PassPlan(const Kernel& kernel)
     if (!used_[i]) continue;
     for (int32_t k : kernel.ops[i].operands) used_[static_cast<size_t>(k)] = true;
     // A wide row value reaches vectors only through a cast or a splat of its own type.
-    wide_ = wide_ || c10::elementSize(kernel.ops[i].dtype) == 8;
+    wide_ = wide_ || (!row_[i] && c10::elementSize(kernel.ops[i].dtype) == 8);
   }
   for (const Store& store : kernel.stores) {
-    if (!is_row_store(store)) pass_count_ = std::max(pass_count_, store_pass(store) + 1);
+    if (!is_row_store(store)) pass_count_ = std::max(pass_count_, when_[static_cast<size_t>(store.op)] + 1);
   }
   for (size_t i = 0; i < kernel.ops.size(); ++i) {
     if (used_[i] && is_reduction(kernel.ops[i].prim)) pass_count_ = std::max(pass_count_, when_[i]);
@@ -67,6 +67,13 @@ PassPlan::PassPlan(const Kernel& kernel)
       if (!is_row_store(store) && store_pass(store) == pass) walk(pass, static_cast<size_t>(store.op), seen);
     }
   }
+}
+
+int PassPlan::store_pass(const Store& store) const {
+  const bool read = std::any_of(kernel_.ops.begin(), kernel_.ops.end(), [&](const KernelOp& op) {
+    return op.prim == Prim::load && op.access.buffer == store.access.buffer;
+  });
+  return read ? pass_count_ - 1 : when_[static_cast<size_t>(store.op)];
 }
 
 bool PassPlan::is_row_store(const Store& store) const {

@@ -2,7 +2,8 @@
 //
 // A full value that depends on a reduction of pass p belongs to pass p + 1; a row value is available once the
 // reductions it depends on are. A full value needed again in a later pass is computed again when that is
-// cheap (loads hit the first cache level) and kept in a scratch row otherwise.
+// cheap (loads hit the first cache level) and kept in a scratch row otherwise. A store to a buffer that is read
+// as well happens in the last pass, when nobody reads it any more.
 //
 // Callers: emit.cpp. Threads: immutable after construction; no GIL needed.
 #pragma once
@@ -24,7 +25,7 @@ class PassPlan {
   int when(size_t op) const { return when_[op]; }
   bool is_spilled(size_t op) const { return spilled_[op]; }
   bool is_row_store(const Store& store) const;
-  int store_pass(const Store& store) const { return when_[static_cast<size_t>(store.op)]; }
+  int store_pass(const Store& store) const;
 
   const std::vector<size_t>& reductions(int pass) const { return at(pass).reductions; }
   const std::vector<size_t>& spills(int pass) const { return at(pass).spills; }

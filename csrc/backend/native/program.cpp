@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "backend/eager/program.h"
+#include "backend/native/expand.h"
 #include "backend/native/jit.h"
 #include "backend/native/kernel_call.h"
 #include "base/check.h"
@@ -20,6 +21,11 @@ namespace {
 // In the scheduled graph an input's source is its position in the recorded graph.
 std::optional<Schedule> schedule_of(ir::Graph graph, const ScheduleOptions& options) {
   for (size_t i = 0; i < graph.inputs.size(); ++i) graph.inputs[i].source = static_cast<int32_t>(i);
+  graph = without_foreach(graph);
+  if (strict_mode()) {
+    const std::string violation = ir::verify(graph);
+    FP_CHECK(violation.empty(), violation);
+  }
   const auto lowered = lower(graph);
   if (!lowered) return std::nullopt;
   Schedule result = schedule(graph, *lowered, options);
@@ -68,8 +74,9 @@ class Program final : public GraphProgram {
       for (size_t i = 0; i < functions.size(); ++i) {
         options.kernels.push_back(std::make_shared<KernelCall>(plan->kernels[i], functions[i]));
       }
-      native_ = std::make_unique<eager::Program>(eager::compile(plan->graph, options));
       for (const ir::Input& input : plan->graph.inputs) inputs_.push_back(static_cast<size_t>(input.source));
+      numbers_ = std::move(plan->numbers);
+      native_ = std::make_unique<eager::Program>(eager::compile(plan->graph, options));
       counters().kernels_compiled += static_cast<uint64_t>(stats.compiled);
       counters().kernels_reused += static_cast<uint64_t>(stats.reused);
       counters().ops_lowered += plan->operators_lowered;
@@ -104,7 +111,9 @@ class Program final : public GraphProgram {
       }
       if (meta.layout == c10::kStrided && t.strides() != at::IntArrayRef(meta.strides)) return false;
     }
-    return true;
+    // A number that an operator would refuse: it is to refuse it where it stands.
+    return std::all_of(numbers_.begin(), numbers_.end(),
+                       [&](const NumberUse& use) { return number_fits(inputs[use.input], use.dtype); });
   }
 
   const ir::Graph graph_;
@@ -113,6 +122,7 @@ class Program final : public GraphProgram {
   mutable std::once_flag once_;
   mutable std::unique_ptr<eager::Program> native_;
   mutable std::vector<size_t> inputs_;  // positions of those the scheduled graph uses
+  mutable std::vector<NumberUse> numbers_;
 };
 
 }  // namespace
@@ -123,7 +133,7 @@ std::unique_ptr<GraphProgram> compile(const ir::Graph& graph, const ScheduleOpti
 
 Stages stages(const ir::Graph& graph, const ScheduleOptions& options) {
   Stages result;
-  ir::Graph numbered = graph;
+  const ir::Graph numbered = without_foreach(graph);
   const auto lowered = lower(numbered);
   if (!lowered) return result;
   result.lowered = lowered->text(numbered);

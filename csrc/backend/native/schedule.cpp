@@ -33,7 +33,23 @@ class KernelBuilder {
     std::vector<int32_t> ops;
     for (ir::ValueId value : group_.stores) ops.push_back(result_of(value));
     KernelSpec spec;
+    std::vector<Store> updates;
+    for (int32_t index : group_.writes) {
+      const Write& write = lowered_.writes[static_cast<size_t>(index)];
+      const ExprId real = lowered_.strip(write.expr);
+      Store store;
+      store.op = compute(real, canonical(real, expr(real).shape));
+      store.access.buffer = buffer_of(write.root);
+      store.access.offset = write.offset;
+      store.access.strides = strides_over(canonical(real, write.sizes), write.sizes, write.strides);
+      check_in_step(store.access);
+      updates.push_back(std::move(store));
+      spec.updates.push_back({static_cast<size_t>(updates.back().access.buffer), write.versions});
+    }
     for (ir::ValueId value : inputs_) {
+      for (const ScalarUse& use : lowered_.scalars) {
+        if (use.value == value) spec.numbers.push_back({spec.inputs.size(), use.dtype});
+      }
       kernel_.buffers.push_back(grouping_.meta(value).dtype);
       spec.inputs.push_back(grouping_.meta(value));
     }
@@ -49,6 +65,7 @@ class KernelBuilder {
       const auto value = static_cast<size_t>(group_.stores[i]);
       spec.writes.push_back(value < graph_.values.size() ? lowered_.values[value].writes : 0);
     }
+    kernel_.stores.insert(kernel_.stores.end(), updates.begin(), updates.end());
     simplify(kernel_);
     spec.kernel = std::move(kernel_);
     return spec;
@@ -109,14 +126,26 @@ class KernelBuilder {
     return compute(real, canonical(real, expr(real).shape));
   }
 
-  int32_t load(ir::ValueId value, int64_t offset, const ir::Dims& shape, const ir::Dims& strides,
-               const Mapping& mapping) {
+  int32_t buffer_of(ir::ValueId value) {
     auto it = std::find(inputs_.begin(), inputs_.end(), value);
     if (it == inputs_.end()) it = inputs_.insert(it, value);
+    return static_cast<int32_t>(it - inputs_.begin());
+  }
+
+  // Each point reads nothing of what is written but the element that it writes.
+  void check_in_step(const Access& written) const {
+    for (const KernelOp& op : kernel_.ops) {
+      if (op.prim != Prim::load || op.access.buffer != written.buffer) continue;
+      FP_CHECK(op.access == written, "a kernel reads what it writes elsewhere");
+    }
+  }
+
+  int32_t load(ir::ValueId value, int64_t offset, const ir::Dims& shape, const ir::Dims& strides,
+               const Mapping& mapping) {
     KernelOp op;
     op.prim = Prim::load;
     op.dtype = grouping_.meta(value).dtype;
-    op.access.buffer = static_cast<int32_t>(it - inputs_.begin());
+    op.access.buffer = buffer_of(value);
     op.access.offset = offset;
     op.access.strides = strides_over(mapping, shape, strides);
     return append(std::move(op));
@@ -231,6 +260,11 @@ class Scheduler {
       }
     }
     for (ir::ValueId id : graph_.outputs) out.outputs.push_back(rename(id));
+    for (const ScalarUse& use : lowered_.scalars) {
+      for (size_t i = 0; i < graph_.inputs.size(); ++i) {
+        if (graph_.inputs[i].value == use.value) result_.numbers.push_back({i, use.dtype});
+      }
+    }
     result_.graph = ir::without_dead_code(std::move(result_.graph));
     return std::move(result_);
   }
@@ -276,37 +310,65 @@ class Scheduler {
 
   // The one operator that a kernel amounts to, when calling it is as good.
   const ir::Node* plain_operator(const Group& group, const std::vector<ExprId>& computed) const {
-    if (options_.single_operators || group.stores.size() != 1 || computed.size() > 2) return nullptr;
+    if (options_.single_operators || computed.size() > 2) return nullptr;
+    if (group.writes.size() == 1 && group.stores.empty() && group.reads.empty()) {
+      const Write& write = lowered_.writes[static_cast<size_t>(group.writes[0])];
+      const ir::Node& node = graph_.nodes[static_cast<size_t>(write.node)];
+      return write.versions == 1 && is_all_of(node, computed) ? &node : nullptr;
+    }
+    if (group.stores.size() != 1 || !group.writes.empty()) return nullptr;
     const auto value = static_cast<size_t>(group.stores[0]);
     if (value >= graph_.values.size()) return nullptr;
     for (const ir::Node& node : graph_.nodes) {
       if (node.outputs.size() != 1 || node.outputs[0].first != group.stores[0]) continue;
-      const auto index = static_cast<int32_t>(&node - graph_.nodes.data());
-      for (ExprId id : computed) {
-        const Expr& e = lowered_.exprs[static_cast<size_t>(id)];
-        if (e.born != index) return nullptr;
-      }
-      for (const ir::Arg& arg : node.args) {
-        bool all = true;
-        ir::for_each_value(arg, [&](ir::ValueId id) { all = all && exists(id) && !is_overwritten(id); });
-        if (!all) return nullptr;
-      }
-      return &node;
+      return is_all_of(node, computed) ? &node : nullptr;
     }
     return nullptr;
   }
 
+  // Whether a kernel that computes this does what the node does, and the node can be called in its place.
+  bool is_all_of(const ir::Node& node, const std::vector<ExprId>& computed) const {
+    const auto index = static_cast<int32_t>(&node - graph_.nodes.data());
+    for (ExprId id : computed) {
+      if (lowered_.exprs[static_cast<size_t>(id)].born != index) return false;
+    }
+    bool all = true;
+    for (const ir::Arg& arg : node.args) {
+      ir::for_each_value(arg, [&](ir::ValueId id) {
+        all = all && exists(id) && !is_overwritten(id) && !is_behind(id, index);
+      });
+    }
+    return all;
+  }
+
+  // Its memory does not hold yet what the node is to read there: an earlier operator's write comes later or
+  // never.
+  bool is_behind(ir::ValueId id, int32_t node) const {
+    const int32_t set = lowered_.alias_sets[static_cast<size_t>(id)];
+    const auto comes_later = [&](const Write& write) {
+      return lowered_.alias_sets[static_cast<size_t>(write.root)] == set && write.first < node &&
+             write.time > lowered_.times[static_cast<size_t>(node)];
+    };
+    return std::any_of(lowered_.writes.begin(), lowered_.writes.end(), comes_later) ||
+           std::any_of(lowered_.unseen.begin(), lowered_.unseen.end(), comes_later);
+  }
+
   void add_kernel(int32_t id) {
     const Group& group = grouping_.group(id);
-    if (group.stores.empty()) return;
+    if (group.stores.empty() && group.writes.empty()) return;
     KernelBuilder builder(graph_, lowered_, grouping_, id);
     KernelSpec spec = builder.build();
     if (const ir::Node* node = plain_operator(group, builder.computed())) return add_call(*node);
     ir::Graph& out = result_.graph;
     ir::Node node;
-    node.op = out.intern_op(ir::op_of(ir::PseudoOp::kernel));
-    const ExprId first = group.members.front();
-    node.state = graph_.nodes[static_cast<size_t>(lowered_.exprs[static_cast<size_t>(first)].born)].state;
+    node.op = out.intern_op(ir::op_of(group.writes.empty() ? ir::PseudoOp::kernel : ir::PseudoOp::update));
+    node.state = graph_.nodes[static_cast<size_t>(first_node(group))].state;
+    for (int32_t index : group.writes) {
+      const ir::ValueId root = rename(lowered_.writes[static_cast<size_t>(index)].root);
+      if (out.values[static_cast<size_t>(root)].node == ir::kNoNode) node.mutates.push_back(root);
+    }
+    std::sort(node.mutates.begin(), node.mutates.end());
+    node.mutates.erase(std::unique(node.mutates.begin(), node.mutates.end()), node.mutates.end());
     node.args.push_back(ir::Arg::of_constant(static_cast<int64_t>(result_.kernels.size())));
     std::vector<ir::Arg> inputs;
     for (ir::ValueId input : builder.inputs()) inputs.push_back(ir::Arg::of_value(rename(input)));
@@ -320,6 +382,11 @@ class Scheduler {
     for (ExprId e : builder.computed())
       nodes[static_cast<size_t>(lowered_.exprs[static_cast<size_t>(e)].born)] = true;
     result_.operators_lowered += static_cast<size_t>(std::count(nodes.begin(), nodes.end(), true));
+  }
+
+  int32_t first_node(const Group& group) const {
+    if (group.members.empty()) return lowered_.writes[static_cast<size_t>(group.writes.front())].node;
+    return lowered_.exprs[static_cast<size_t>(group.members.front())].born;
   }
 
   const ir::Graph& graph_;
