@@ -13,6 +13,7 @@
 #include "eval/frame_state.h"
 #include "eval/liveness.h"
 #include "eval/thread_context.h"
+#include "guard/forward_ad.h"
 #include "ir/printer.h"
 #include "py/frame.h"
 #include "py/saved_error.h"
@@ -58,6 +59,7 @@ Session::Session(std::shared_ptr<CodeState> state, const SessionOptions& options
     : state_(std::move(state)),
       options_(options),
       traced_before_(is_dispatch_enabled()),
+      in_forward_ad_(in_forward_ad()),
       outer_(OuterHandling::now()) {}
 
 Session::~Session() {
@@ -505,7 +507,10 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     return Action::kError;
   }
   const Chain chain = chain_to(frame);
-  if (off_ || chain.empty() || !is_at_item(outer_) || !global_state_supported()) return hand_over();
+  if (off_ || chain.empty() || !is_at_item(outer_) || !global_state_supported() ||
+      in_forward_ad() != in_forward_ad_) {
+    return hand_over();
+  }
   std::string key;
   std::vector<PyObject*> args;
   if (!describe(chain, &key, &args)) return hand_over();

@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "driver/positions.h"
-#include "py/saved_error.h"
 #include "eval/frame_control.h"
+#include "py/saved_error.h"
 #include "record/recorder.h"
 
 namespace flashpoint {
@@ -103,6 +103,7 @@ class Session final : public FrameControl, public BreakSink {
   std::unique_ptr<Recording> recording_;
   uint64_t outermost_ = 0;  // serial of the function's own frame, 0 before it has started
   bool traced_before_;
+  bool in_forward_ad_;            // when the call began
   bool keys_were_saved_ = false;  // a guard that was taken while recording will put our dispatch key back
   bool restoring_ = false;
   bool unwinding_ = false;

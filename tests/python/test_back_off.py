@@ -9,7 +9,7 @@ import flashpoint
 
 def failing(x, bad):
     if bad:
-        return x * 2, OSError(2, "of C code")  # leaves the call, and nothing can make another one
+        return x * 2, MemoryError("of C code")  # leaves the call, and nothing can make another one
     return x * 2, None
 
 
