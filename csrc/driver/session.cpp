@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "base/check.h"
@@ -18,7 +19,6 @@
 #include "py/frame.h"
 #include "py/saved_error.h"
 #include "py/torch_bridge.h"
-#include "py/tracebacks.h"
 #include "record/call_trace.h"
 #include "record/graph_recorder.h"
 #include "record/regions.h"
@@ -34,12 +34,7 @@ constexpr int kRecordingCalls = 32;
 
 thread_local Recorder* active = nullptr;
 
-// Raised through C code to drop the frames between two evaluated ones; never seen by the program.
-PyObject* unwinding_error() {
-  static PyObject* type =
-      PyErr_NewException("flashpoint._C.DroppedFrame", PyExc_BaseException, nullptr);  // lives for ever
-  return type;
-}
+int64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
 
 void log_entry(const std::string& where, const Entry& entry) {
   if (log_enabled(LogKind::kCapture)) {
@@ -76,6 +71,7 @@ PyObject* Session::record(PyObject* function, PyObject* const* args, size_t narg
   std::vector<Ref> kept;
   for (size_t i = 0; i < total; ++i) kept.push_back(Ref::share(args[i]));
   state_->reports.clear();
+  state_->costs.clear();
   state_->has_report = true;
   state_->learned_level = false;
   state_->kept_last = true;
@@ -96,6 +92,7 @@ PyObject* Session::resume(const std::shared_ptr<Entry>& entry, BuiltStack stack)
   context.control = this;
   outermost_ = context.frames_started + 1;
   entry_ = entry;
+  begin_hand_over();
   plan_ = entry->suspension.get();
   built_ = std::move(stack);
   next_ = 0;
@@ -289,6 +286,17 @@ void Session::remember(PyCodeObject* code, size_t at) {
 }
 
 bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* operands) {
+  begin_hand_over();
+  const bool raises = end_at_break(recorder, frame, operands);
+  end_hand_over();
+  if (options_.measure) {
+    state_->costs.resize(state_->reports.size());
+    state_->costs.back() = cost_;
+  }
+  return raises;
+}
+
+bool Session::end_at_break(Recorder& recorder, EvalFrame* frame, const Operands* operands) {
   stop_recording();
   SavedError error;
   DisarmedScope disarmed;
@@ -495,8 +503,40 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
   return true;
 }
 
+void Session::begin_hand_over() {
+  if (options_.measure) handing_over_since_ = now_ns();
+}
+
+void Session::end_hand_over() {
+  if (handing_over_since_ == 0) return;
+  cost_ = {static_cast<double>(now_ns() - std::exchange(handing_over_since_, 0)) / 1000, -1};
+}
+
+void Session::skip(const char* why) const {
+  if (log_enabled(LogKind::kBreak)) log_line("skip the rest of " + options_.name + ": " + why);
+}
+
 FrameControl::Action Session::at_boundary(EvalFrame& frame) {
-  const auto hand_over = [&] {
+  if (!options_.measure) return go_on(frame);
+  const int64_t begin = now_ns();
+  const size_t reports = state_->reports.size();
+  const bool recorded = recording_ != nullptr;
+  const Action action = go_on(frame);
+  // An entry that ran has taken its own time, which is no part of the cost.
+  const int64_t end = ran_since_ == 0 ? now_ns() : std::exchange(ran_since_, 0);
+  cost_.resume = static_cast<double>(end - begin) / 1000;
+  if (recorded && reports > 0 && state_->costs.size() == reports) {
+    state_->costs[reports - 1].resume = cost_.resume;
+  } else if (cost_.hand_over >= 0 && log_enabled(LogKind::kBreak)) {
+    log_line("resumed in " + options_.name + ": hand-over " + std::to_string(cost_.hand_over) +
+             " us, resume " + std::to_string(cost_.resume) + " us");
+  }
+  return action;
+}
+
+FrameControl::Action Session::go_on(EvalFrame& frame) {
+  const auto hand_over = [&](const char* why) {
+    if (!off_) skip(why);
     give_up();
     return Action::kHandOver;
   };
@@ -507,13 +547,13 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     return Action::kError;
   }
   const Chain chain = chain_to(frame);
-  if (off_ || chain.empty() || !is_at_item(outer_) || !global_state_supported() ||
-      in_forward_ad() != in_forward_ad_) {
-    return hand_over();
-  }
+  if (off_ || chain.empty() || !is_at_item(outer_))
+    return hand_over("it is not one of the call's frames that goes on");
+  if (!global_state_supported() || in_forward_ad() != in_forward_ad_)
+    return hand_over("a mode is on that nothing is recorded under");
   std::string key;
   std::vector<PyObject*> args;
-  if (!describe(chain, &key, &args)) return hand_over();
+  if (!describe(chain, &key, &args)) return hand_over("a frame that cannot be restored");
   PositionEntries& position = state_->positions[key];
   const GlobalState now = GlobalState::now();
   // In a loop each step has an entry of its own: the one that came next before comes first.
@@ -524,12 +564,14 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     std::shared_ptr<Entry> entry = position.entries[i];
     PyObject* result = nullptr;
     BuiltStack stack;
+    const int64_t before = options_.measure ? now_ns() : 0;
     const Outcome outcome = entry->call(args.data(), args.size(), nullptr, now, outer_, &result, &stack);
-    if (outcome == Outcome::kRestart) return hand_over();
+    if (outcome == Outcome::kRestart) return hand_over("its graph failed");
     if (outcome == Outcome::kMiss) {
       if (n == 0) first_tried = entry;
       continue;
     }
+    ran_since_ = before;
     ++counters().resume_hits;
     position.used(i, entry.get());
     follow(entry);
@@ -543,16 +585,14 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     result_ = Ref::steal(result);
     has_result_ = true;
     if (chain.size() == 1) return Action::kLeave;
-    unwinding_ = true;
-    target_ = outermost_;
-    PyErr_SetNone(unwinding_error());
-    return Action::kLeave;
+    return drop_to(outermost_);
   }
   for (size_t i = position.entries.size(); i-- > 0;) position.wears_out(i, *state_);
-  if (position.entries.size() >= kEntriesAtPosition || position.recording_calls >= kRecordingCalls ||
-      is_dispatch_hidden() || dies_visibly(args) || !position.may_record()) {
-    return hand_over();
-  }
+  if (position.entries.size() >= kEntriesAtPosition || position.recording_calls >= kRecordingCalls)
+    return hand_over("too many recordings of it");
+  if (is_dispatch_hidden()) return hand_over("operators are hidden");
+  if (dies_visibly(args)) return hand_over("something of its own would be seen to live longer");
+  if (!position.may_record()) return hand_over(position.rest_reason.c_str());
   if (const Stance stance = current_stance(); stance == Stance::kFailOnRecompile) {
     give_up();
     PyErr_SetString(PyExc_RuntimeError,
@@ -560,7 +600,7 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
                     "'fail_on_recompile'");
     return Action::kError;
   } else if (stance != Stance::kDefault) {
-    return hand_over();
+    return hand_over("the stance is to record nothing");
   }
   if (first_tried) {
     const std::string why = first_tried->explain_miss();
@@ -592,92 +632,6 @@ void Session::attach_arguments(const Chain& chain) {
     }
   }
   shadow.attached();
-}
-
-FrameControl::Action Session::apply(const Suspension& plan, BuiltStack stack, EvalFrame& frame,
-                                    const Chain& chain) {
-  plan_ = &plan;
-  built_ = std::move(stack);
-  next_ = 0;
-  const auto common = static_cast<size_t>(plan.common);
-  FP_CHECK(common < chain.size(), "a plan for frames that are not running");
-  if (common + 1 == chain.size()) return write_level(frame, false);
-  unwinding_ = true;
-  target_ = chain[common].serial;
-  PyErr_SetNone(unwinding_error());
-  return Action::kLeave;
-}
-
-FrameControl::Action Session::write_level(EvalFrame& frame, bool fresh) {
-  std::vector<PyObject*> slots;
-  for (size_t i = 0; i < built_.frames[next_].slots.size(); ++i) {
-    const bool keep = !fresh && plan_->frames[next_].slots[i].kind == RecipeValue::Kind::kKeep;
-    slots.push_back(keep ? Py_XNewRef(frame_slot(frame, i)) : built_.frames[next_].slots[i].release());
-  }
-  const int position = plan_->frames[next_].position;
-  ++next_;
-  write_frame(frame, std::move(slots), position);
-  if (next_ < plan_->frames.size()) return Action::kDescend;
-  complete_stack(frame);
-  plan_ = nullptr;
-  entry_.reset();
-  return Action::kReload;
-}
-
-// All frames stand: what concerns them together.
-void Session::complete_stack(EvalFrame& innermost) {
-  BuiltStack built = std::move(built_);
-  built_ = {};
-  if (plan_->handled.kind != RecipeValue::Kind::kKeep) set_handled_here(std::move(built.handled));
-  if (built.tracebacks.empty()) return;
-  const Chain chain = chain_to(innermost);
-  for (const auto& [traceback, level] : built.tracebacks) {
-    const Ref object = frame_object(chain[static_cast<size_t>(level)].frame->frame);
-    if (object) set_traceback_frame(traceback.get(), object.get());
-  }
-}
-
-std::vector<PyObject*> Session::frame_objects(const Chain& chain) const {
-  std::vector<PyObject*> objects;
-  for (const Level& level : chain) objects.push_back(known_frame_object(level.frame->frame));
-  return objects;
-}
-
-FrameControl::Action Session::restore(EvalFrame& frame) {
-  restoring_ = false;
-  frame.link = plan_->frames[next_].link;
-  frame.link_self = built_.frames[next_].self.get();  // run_callee keeps it alive
-  return write_level(frame, true);
-}
-
-FrameControl::Action Session::unwind(EvalFrame& frame) {
-  if (frame.serial != target_) return Action::kLeave;
-  PyErr_Clear();
-  unwinding_ = false;
-  if (has_result_) return Action::kLeave;
-  return write_level(frame, false);
-}
-
-PyObject* Session::run_callee(EvalFrame&) {
-  const Ref function = built_.frames[next_].function;
-  const Ref self = built_.frames[next_].self;
-  const FrameLink link = plan_->frames[next_].link;
-  restoring_ = true;
-  Ref result = Ref::steal(start_frame(function.get()));
-  restoring_ = false;
-  if (!result || link != FrameLink::kInit) return result.release();
-  if (result.get() != Py_None) {
-    PyErr_Format(PyExc_TypeError, "__init__() should return None, not '%.200s'",
-                 Py_TYPE(result.get())->tp_name);
-    return nullptr;
-  }
-  return Py_NewRef(self.get());
-}
-
-PyObject* Session::take_result() {
-  if (unwinding_) return nullptr;
-  has_result_ = false;
-  return result_.release();
 }
 
 }  // namespace flashpoint
