@@ -23,6 +23,7 @@
 #include "record/graph_recorder.h"
 #include "record/regions.h"
 #include "record/tracer_mode.h"
+#include "record/visible_death.h"
 
 namespace flashpoint {
 
@@ -358,8 +359,11 @@ bool Session::end_at_break(Recorder& recorder, EvalFrame* frame, const Operands*
   raising_ =
       must_not_break && !below && report.reason != Break::k_exception && report.reason != Break::k_internal;
   if (raising_ && frame == nullptr) return false;  // at the next boundary
+  if (!raising_) {
+    off_ = true;  // at the next boundary, where the recording lets go of what it has kept alive
+    return false;
+  }
   give_up();
-  if (!raising_) return false;
   error.replace([&] { raise_break(report); });
   return true;
 }
@@ -395,23 +399,14 @@ bool Session::sees_locals(const Chain& chain) const {
   return false;
 }
 
-// Something among the slots would die, and be seen to, while a recording keeps it alive.
-bool Session::dies_visibly(const std::vector<PyObject*>& args) const {
-  for (PyObject* o : args) {
-    if (o == nullptr || is_primitive(o) || PyType_Check(o) || PyModule_Check(o) || PyFunction_Check(o))
-      continue;
-    PyTypeObject* type = Py_TYPE(o);
-    auto** weak = PyType_SUPPORTS_WEAKREFS(type)
-                      ? reinterpret_cast<PyObject**>(PyObject_GET_WEAKREFS_LISTPTR(o))
-                      : nullptr;
-    const bool watched = weak != nullptr && *weak != nullptr;
-    // Who refers to an object that is part of a cycle cannot be told.
-    if (watched && !is_tensor(o) && PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) return true;
-    if (Py_REFCNT(o) > std::count(args.begin(), args.end(), o)) continue;
-    const bool finalizer = type->tp_del != nullptr || type->tp_finalize != nullptr;
-    if (watched || (finalizer && !is_tensor(o) && !PyGen_Check(o))) return true;
+// Something would be noticed to die that lives for these frames alone.
+bool Session::dies_visibly(const Chain& chain) const {
+  std::vector<PyObject*> references;
+  for (size_t i = 0; i < chain.size(); ++i) {
+    add_references(*chain[i].frame, i + 1 < chain.size() ? chain[i + 1].frame : nullptr, &references);
   }
-  return false;
+  if (handled_here() != outer_.saved) references.push_back(handled_here());
+  return flashpoint::dies_visibly(references);
 }
 
 // The key of the position where the innermost frame stands at a boundary, and the arguments of its entries.
@@ -448,6 +443,12 @@ bool Session::describe(const Chain& chain, std::string* key, std::vector<PyObjec
     key->push_back(static_cast<char>(empty));
   }
   return true;
+}
+
+// A local that nothing reads any more still keeps alive what would be noticed to die. What is older than the
+// recording and not known to it has not left its slot.
+bool Session::outlives_use(PyObject* value) const {
+  return value != nullptr && !recording_->unread.contains(value) && holds_visible(value);
 }
 
 bool Session::suspend(EvalFrame& frame, const Operands& operands) {
@@ -490,7 +491,7 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
     const std::vector<bool>& live = live_locals(py::frame_code(level.frame), f.position);
     const std::vector<PyObject*> all = frame_slots(level, !innermost);
     for (size_t s = 0; s < all.size(); ++s) {
-      const bool dead = !all_live && s < live.size() && !live[s];
+      const bool dead = !all_live && s < live.size() && !live[s] && !outlives_use(all[s]);
       values.push_back({dead ? dead_slot() : all[s], tagged && !dead ? level.tags[s] : Tag{0}});
     }
   }
@@ -554,6 +555,8 @@ FrameControl::Action Session::go_on(EvalFrame& frame) {
   std::string key;
   std::vector<PyObject*> args;
   if (!describe(chain, &key, &args)) return hand_over("a frame that cannot be restored");
+  // Replayed or recorded, what follows would let go of it later than the frames do.
+  if (dies_visibly(chain)) return hand_over("something of its own would be seen to live longer");
   PositionEntries& position = state_->positions[key];
   const GlobalState now = GlobalState::now();
   // In a loop each step has an entry of its own: the one that came next before comes first.
@@ -591,7 +594,8 @@ FrameControl::Action Session::go_on(EvalFrame& frame) {
   if (position.entries.size() >= kEntriesAtPosition || position.recording_calls >= kRecordingCalls)
     return hand_over("too many recordings of it");
   if (is_dispatch_hidden()) return hand_over("operators are hidden");
-  if (dies_visibly(args)) return hand_over("something of its own would be seen to live longer");
+  if (std::any_of(args.begin(), args.end(), is_watched_instance))
+    return hand_over("something that is weakly referred to may be seen to live longer");
   if (!position.may_record()) return hand_over(position.rest_reason.c_str());
   if (const Stance stance = current_stance(); stance == Stance::kFailOnRecompile) {
     give_up();
@@ -626,9 +630,13 @@ void Session::attach_arguments(const Chain& chain) {
     EvalFrame& frame = *chain[i].frame;
     take_tags(frame, *recording_->recorder);
     argument += frame.link == FrameLink::kInit ? 2 : 1;
-    const size_t slots = frame_slots(frame, i + 1 != chain.size()).size();
-    for (size_t s = 0; s < slots; ++s, ++argument) {
+    const std::vector<PyObject*> values = frame_slots(frame, i + 1 != chain.size());
+    for (size_t s = 0; s < values.size(); ++s, ++argument) {
       if (!all_live) shadow.attach(frame, s, argument);
+      // Kept alive, so that nothing else gets its address.
+      if (values[s] != nullptr && recording_->arg_pointers[argument] == nullptr && holds_visible(values[s]) &&
+          recording_->unread.insert(values[s]))
+        recording_->kept.push_back(Ref::share(values[s]));
     }
   }
   shadow.attached();

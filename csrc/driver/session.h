@@ -75,7 +75,8 @@ class Session final : public FrameControl, public BreakSink {
 
   Chain chain_to(EvalFrame& innermost) const;
   bool sees_locals(const Chain& chain) const;
-  bool dies_visibly(const std::vector<PyObject*>& args) const;
+  bool dies_visibly(const Chain& chain) const;
+  bool outlives_use(PyObject* value) const;
   bool describe(const Chain& chain, std::string* key, std::vector<PyObject*>* args) const;
   void start_recording(std::vector<Ref> args, std::string key, Chain chain, PyObject* function, size_t nargs,
                        PyObject* kwnames);

@@ -9,6 +9,7 @@
 #include "py/layout.h"
 #include "py/tracebacks.h"
 #include "record/recorder.h"
+#include "record/visible_death.h"
 #include "replay/recipe.h"
 
 namespace flashpoint {
@@ -121,6 +122,8 @@ RecipeValue RecipeWriter::describe_traceback(PyObject* o) {
   RecipeValue rest = next == nullptr ? RecipeValue{} : describe(next);
   const TracebackEntry& entry = entries.front();
   const auto live = std::find(running.begin(), running.end(), entry.frame);
+  if (live == running.end() && ends_visibly(entry.frame))
+    return fail(o, "a traceback that keeps alive what would be seen to die");
   const long level = live == running.end() ? -1 : static_cast<long>(live - running.begin());
   const int32_t index = begin(o, MadeObject::Kind::kTraceback);
   made_[index].items = {std::move(rest),
