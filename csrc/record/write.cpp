@@ -245,9 +245,9 @@ void Recorder::write_generic_attr(PyObject* o, PyObject* name, PyObject* value) 
     return end(Break::k_unsupported_mutation, std::string(type->tp_name) + "." + PyUnicode_AsUTF8(name));
   }
   if (node == kNoNode) return;
-  if (py::instance_dict(o) == nullptr) return end(Break::k_unsupported_mutation, type->tp_name);
+  PyObject* const dict = py::made_instance_dict(o);
+  if (dict == nullptr) return end(Break::k_unsupported_mutation, type->tp_name);
   instance_dict_node(o);
-  PyObject* dict = py::instance_dict(o);
   if (value == nullptr) read_dict_present(dict, name);
   write_dict(dict, name, value == nullptr);
 }
@@ -356,10 +356,26 @@ void Recorder::finish_aliases() {
   }
 }
 
+// The filters themselves are a list of Python's. That they changed makes every module forget which warnings
+// it has shown, once, however often it is said.
+void Recorder::change_filters() {
+  Ref module = Ref::steal(PyImport_ImportModule("_warnings"));
+  Ref found = Ref::steal(module ? PyObject_GetAttrString(module.get(), "_filters_mutated") : nullptr);
+  if (!found) return PyErr_Clear();
+  PyObject* const function = found.get();
+  const NodeId node = tree_.child(kNoNode, Step::kConst, function);
+  hold(function);
+  if (overlay_.contains({function, function})) return;
+  add_effect(Effect{EffectKind::kCachedCall, node, Ref::share(function), {}, {}}, function);
+}
+
 std::vector<bool> Recorder::audit_skips() const {
   std::vector<bool> skip(tree_.size());
   for (const Effect& e : effects_) {
-    if (e.owner != kNoNode) skip[e.owner] = true;
+    if (e.owner == kNoNode) continue;
+    skip[e.owner] = true;
+    // What the object lacked is asked of the object.
+    if (tree_.node(e.owner).step == Step::kInstanceDict) skip[tree_.node(e.owner).parent] = true;
   }
   // Lookups on a class see what was written to its bases.
   for (PyTypeObject* written : written_types_) {
