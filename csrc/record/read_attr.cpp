@@ -137,18 +137,24 @@ bool Recorder::read_instance_dict(PyObject* object, PyObject* name) {
   return found != nullptr;
 }
 
-// The attributes that the running thread has given a threading.local.
-void Recorder::read_thread_local(PyObject* local, PyObject* name) {
+// The attributes that the running thread has given a threading.local, borrowed; null where the recording
+// ends.
+PyObject* Recorder::thread_local_dict(PyObject* local, PyObject* name) {
   Ref dict = Ref::steal(PyObject_GetAttrString(local, "__dict__"));
   PyObject* on_type = _PyType_Lookup(Py_TYPE(local), name);
   if (!dict || on_type != nullptr) {
     PyErr_Clear();
-    return end(Break::k_unsupported_attribute, std::string("threading.local.") + PyUnicode_AsUTF8(name));
+    end(Break::k_unsupported_attribute, std::string("threading.local.") + PyUnicode_AsUTF8(name));
+    return nullptr;
   }
   const NodeId node = tree_.child(node_of(local), Step::kThreadLocalDict);
   tree_.saw(node, dict.get());
   if (node_of(dict.get()) == kNoNode) watch(dict.get(), node);
-  read_dict_key(dict.get(), name);
+  return dict.get();  // the thread keeps it
+}
+
+void Recorder::read_thread_local(PyObject* local, PyObject* name) {
+  if (PyObject* dict = thread_local_dict(local, name)) read_dict_key(dict, name);
 }
 
 // A descriptor found on a type: what runs when it is bound.

@@ -176,6 +176,7 @@ class Recorder final : public Observer {
   void read_type_attr(PyObject* type, PyObject* name);
   void read_super_attr(PyObject* super, PyObject* name);
   void read_whole_dict(PyObject* object);
+  PyObject* thread_local_dict(PyObject* local, PyObject* name);
   void read_thread_local(PyObject* local, PyObject* name);
   void read_module_attr(PyObject* module, PyObject* name);
   void read_tensor_attr(PyObject* tensor, PyObject* name);
@@ -239,6 +240,7 @@ class Recorder final : public Observer {
 
   // write.cpp
   void write_attr(PyObject* object, PyObject* name, PyObject* value);
+  void write_thread_local(PyObject* local, PyObject* name, PyObject* value);
   void change_filters();  // of the warnings module
   void write_generic_attr(PyObject* object, PyObject* name, PyObject* value);
   void write_type_attr(PyTypeObject* type, PyObject* name, PyObject* value);

@@ -197,6 +197,7 @@ void Recorder::write_attr(PyObject* o, PyObject* name, PyObject* value) {
   PyTypeObject* type = Py_TYPE(o);
   if (is_tensor(o)) return write_tensor_attr(o, name, value);
   if (PyType_Check(o)) return write_type_attr(reinterpret_cast<PyTypeObject*>(o), name, value);
+  if (rules().is_thread_local(type)) return write_thread_local(o, name, value);
   if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
     PyObject* set = type_lookup(type, value == nullptr ? "__delattr__" : "__setattr__");
     if (set != nullptr && PyFunction_Check(set)) return;
@@ -212,6 +213,15 @@ void Recorder::write_attr(PyObject* o, PyObject* name, PyObject* value) {
     return end(Break::k_unsupported_mutation, type->tp_name);
   }
   write_generic_attr(o, name, value);
+}
+
+void Recorder::write_thread_local(PyObject* local, PyObject* name, PyObject* value) {
+  if (node_of(local) == kNoNode) return;
+  forget_reads();
+  PyObject* dict = thread_local_dict(local, name);
+  if (dict == nullptr) return;
+  if (value == nullptr) read_dict_present(dict, name);
+  write_dict(dict, name, value == nullptr);
 }
 
 void Recorder::write_generic_attr(PyObject* o, PyObject* name, PyObject* value) {

@@ -111,6 +111,21 @@ def test_each_thread_has_its_own_attributes() -> None:
     assert compiled(x) is None
 
 
+@pytest.mark.parametrize("change", ["local.note = x", "local.note = 1; del local.note", "local.count += 1"])
+def test_what_a_thread_writes(change: str) -> None:
+    source = f"""
+import threading
+local = threading.local()
+local.count = 0
+def fn(x):
+  {change}
+  return x + 1, dict(local.__dict__)
+"""
+    check_calls(source, ["x", "y", "x", "y"])
+    source = source.replace(", dict(local.__dict__)", "")
+    check_calls(source, ["x", Call("x", post="vars(local)"), Call("y", post="vars(local)")], expect="k.h")
+
+
 ADDRESSES = {
     "global": "d = {'a': 1}\ndef fn(x):\n  seen = {id(d): 1}\n  return x + 1 if id(d) in seen else x",
     "class": "class A: pass\nclass B: pass\ndef fn(x, c): return x + 1 if id(c) == id(A) else x - 1",
