@@ -64,7 +64,7 @@ SessionOptions session_options(PyObject* function, const CodeState& state) {
   options.poison_empty = config.poison_empty;
   options.resume = config.resume_breaks;
   options.value_guards = config.value_guards;
-  options.capture_scalars = config.capture_scalars;
+  options.capture_scalars = config.capture_scalars || dynamo_sets("capture_scalar_outputs");
   options.fail_at_event = config.fail_at_event;
   options.break_at_event = config.break_at_event;
   options.measure = config.measure_breaks;
@@ -87,24 +87,36 @@ PyObject* record_call(std::shared_ptr<CodeState> state, PyObject* function, PyOb
     }
   }
   // Where the program has caught the error, or the break came behind its last instruction.
-  if (state->fullgraph && result != nullptr && !state->reports.empty() && !state->learned_level &&
-      state->reports.front().reason != Break::k_exception) {
-    Py_CLEAR(result);
-    session.raise_break(state->reports.front());
+  if (state->fullgraph && !state->reports.empty() && !state->learned_level) {
+    const BreakReport& first = state->reports.front();
+    const bool lost = result == nullptr && first.reason != Break::k_internal && !session.has_raised_break();
+    if (first.reason != Break::k_exception && (result != nullptr || lost)) {
+      Py_CLEAR(result);
+      PyErr_Clear();
+      session.raise_break(first);
+    }
   }
   return result;
 }
 
-PyObject* fail_on_recompile(PyObject* function, const PositionEntries& start) {
+PyObject* fail_on_recompile(PyObject* function, const PositionEntries& start, PyObject* error,
+                            const char* ruled_out_by) {
   std::string why;
   if (!start.entries.empty()) {
     const Entry& entry = *start.entries.front();
     why = "; the last entry does not fit: " + entry.explain_miss();
   }
-  PyErr_Format(PyExc_RuntimeError,
-               "[flashpoint.compile] %s would be recorded, and the stance is 'fail_on_recompile'%s",
-               name_of(function).c_str(), why.c_str());
+  PyErr_Format(error, "[flashpoint.compile] %s would be recorded, and %s%s", name_of(function).c_str(),
+               ruled_out_by, why.c_str());
   return nullptr;
+}
+
+// The class of TorchDynamo's errors that programs which come from torch.compile catch.
+PyObject* recompile_error() {
+  Ref module = Ref::steal(PyImport_ImportModule("torch._dynamo.exc"));
+  Ref error = Ref::steal(module ? PyObject_GetAttrString(module.get(), "RecompileError") : nullptr);
+  if (!error) PyErr_Clear();
+  return error ? error.release() : Py_NewRef(PyExc_RuntimeError);
 }
 
 FrameAction action_of(const CompiledFunction& self) {
@@ -217,7 +229,12 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
   if (!start.entries.empty()) ++counters().misses;
   if (action == FrameAction::kRunOnly) return call_eagerly(function, args, nargs, kwnames);
   if (stance == Stance::kEagerOnRecompile) return call_eagerly(function, args, nargs, kwnames);
-  if (stance == Stance::kFailOnRecompile) return fail_on_recompile(function, start);
+  if (stance == Stance::kFailOnRecompile)
+    return fail_on_recompile(function, start, PyExc_RuntimeError, "the stance is 'fail_on_recompile'");
+  if (!start.entries.empty() && dynamo_sets("error_on_recompile")) {
+    const Ref error = Ref::steal(recompile_error());
+    return fail_on_recompile(function, start, error.get(), "torch._dynamo.config.error_on_recompile is set");
+  }
   // Inside NoTracerDispatchMode operators cannot be recorded.
   if (is_dispatch_hidden() || disabling_mark(function) != nullptr)
     return call_eagerly(function, args, nargs, kwnames);

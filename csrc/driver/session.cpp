@@ -143,7 +143,8 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
                                           breaks_at_numbers ? position.varying(r.args) : std::vector<bool>{});
   r.recorder->shadow().set_outermost(outermost_);
   r.recorder->shadow().feeds_graph = !fx;
-  r.recorder->shadow().captures_scalars = options_.capture_scalars;
+  r.recorder->shadow().captures_scalars = options_.capture_scalars || options_.fullgraph;
+  r.recorder->shadow().settles_late = options_.fullgraph;
   if (!fx || !options_.fullgraph) {
     std::unordered_set<std::string> changed;
     for (const auto& entry : position.entries) {
@@ -371,12 +372,29 @@ bool Session::end_at_break(Recorder& recorder, EvalFrame* frame, const Operands*
 void Session::raise_break(const BreakReport& report) {
   raising_ = false;
   const char* hint = break_hint(report.reason);
-  PyErr_Format(PyExc_RuntimeError,
+  // What programs that come from torch.compile catch; a RuntimeError too.
+  PyObject* peer = PyDict_GetItemString(PyImport_GetModuleDict(), "torch._dynamo.exc");
+  Ref unsupported = Ref::steal(peer == nullptr ? nullptr : PyObject_GetAttrString(peer, "Unsupported"));
+  if (!unsupported) PyErr_Clear();
+  PyErr_Format(unsupported ? unsupported.get() : PyExc_RuntimeError,
                "[flashpoint.compile] %s, but the recording broke at %s (%s): %s%s%s%s. What ran "
                "before it stands.%s%s",
                options_.fullgraph ? "fullgraph=True" : "error_on_graph_break(True)", report.location.c_str(),
                report.function.c_str(), break_message(report.reason), report.detail.empty() ? "" : " (",
                report.detail.c_str(), report.detail.empty() ? "" : ")", *hint == 0 ? "" : " Hint: ", hint);
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  raised_ = Ref::share(value);
+  PyErr_Restore(type, value, traceback);
+}
+
+bool Session::has_raised_break() const {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  const bool same = raised_ && value == raised_.get();
+  PyErr_Restore(type, value, traceback);
+  return same;
 }
 
 Session::Chain Session::chain_to(EvalFrame& innermost) const {

@@ -50,6 +50,8 @@ class Session final : public FrameControl, public BreakSink {
   PyObject* resume(const std::shared_ptr<Entry>& entry, BuiltStack stack);
   // Sets the error of a function that must have no break, which has one.
   void raise_break(const BreakReport& report);
+  // Whether the pending error is the one raise_break() set, and not one that the program made of it.
+  bool has_raised_break() const;
 
   bool restoring() const override { return restoring_; }
   bool unwinding() const override { return unwinding_; }
@@ -119,6 +121,7 @@ class Session final : public FrameControl, public BreakSink {
   bool off_ = false;
   bool learned_ = false;  // the recording that is being dropped has left an instruction to break before
   KeptError backend_error_;
+  Ref raised_;            // what raise_break() set
   bool raising_ = false;  // at the next boundary: a break of a function that must have none
   OuterHandling outer_;   // what was being handled when the call began
   // Frames to be restored, from level next_ on; the plan belongs to an entry kept by entry_.

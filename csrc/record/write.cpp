@@ -224,6 +224,7 @@ void Recorder::write_attr(PyObject* o, PyObject* name, PyObject* value) {
   PyTypeObject* type = Py_TYPE(o);
   if (is_tensor(o)) return write_tensor_attr(o, name, value);
   if (PyType_Check(o)) return write_type_attr(reinterpret_cast<PyTypeObject*>(o), name, value);
+  if (rules().is_thread_local(type)) return write_thread_local(o, name, value);
   if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
     PyObject* set = type_lookup(type, value == nullptr ? "__delattr__" : "__setattr__");
     if (set != nullptr && PyFunction_Check(set)) return;
@@ -239,6 +240,15 @@ void Recorder::write_attr(PyObject* o, PyObject* name, PyObject* value) {
     return end(Break::k_unsupported_mutation, type->tp_name);
   }
   write_generic_attr(o, name, value);
+}
+
+void Recorder::write_thread_local(PyObject* local, PyObject* name, PyObject* value) {
+  if (node_of(local) == kNoNode) return;
+  forget_reads();
+  PyObject* dict = thread_local_dict(local, name);
+  if (dict == nullptr) return;
+  if (value == nullptr) read_dict_present(dict, name);
+  write_dict(dict, name, value == nullptr);
 }
 
 void Recorder::write_generic_attr(PyObject* o, PyObject* name, PyObject* value) {
@@ -273,11 +283,11 @@ void Recorder::write_generic_attr(PyObject* o, PyObject* name, PyObject* value) 
     return end(Break::k_unsupported_mutation, std::string(type->tp_name) + "." + PyUnicode_AsUTF8(name));
   }
   if (node == kNoNode) return;
-  if (py::instance_dict(o) == nullptr) return end(Break::k_unsupported_mutation, type->tp_name);
+  PyObject* const dict = py::made_instance_dict(o);
+  if (dict == nullptr) return end(Break::k_unsupported_mutation, type->tp_name);
   if (value != nullptr && is_fresh_and_noticed(value) && node_of(value) == kNoNode)
     return end(Break::k_unsupported_mutation, kKept);
   instance_dict_node(o);
-  PyObject* dict = py::instance_dict(o);
   if (value == nullptr) read_dict_present(dict, name);
   write_dict(dict, name, value == nullptr);
 }
@@ -389,10 +399,26 @@ void Recorder::finish_aliases() {
   }
 }
 
+// The filters themselves are a list of Python's. That they changed makes every module forget which warnings
+// it has shown, once, however often it is said.
+void Recorder::change_filters() {
+  Ref module = Ref::steal(PyImport_ImportModule("_warnings"));
+  Ref found = Ref::steal(module ? PyObject_GetAttrString(module.get(), "_filters_mutated") : nullptr);
+  if (!found) return PyErr_Clear();
+  PyObject* const function = found.get();
+  const NodeId node = tree_.child(kNoNode, Step::kConst, function);
+  hold(function);
+  if (overlay_.contains({function, function})) return;
+  add_effect(Effect{EffectKind::kCachedCall, node, Ref::share(function), {}, {}}, function);
+}
+
 std::vector<bool> Recorder::audit_skips() const {
   std::vector<bool> skip(tree_.size());
   for (const Effect& e : effects_) {
-    if (e.owner != kNoNode) skip[e.owner] = true;
+    if (e.owner == kNoNode) continue;
+    skip[e.owner] = true;
+    // What the object lacked is asked of the object.
+    if (tree_.node(e.owner).step == Step::kInstanceDict) skip[tree_.node(e.owner).parent] = true;
   }
   // Lookups on a class see what was written to its bases.
   for (PyTypeObject* written : written_types_) {
