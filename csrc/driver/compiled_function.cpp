@@ -67,7 +67,9 @@ SessionOptions session_options(PyObject* function, const CodeState& state) {
   options.capture_scalars = config.capture_scalars || dynamo_sets("capture_scalar_outputs");
   options.fail_at_event = config.fail_at_event;
   options.break_at_event = config.break_at_event;
-  if (log_enabled(LogKind::kCapture) || log_enabled(LogKind::kMiss)) options.name = name_of(function, state);
+  options.measure = config.measure_breaks;
+  if (log_enabled(LogKind::kCapture) || log_enabled(LogKind::kMiss) || log_enabled(LogKind::kBreak))
+    options.name = name_of(function, state);
   return options;
 }
 
@@ -242,7 +244,12 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
     if (!runs_eagerly_at_limit(*state, limit, name_of(function, *state), last_miss)) return nullptr;
     return call_eagerly(function, args, nargs, kwnames);
   }
-  if (!start.may_record()) return call_eagerly(function, args, nargs, kwnames);
+  if (!start.may_record()) {
+    if (log_enabled(LogKind::kBreak))
+      log_line("skip " + name_of(function, *state) + ", " + std::to_string(start.rest) +
+               " more times: " + start.rest_reason);
+    return call_eagerly(function, args, nargs, kwnames);
+  }
   if (!start.entries.empty()) state->note_recompile(start.entries.front()->explain_miss());
   PyObject* result = record_call(state, function, args, nargs, kwnames);
   if (self->extra != nullptr) {
@@ -430,15 +437,18 @@ PyObject* last_report(PyObject* object, PyObject*) {
   const CodeState& s = **reinterpret_cast<CompiledFunction*>(object)->state;
   if (!s.has_report) Py_RETURN_NONE;
   Ref breaks = Ref::steal(PyList_New(0));
-  for (const BreakReport& r : s.reports) {
+  for (size_t i = 0; i < s.reports.size(); ++i) {
+    const BreakReport& r = s.reports[i];
+    const BreakCost cost = i < s.costs.size() ? s.costs[i] : BreakCost{};
     const size_t colon = r.location.rfind(':');
     const std::string file = r.location.substr(0, colon);
     const int line = colon == std::string::npos ? 0 : std::atoi(r.location.c_str() + colon + 1);
     const std::string message =
         std::string(break_message(r.reason)) + (r.detail.empty() ? "" : " (" + r.detail + ")");
-    Ref row = Ref::steal(Py_BuildValue("{s:s,s:s,s:s,s:s,s:i}", "reason", break_name(r.reason), "message",
-                                       message.c_str(), "hint", break_hint(r.reason), "file", file.c_str(),
-                                       "line", line));
+    Ref row =
+        Ref::steal(Py_BuildValue("{s:s,s:s,s:s,s:s,s:i,s:d,s:d}", "reason", break_name(r.reason), "message",
+                                 message.c_str(), "hint", break_hint(r.reason), "file", file.c_str(), "line",
+                                 line, "hand_over_us", cost.hand_over, "resume_us", cost.resume));
     if (!row || PyList_Append(breaks.get(), row.get()) < 0) return nullptr;
   }
   Ref recompiles = Ref::steal(PyList_New(0));
