@@ -1,5 +1,6 @@
 #include "record/visible_death.h"
 
+#include <algorithm>
 #include <string_view>
 
 #include "base/flat_map.h"
@@ -176,7 +177,16 @@ class Reach {
 
 }  // namespace
 
-bool dies_visibly(const std::vector<PyObject*>& references) { return Search().run(references); }
+// Most frames own nothing but tensors, which needs no search: asked before every part of a call that replays.
+bool dies_visibly(const std::vector<PyObject*>& references) {
+  const auto most = static_cast<Py_ssize_t>(references.size());
+  const auto is_owned = [&](PyObject* o) {
+    if (is_silent(o) || Py_REFCNT(o) > most) return false;
+    if (is_tensor(o) && py::instance_dict(o) == nullptr && !has_weakrefs(o)) return false;
+    return Py_REFCNT(o) <= std::count(references.begin(), references.end(), o);
+  };
+  return std::any_of(references.begin(), references.end(), is_owned) && Search().run(references);
+}
 
 bool is_watched_instance(PyObject* o) {
   return !is_silent(o) && !is_tensor(o) && !PyFunction_Check(o) &&
