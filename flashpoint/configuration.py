@@ -80,8 +80,10 @@ class Config:
     capture_scalar_outputs: bool, default False. What `item()`, `float()` and `int()` read from a tensor is a
         value of the graph, and so is arithmetic on it, as long as it goes into tensor operations (not into
         sizes), attributes and results; any other use of it is a graph break. When off, reading it is one.
-        Torch's optimizers read their step counters like this whatever the setting. Graphs for backends of
-        torch.compile have no such values.
+        Torch's optimizers read their step counters like this whatever the setting, and so do functions
+        compiled with `fullgraph=True`: there, what would be a break is a constant that the replay checks.
+        `torch._dynamo.config.capture_scalar_outputs` counts as well. Graphs for backends of torch.compile
+        have no such values.
     fx_torch_targets: bool, default True. Graphs for backends of torch.compile call what the program called
         (`torch.nn.functional.gelu`, `torch.cat`, a tensor method, `operator.add`) where that made exactly one
         operator. When off, all nodes call ATen operators.

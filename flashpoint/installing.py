@@ -17,7 +17,7 @@ _replaced: dict[str, Any] = {}
 
 
 def _belongs_to_an_operator(model: Any) -> bool:
-    """Higher-order operators compile what they call in eager mode, with backends that want traced operators."""
+    """Higher-order operators compile what they call in eager mode, for backends of their own."""
     module = str(getattr(model, "__module__", ""))
     if module.startswith("torch.nn.attention."):
         return "<locals>" in getattr(model, "__qualname__", "")  # and not flex_attention itself

@@ -420,6 +420,7 @@ bool Session::sees_locals(const Chain& chain) const {
 // Something would be noticed to die that lives for these frames alone.
 bool Session::dies_visibly(const Chain& chain) const {
   std::vector<PyObject*> references;
+  references.reserve(16 * chain.size());
   for (size_t i = 0; i < chain.size(); ++i) {
     add_references(*chain[i].frame, i + 1 < chain.size() ? chain[i + 1].frame : nullptr, &references);
   }

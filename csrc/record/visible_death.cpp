@@ -1,5 +1,8 @@
 #include "record/visible_death.h"
 
+#include <algorithm>
+#include <string_view>
+
 #include "base/flat_map.h"
 #include "guard/guard_tree.h"
 #include "py/generators.h"
@@ -50,10 +53,24 @@ bool is_silent(PyObject* o) {
   return o == nullptr || is_primitive(o) || PyType_Check(o) || PyModule_Check(o) || PyCode_Check(o);
 }
 
+// TorchDynamo, once it has run, keeps a table of the modules that are made, and looks up living ones only.
+bool is_of_dynamo(const PyWeakReference* reference) {
+  PyObject* callback = reference->wr_callback;
+  if (callback == nullptr || !PyFunction_Check(callback)) return false;
+  auto* code = reinterpret_cast<PyCodeObject*>(PyFunction_GET_CODE(callback));
+  const char* file = PyUnicode_AsUTF8(code->co_filename);
+  if (file == nullptr) PyErr_Clear();
+  return file != nullptr && std::string_view(file).ends_with("torch/_dynamo/utils.py");
+}
+
 bool has_weakrefs(PyObject* o) {
   if (!PyType_SUPPORTS_WEAKREFS(Py_TYPE(o))) return false;
-  auto** list = reinterpret_cast<PyObject**>(PyObject_GET_WEAKREFS_LISTPTR(o));
-  return list != nullptr && *list != nullptr;
+  auto** list = reinterpret_cast<PyWeakReference**>(PyObject_GET_WEAKREFS_LISTPTR(o));
+  for (PyWeakReference* reference = list == nullptr ? nullptr : *list; reference != nullptr;
+       reference = reference->wr_next) {
+    if (!is_of_dynamo(reference)) return true;
+  }
+  return false;
 }
 
 bool is_noticed(PyObject* o) {
@@ -160,7 +177,16 @@ class Reach {
 
 }  // namespace
 
-bool dies_visibly(const std::vector<PyObject*>& references) { return Search().run(references); }
+// Most frames own nothing but tensors, which needs no search: asked before every part of a call that replays.
+bool dies_visibly(const std::vector<PyObject*>& references) {
+  const auto most = static_cast<Py_ssize_t>(references.size());
+  const auto is_owned = [&](PyObject* o) {
+    if (is_silent(o) || Py_REFCNT(o) > most) return false;
+    if (is_tensor(o) && py::instance_dict(o) == nullptr && !has_weakrefs(o)) return false;
+    return Py_REFCNT(o) <= std::count(references.begin(), references.end(), o);
+  };
+  return std::any_of(references.begin(), references.end(), is_owned) && Search().run(references);
+}
 
 bool is_watched_instance(PyObject* o) {
   return !is_silent(o) && !is_tensor(o) && !PyFunction_Check(o) &&

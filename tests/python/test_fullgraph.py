@@ -1,5 +1,4 @@
-"""fullgraph=True and settings of TorchDynamo: what raises, with which error, and what is checked by the replay
-instead."""
+"""fullgraph=True and settings of TorchDynamo: what raises, with which error, what the replay checks."""
 
 from __future__ import annotations
 

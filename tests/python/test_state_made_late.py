@@ -205,6 +205,14 @@ def count():
     check_calls(source, ["x", "x", Call("x", pre="warn()"), Call("x", pre="warn()")], expect="khhh")
 
 
+@pytest.mark.parametrize(
+    "made", ["iter([1, 2, x])", "iter((1, 2))", "iter(range(1, 3))", "iter([])", "enumerate([x, x])"]
+)
+def test_next_of_an_iterator_of_the_caller(made: str) -> None:
+    source = "def fn(x, it):\n  a = next(it, None)\n  b = next(it, 5)\n  return x + 1, a, b, it"
+    check_calls(source, [Call("x, it", pre=f"it = {made}", post="list(it)") for _ in range(4)], expect="khhh")
+
+
 def test_sets_are_copied() -> None:
     source = "import copy\nd = {'s': {1, 2, 3}, 'l': [1.0]}\ndef fn(x):\n  c = copy.deepcopy(d)\n  c['s'].add(4)\n  return x * len(c['s']), c, d"
     check_calls(source, ["x", "x", Call("x", pre="d['s'].add(9)"), "x"])

@@ -7,7 +7,9 @@ snapshot leaves out locals that nothing reads any more; none of it may be seen. 
 from __future__ import annotations
 
 import pytest
+import torch
 
+import flashpoint
 from tests.support import Call, check_calls
 
 PRELUDE = """
@@ -135,3 +137,22 @@ def test_ordinary_programs_keep_their_entries(name: str) -> None:
     last = check_calls(source, [Call(f"x[0:2, 0:3] + {i}") for i in range(6)])[-1].counters
     assert last["hits"] == 1 and last["frames_handed_over"] == 0 and last["captures_started"] == 0, last
     assert last["resume_hits"] > 0
+
+
+def test_torch_dynamos_own_references_are_no_witness() -> None:
+    """Once it has run, it refers to each new module weakly, with a callback."""
+    from torch._dynamo.mutation_guard import GenerationTracker
+
+    module = torch.nn.Linear(2, 2)
+    GenerationTracker.tag(module)
+
+    def fn(m: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+        y = m(x)
+        print(end="")
+        return m(y)
+
+    compiled = flashpoint.compile(fn, backend="eager")
+    for _ in range(3):
+        before = flashpoint.counters()["resume_hits"]
+        assert torch.equal(compiled(module, torch.ones(2)), fn(module, torch.ones(2)))
+    assert flashpoint.counters()["resume_hits"] == before + 1

@@ -246,7 +246,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       if (row.rule == Rule::kIterSlot) return r.read_elements(self);
       return r.read_iterable(self);
     case Rule::kNext:
-      if (self != nullptr && r.node_of(self) != kNoNode)
+      if (self != nullptr && !r.advance_iterator(self))
         r.end(Break::k_iterator_argument, Py_TYPE(self)->tp_name);
       if (self != nullptr && is_heap(Py_TYPE(self))) r.type_lookup(Py_TYPE(self), "__next__");
       return;
