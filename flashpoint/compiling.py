@@ -100,6 +100,8 @@ def compile(
         RuntimeError: mode and options together, or one that inductor does not know.
         torch._dynamo.exc.InvalidBackend: no backend of that name.
 
+    A graph break with `fullgraph` raises torch._dynamo.exc.Unsupported, a RuntimeError; another recording
+    while torch._dynamo.config.error_on_recompile is set raises torch._dynamo.exc.RecompileError.
     A call beyond `recompile_limit` raises torch._dynamo.exc.FailOnRecompileLimitHit with `fullgraph`.
     A call raises torch._dynamo.exc.BackendCompilerFailed when the backend does, as with torch.compile; with
     torch._dynamo.config.suppress_errors the recorded operators run instead.

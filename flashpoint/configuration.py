@@ -50,6 +50,9 @@ _FIELDS: dict[str, _Field] = {
         "graphs for backends of torch.compile call torch's functions where one of them made one operator",
         core=False,
     ),
+    "measure_breaks": _Field(
+        False, None, "the time that each break costs is taken, for flashpoint.explain and the log"
+    ),
     "verify": _Field(False, None, "check every recorded graph for consistency (always done in strict mode)"),
     "poison_empty": _Field(
         False,
@@ -77,11 +80,16 @@ class Config:
     capture_scalar_outputs: bool, default False. What `item()`, `float()` and `int()` read from a tensor is a
         value of the graph, and so is arithmetic on it, as long as it goes into tensor operations (not into
         sizes), attributes and results; any other use of it is a graph break. When off, reading it is one.
-        Torch's optimizers read their step counters like this whatever the setting. Graphs for backends of
-        torch.compile have no such values.
+        Torch's optimizers read their step counters like this whatever the setting, and so do functions
+        compiled with `fullgraph=True`: there, what would be a break is a constant that the replay checks.
+        `torch._dynamo.config.capture_scalar_outputs` counts as well. Graphs for backends of torch.compile
+        have no such values.
     fx_torch_targets: bool, default True. Graphs for backends of torch.compile call what the program called
         (`torch.nn.functional.gelu`, `torch.cat`, a tensor method, `operator.add`) where that made exactly one
         operator. When off, all nodes call ATen operators.
+    measure_breaks: bool, default False. Take the time that each break costs: handing over the frames, and
+        finding out behind it how they go on. `flashpoint.explain` does so by itself; FLASHPOINT_LOG=break
+        then has a line for each break of a replay.
     verify: bool, default False. Check every recorded graph for consistency (always done in strict mode).
     poison_empty: bool, default False. For tests: replays of what is recorded meanwhile fill memory that eager
         leaves uninitialized, so that a write that was not recorded shows.
@@ -96,6 +104,7 @@ class Config:
     value_guards: bool
     capture_scalar_outputs: bool
     fx_torch_targets: bool
+    measure_breaks: bool
     verify: bool
     poison_empty: bool
 

@@ -10,6 +10,7 @@ import torch
 
 from flashpoint import _C
 from flashpoint.compiling import wrap
+from flashpoint.configuration import config
 from flashpoint.optimized_module import OptimizedModule
 
 
@@ -19,6 +20,8 @@ class Break:
 
     reason: name of the kind of break. message: what was met. hint: what to do about it, or empty. file, line:
     the instruction that was met, as a traceback would name it (empty and 0 where it has no source line).
+    hand_over_us, resume_us: what the break took in the call that was recorded, in microseconds: until the
+    frames stood, and behind it until it was known how they go on. Negative where that was not measured.
     """
 
     reason: str
@@ -26,10 +29,16 @@ class Break:
     hint: str = ""
     file: str = ""
     line: int = 0
+    hand_over_us: float = field(default=-1.0, compare=False)
+    resume_us: float = field(default=-1.0, compare=False)
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}: " if self.file else ""
-        return f"{where}{self.message} [{self.reason}]" + (f"\n  hint: {self.hint}" if self.hint else "")
+        text = f"{where}{self.message} [{self.reason}]" + (f"\n  hint: {self.hint}" if self.hint else "")
+        if self.hand_over_us >= 0:
+            text += f"\n  took {self.hand_over_us:.0f} us to hand over"
+            text += f", {self.resume_us:.0f} us to resume" if self.resume_us >= 0 else ", not resumed"
+        return text
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,8 @@ def explain(fn: Callable[..., Any]) -> Callable[..., Explanation]:
 
     def call(*args: Any, **kwargs: Any) -> Explanation:
         core_of(compiled).reset()
-        result = compiled(*args, **kwargs)
+        with config.patch(measure_breaks=True):
+            result = compiled(*args, **kwargs)
         return inspect_compiled(compiled, result)
 
     return call

@@ -16,6 +16,14 @@ from flashpoint.state import reset
 _replaced: dict[str, Any] = {}
 
 
+def _belongs_to_an_operator(model: Any) -> bool:
+    """Higher-order operators compile what they call in eager mode, for backends of their own."""
+    module = str(getattr(model, "__module__", ""))
+    if module.startswith("torch.nn.attention."):
+        return "<locals>" in getattr(model, "__qualname__", "")  # and not flex_attention itself
+    return module.startswith("torch._higher_order_ops.")
+
+
 def install(backend: str | Callable[..., Any] = "native") -> None:
     """From now on `torch.compile`, and with it `nn.Module.compile`, is `flashpoint.compile`; and
     `torch.compiler.reset` resets Flashpoint too.
@@ -41,6 +49,16 @@ def install(backend: str | Callable[..., Any] = "native") -> None:
         options: dict[str, Any] | None = None,
         **rest: Any,
     ) -> Any:
+        if _belongs_to_an_operator(model):
+            return original(
+                model,
+                fullgraph=fullgraph,
+                dynamic=dynamic,
+                backend=backend,
+                mode=mode,
+                options=options,
+                **rest,
+            )
         if backend in ("eager", "native"):
             mode, options = None, None  # they choose how inductor generates code
         return flashpoint_compile(

@@ -64,10 +64,12 @@ SessionOptions session_options(PyObject* function, const CodeState& state) {
   options.poison_empty = config.poison_empty;
   options.resume = config.resume_breaks;
   options.value_guards = config.value_guards;
-  options.capture_scalars = config.capture_scalars;
+  options.capture_scalars = config.capture_scalars || dynamo_sets("capture_scalar_outputs");
   options.fail_at_event = config.fail_at_event;
   options.break_at_event = config.break_at_event;
-  if (log_enabled(LogKind::kCapture) || log_enabled(LogKind::kMiss)) options.name = name_of(function, state);
+  options.measure = config.measure_breaks;
+  if (log_enabled(LogKind::kCapture) || log_enabled(LogKind::kMiss) || log_enabled(LogKind::kBreak))
+    options.name = name_of(function, state);
   return options;
 }
 
@@ -85,24 +87,36 @@ PyObject* record_call(std::shared_ptr<CodeState> state, PyObject* function, PyOb
     }
   }
   // Where the program has caught the error, or the break came behind its last instruction.
-  if (state->fullgraph && result != nullptr && !state->reports.empty() && !state->learned_level &&
-      state->reports.front().reason != Break::k_exception) {
-    Py_CLEAR(result);
-    session.raise_break(state->reports.front());
+  if (state->fullgraph && !state->reports.empty() && !state->learned_level) {
+    const BreakReport& first = state->reports.front();
+    const bool lost = result == nullptr && first.reason != Break::k_internal && !session.has_raised_break();
+    if (first.reason != Break::k_exception && (result != nullptr || lost)) {
+      Py_CLEAR(result);
+      PyErr_Clear();
+      session.raise_break(first);
+    }
   }
   return result;
 }
 
-PyObject* fail_on_recompile(PyObject* function, const PositionEntries& start) {
+PyObject* fail_on_recompile(PyObject* function, const PositionEntries& start, PyObject* error,
+                            const char* ruled_out_by) {
   std::string why;
   if (!start.entries.empty()) {
     const Entry& entry = *start.entries.front();
     why = "; the last entry does not fit: " + entry.explain_miss();
   }
-  PyErr_Format(PyExc_RuntimeError,
-               "[flashpoint.compile] %s would be recorded, and the stance is 'fail_on_recompile'%s",
-               name_of(function).c_str(), why.c_str());
+  PyErr_Format(error, "[flashpoint.compile] %s would be recorded, and %s%s", name_of(function).c_str(),
+               ruled_out_by, why.c_str());
   return nullptr;
+}
+
+// The class of TorchDynamo's errors that programs which come from torch.compile catch.
+PyObject* recompile_error() {
+  Ref module = Ref::steal(PyImport_ImportModule("torch._dynamo.exc"));
+  Ref error = Ref::steal(module ? PyObject_GetAttrString(module.get(), "RecompileError") : nullptr);
+  if (!error) PyErr_Clear();
+  return error ? error.release() : Py_NewRef(PyExc_RuntimeError);
 }
 
 FrameAction action_of(const CompiledFunction& self) {
@@ -215,7 +229,12 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
   if (!start.entries.empty()) ++counters().misses;
   if (action == FrameAction::kRunOnly) return call_eagerly(function, args, nargs, kwnames);
   if (stance == Stance::kEagerOnRecompile) return call_eagerly(function, args, nargs, kwnames);
-  if (stance == Stance::kFailOnRecompile) return fail_on_recompile(function, start);
+  if (stance == Stance::kFailOnRecompile)
+    return fail_on_recompile(function, start, PyExc_RuntimeError, "the stance is 'fail_on_recompile'");
+  if (!start.entries.empty() && dynamo_sets("error_on_recompile")) {
+    const Ref error = Ref::steal(recompile_error());
+    return fail_on_recompile(function, start, error.get(), "torch._dynamo.config.error_on_recompile is set");
+  }
   // Inside NoTracerDispatchMode operators cannot be recorded.
   if (is_dispatch_hidden() || disabling_mark(function) != nullptr)
     return call_eagerly(function, args, nargs, kwnames);
@@ -225,7 +244,12 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
     if (!runs_eagerly_at_limit(*state, limit, name_of(function, *state), last_miss)) return nullptr;
     return call_eagerly(function, args, nargs, kwnames);
   }
-  if (!start.may_record()) return call_eagerly(function, args, nargs, kwnames);
+  if (!start.may_record()) {
+    if (log_enabled(LogKind::kBreak))
+      log_line("skip " + name_of(function, *state) + ", " + std::to_string(start.rest) +
+               " more times: " + start.rest_reason);
+    return call_eagerly(function, args, nargs, kwnames);
+  }
   if (!start.entries.empty()) state->note_recompile(start.entries.front()->explain_miss());
   PyObject* result = record_call(state, function, args, nargs, kwnames);
   if (self->extra != nullptr) {
@@ -413,15 +437,18 @@ PyObject* last_report(PyObject* object, PyObject*) {
   const CodeState& s = **reinterpret_cast<CompiledFunction*>(object)->state;
   if (!s.has_report) Py_RETURN_NONE;
   Ref breaks = Ref::steal(PyList_New(0));
-  for (const BreakReport& r : s.reports) {
+  for (size_t i = 0; i < s.reports.size(); ++i) {
+    const BreakReport& r = s.reports[i];
+    const BreakCost cost = i < s.costs.size() ? s.costs[i] : BreakCost{};
     const size_t colon = r.location.rfind(':');
     const std::string file = r.location.substr(0, colon);
     const int line = colon == std::string::npos ? 0 : std::atoi(r.location.c_str() + colon + 1);
     const std::string message =
         std::string(break_message(r.reason)) + (r.detail.empty() ? "" : " (" + r.detail + ")");
-    Ref row = Ref::steal(Py_BuildValue("{s:s,s:s,s:s,s:s,s:i}", "reason", break_name(r.reason), "message",
-                                       message.c_str(), "hint", break_hint(r.reason), "file", file.c_str(),
-                                       "line", line));
+    Ref row =
+        Ref::steal(Py_BuildValue("{s:s,s:s,s:s,s:s,s:i,s:d,s:d}", "reason", break_name(r.reason), "message",
+                                 message.c_str(), "hint", break_hint(r.reason), "file", file.c_str(), "line",
+                                 line, "hand_over_us", cost.hand_over, "resume_us", cost.resume));
     if (!row || PyList_Append(breaks.get(), row.get()) < 0) return nullptr;
   }
   Ref recompiles = Ref::steal(PyList_New(0));

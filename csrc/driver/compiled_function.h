@@ -34,6 +34,7 @@ struct DriverConfig {
   bool poison_empty = false;
   bool resume_breaks = true;
   bool value_guards = false;
+  bool measure_breaks = false;  // take the time of each
   bool capture_scalars = false;
   int recompile_limit = 8;
   int accumulated_recompile_limit = 256;

@@ -220,6 +220,7 @@ class Reader {
       case Step::kWeakTarget:
       case Step::kTensorGrad:
       case Step::kTraceback:
+      case Step::kThreadLocalDict:
       case Step::kContextValue:
         return false;
     }

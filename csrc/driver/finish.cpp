@@ -12,6 +12,7 @@
 #include "driver/recording.h"
 #include "driver/session.h"
 #include "eval/thread_context.h"
+#include "guard/forward_ad.h"
 #include "ir/schema.h"
 #include "ir/verifier.h"
 #include "py/torch_bridge.h"
@@ -45,7 +46,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
       recorder.end(Break::k_global_state, after.text());
       return nullptr;
     }
-    if (!global_state_supported()) {
+    if (!global_state_supported() || in_forward_ad() != in_forward_ad_) {
       recorder.end(Break::k_global_state, "a mode was left on");
       return nullptr;
     }

@@ -33,6 +33,8 @@ int recompile_limit(const CodeState& state) {
 
 }  // namespace
 
+bool dynamo_sets(const char* name) { return dynamo_setting(name).get() == Py_True; }
+
 Limit limit_reached(const CodeState& state, CodeExtra* extra) {
   const size_t own = state.start.entries.size();
   if (own > 0 && static_cast<int>(own) >= recompile_limit(state))

@@ -13,6 +13,9 @@
 
 namespace flashpoint {
 
+// Whether TorchDynamo is imported and has this setting on.
+bool dynamo_sets(const char* name);
+
 struct Limit {
   const char* setting = nullptr;  // null: there is room
   int number = 0;

@@ -22,6 +22,12 @@ namespace flashpoint {
 struct CodeState;
 struct StoredEntries;
 
+// What a break takes, in microseconds: from the last recorded instruction until the frames stand, and from
+// the next boundary until it is known how they go on. Negative: not measured.
+struct BreakCost {
+  double hand_over = -1, resume = -1;
+};
+
 struct PositionEntries {
   std::vector<std::shared_ptr<Entry>> entries;  // most recently used first
   std::vector<uint64_t> hits;                   // beside entries
@@ -69,6 +75,7 @@ struct CodeState {
   FlatMap<std::pair<PyCodeObject*, size_t>, Nothing, InstructionHash> filled_caches;
   std::vector<Ref> kept;                // code objects named by positions and break_before
   std::vector<BreakReport> reports;     // breaks of the last call that recorded, in order
+  std::vector<BreakCost> costs;         // beside reports
   std::vector<std::string> recompiles;  // why entries did not fit when something was recorded again, the last
   bool has_report = false;
   bool kept_last = false;      // everything the last recording call did is in entries

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/flat_map.h"
 #include "driver/session.h"
 #include "record/call_trace.h"
 #include "record/graph_recorder.h"
@@ -32,6 +33,8 @@ struct Session::Recording {
   Ref kwnames;
   Ref function;  // null in the middle of one
   uint64_t suspensions = 0;
+  FlatSet<PyObject*> unread;  // what locals that nothing reads any more hold on to; see Session::outlives_use
+  std::vector<Ref> kept;      // beside unread
 };
 
 // Stands for a local that nothing reads any more.

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "base/check.h"
@@ -13,15 +14,16 @@
 #include "eval/frame_state.h"
 #include "eval/liveness.h"
 #include "eval/thread_context.h"
+#include "guard/forward_ad.h"
 #include "ir/printer.h"
 #include "py/frame.h"
 #include "py/saved_error.h"
 #include "py/torch_bridge.h"
-#include "py/tracebacks.h"
 #include "record/call_trace.h"
 #include "record/graph_recorder.h"
 #include "record/regions.h"
 #include "record/tracer_mode.h"
+#include "record/visible_death.h"
 
 namespace flashpoint {
 
@@ -33,12 +35,7 @@ constexpr int kRecordingCalls = 32;
 
 thread_local Recorder* active = nullptr;
 
-// Raised through C code to drop the frames between two evaluated ones; never seen by the program.
-PyObject* unwinding_error() {
-  static PyObject* type =
-      PyErr_NewException("flashpoint._C.DroppedFrame", PyExc_BaseException, nullptr);  // lives for ever
-  return type;
-}
+int64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
 
 void log_entry(const std::string& where, const Entry& entry) {
   if (log_enabled(LogKind::kCapture)) {
@@ -58,6 +55,7 @@ Session::Session(std::shared_ptr<CodeState> state, const SessionOptions& options
     : state_(std::move(state)),
       options_(options),
       traced_before_(is_dispatch_enabled()),
+      in_forward_ad_(in_forward_ad()),
       outer_(OuterHandling::now()) {}
 
 Session::~Session() {
@@ -74,6 +72,7 @@ PyObject* Session::record(PyObject* function, PyObject* const* args, size_t narg
   std::vector<Ref> kept;
   for (size_t i = 0; i < total; ++i) kept.push_back(Ref::share(args[i]));
   state_->reports.clear();
+  state_->costs.clear();
   state_->has_report = true;
   state_->learned_level = false;
   state_->kept_last = true;
@@ -94,6 +93,7 @@ PyObject* Session::resume(const std::shared_ptr<Entry>& entry, BuiltStack stack)
   context.control = this;
   outermost_ = context.frames_started + 1;
   entry_ = entry;
+  begin_hand_over();
   plan_ = entry->suspension.get();
   built_ = std::move(stack);
   next_ = 0;
@@ -143,7 +143,8 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
                                           breaks_at_numbers ? position.varying(r.args) : std::vector<bool>{});
   r.recorder->shadow().set_outermost(outermost_);
   r.recorder->shadow().feeds_graph = !fx;
-  r.recorder->shadow().captures_scalars = options_.capture_scalars;
+  r.recorder->shadow().captures_scalars = options_.capture_scalars || options_.fullgraph;
+  r.recorder->shadow().settles_late = options_.fullgraph;
   if (!fx || !options_.fullgraph) {
     std::unordered_set<std::string> changed;
     for (const auto& entry : position.entries) {
@@ -287,6 +288,17 @@ void Session::remember(PyCodeObject* code, size_t at) {
 }
 
 bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* operands) {
+  begin_hand_over();
+  const bool raises = end_at_break(recorder, frame, operands);
+  end_hand_over();
+  if (options_.measure) {
+    state_->costs.resize(state_->reports.size());
+    state_->costs.back() = cost_;
+  }
+  return raises;
+}
+
+bool Session::end_at_break(Recorder& recorder, EvalFrame* frame, const Operands* operands) {
   stop_recording();
   SavedError error;
   DisarmedScope disarmed;
@@ -348,8 +360,11 @@ bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* ope
   raising_ =
       must_not_break && !below && report.reason != Break::k_exception && report.reason != Break::k_internal;
   if (raising_ && frame == nullptr) return false;  // at the next boundary
+  if (!raising_) {
+    off_ = true;  // at the next boundary, where the recording lets go of what it has kept alive
+    return false;
+  }
   give_up();
-  if (!raising_) return false;
   error.replace([&] { raise_break(report); });
   return true;
 }
@@ -357,12 +372,29 @@ bool Session::on_break(Recorder& recorder, EvalFrame* frame, const Operands* ope
 void Session::raise_break(const BreakReport& report) {
   raising_ = false;
   const char* hint = break_hint(report.reason);
-  PyErr_Format(PyExc_RuntimeError,
+  // What programs that come from torch.compile catch; a RuntimeError too.
+  PyObject* peer = PyDict_GetItemString(PyImport_GetModuleDict(), "torch._dynamo.exc");
+  Ref unsupported = Ref::steal(peer == nullptr ? nullptr : PyObject_GetAttrString(peer, "Unsupported"));
+  if (!unsupported) PyErr_Clear();
+  PyErr_Format(unsupported ? unsupported.get() : PyExc_RuntimeError,
                "[flashpoint.compile] %s, but the recording broke at %s (%s): %s%s%s%s. What ran "
                "before it stands.%s%s",
                options_.fullgraph ? "fullgraph=True" : "error_on_graph_break(True)", report.location.c_str(),
                report.function.c_str(), break_message(report.reason), report.detail.empty() ? "" : " (",
                report.detail.c_str(), report.detail.empty() ? "" : ")", *hint == 0 ? "" : " Hint: ", hint);
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  raised_ = Ref::share(value);
+  PyErr_Restore(type, value, traceback);
+}
+
+bool Session::has_raised_break() const {
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  const bool same = raised_ && value == raised_.get();
+  PyErr_Restore(type, value, traceback);
+  return same;
 }
 
 Session::Chain Session::chain_to(EvalFrame& innermost) const {
@@ -385,23 +417,15 @@ bool Session::sees_locals(const Chain& chain) const {
   return false;
 }
 
-// Something among the slots would die, and be seen to, while a recording keeps it alive.
-bool Session::dies_visibly(const std::vector<PyObject*>& args) const {
-  for (PyObject* o : args) {
-    if (o == nullptr || is_primitive(o) || PyType_Check(o) || PyModule_Check(o) || PyFunction_Check(o))
-      continue;
-    PyTypeObject* type = Py_TYPE(o);
-    auto** weak = PyType_SUPPORTS_WEAKREFS(type)
-                      ? reinterpret_cast<PyObject**>(PyObject_GET_WEAKREFS_LISTPTR(o))
-                      : nullptr;
-    const bool watched = weak != nullptr && *weak != nullptr;
-    // Who refers to an object that is part of a cycle cannot be told.
-    if (watched && !is_tensor(o) && PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) return true;
-    if (Py_REFCNT(o) > std::count(args.begin(), args.end(), o)) continue;
-    const bool finalizer = type->tp_del != nullptr || type->tp_finalize != nullptr;
-    if (watched || (finalizer && !is_tensor(o) && !PyGen_Check(o))) return true;
+// Something would be noticed to die that lives for these frames alone.
+bool Session::dies_visibly(const Chain& chain) const {
+  std::vector<PyObject*> references;
+  references.reserve(16 * chain.size());
+  for (size_t i = 0; i < chain.size(); ++i) {
+    add_references(*chain[i].frame, i + 1 < chain.size() ? chain[i + 1].frame : nullptr, &references);
   }
-  return false;
+  if (handled_here() != outer_.saved) references.push_back(handled_here());
+  return flashpoint::dies_visibly(references);
 }
 
 // The key of the position where the innermost frame stands at a boundary, and the arguments of its entries.
@@ -438,6 +462,12 @@ bool Session::describe(const Chain& chain, std::string* key, std::vector<PyObjec
     key->push_back(static_cast<char>(empty));
   }
   return true;
+}
+
+// A local that nothing reads any more still keeps alive what would be noticed to die. What is older than the
+// recording and not known to it has not left its slot.
+bool Session::outlives_use(PyObject* value) const {
+  return value != nullptr && !recording_->unread.contains(value) && holds_visible(value);
 }
 
 bool Session::suspend(EvalFrame& frame, const Operands& operands) {
@@ -480,7 +510,7 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
     const std::vector<bool>& live = live_locals(py::frame_code(level.frame), f.position);
     const std::vector<PyObject*> all = frame_slots(level, !innermost);
     for (size_t s = 0; s < all.size(); ++s) {
-      const bool dead = !all_live && s < live.size() && !live[s];
+      const bool dead = !all_live && s < live.size() && !live[s] && !outlives_use(all[s]);
       values.push_back({dead ? dead_slot() : all[s], tagged && !dead ? level.tags[s] : Tag{0}});
     }
   }
@@ -493,8 +523,40 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
   return true;
 }
 
+void Session::begin_hand_over() {
+  if (options_.measure) handing_over_since_ = now_ns();
+}
+
+void Session::end_hand_over() {
+  if (handing_over_since_ == 0) return;
+  cost_ = {static_cast<double>(now_ns() - std::exchange(handing_over_since_, 0)) / 1000, -1};
+}
+
+void Session::skip(const char* why) const {
+  if (log_enabled(LogKind::kBreak)) log_line("skip the rest of " + options_.name + ": " + why);
+}
+
 FrameControl::Action Session::at_boundary(EvalFrame& frame) {
-  const auto hand_over = [&] {
+  if (!options_.measure) return go_on(frame);
+  const int64_t begin = now_ns();
+  const size_t reports = state_->reports.size();
+  const bool recorded = recording_ != nullptr;
+  const Action action = go_on(frame);
+  // An entry that ran has taken its own time, which is no part of the cost.
+  const int64_t end = ran_since_ == 0 ? now_ns() : std::exchange(ran_since_, 0);
+  cost_.resume = static_cast<double>(end - begin) / 1000;
+  if (recorded && reports > 0 && state_->costs.size() == reports) {
+    state_->costs[reports - 1].resume = cost_.resume;
+  } else if (cost_.hand_over >= 0 && log_enabled(LogKind::kBreak)) {
+    log_line("resumed in " + options_.name + ": hand-over " + std::to_string(cost_.hand_over) +
+             " us, resume " + std::to_string(cost_.resume) + " us");
+  }
+  return action;
+}
+
+FrameControl::Action Session::go_on(EvalFrame& frame) {
+  const auto hand_over = [&](const char* why) {
+    if (!off_) skip(why);
     give_up();
     return Action::kHandOver;
   };
@@ -505,10 +567,15 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     return Action::kError;
   }
   const Chain chain = chain_to(frame);
-  if (off_ || chain.empty() || !is_at_item(outer_) || !global_state_supported()) return hand_over();
+  if (off_ || chain.empty() || !is_at_item(outer_))
+    return hand_over("it is not one of the call's frames that goes on");
+  if (!global_state_supported() || in_forward_ad() != in_forward_ad_)
+    return hand_over("a mode is on that nothing is recorded under");
   std::string key;
   std::vector<PyObject*> args;
-  if (!describe(chain, &key, &args)) return hand_over();
+  if (!describe(chain, &key, &args)) return hand_over("a frame that cannot be restored");
+  // Replayed or recorded, what follows would let go of it later than the frames do.
+  if (dies_visibly(chain)) return hand_over("something of its own would be seen to live longer");
   PositionEntries& position = state_->positions[key];
   const GlobalState now = GlobalState::now();
   // In a loop each step has an entry of its own: the one that came next before comes first.
@@ -519,12 +586,14 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     std::shared_ptr<Entry> entry = position.entries[i];
     PyObject* result = nullptr;
     BuiltStack stack;
+    const int64_t before = options_.measure ? now_ns() : 0;
     const Outcome outcome = entry->call(args.data(), args.size(), nullptr, now, outer_, &result, &stack);
-    if (outcome == Outcome::kRestart) return hand_over();
+    if (outcome == Outcome::kRestart) return hand_over("its graph failed");
     if (outcome == Outcome::kMiss) {
       if (n == 0) first_tried = entry;
       continue;
     }
+    ran_since_ = before;
     ++counters().resume_hits;
     position.used(i, entry.get());
     follow(entry);
@@ -538,16 +607,15 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
     result_ = Ref::steal(result);
     has_result_ = true;
     if (chain.size() == 1) return Action::kLeave;
-    unwinding_ = true;
-    target_ = outermost_;
-    PyErr_SetNone(unwinding_error());
-    return Action::kLeave;
+    return drop_to(outermost_);
   }
   for (size_t i = position.entries.size(); i-- > 0;) position.wears_out(i, *state_);
-  if (position.entries.size() >= kEntriesAtPosition || position.recording_calls >= kRecordingCalls ||
-      is_dispatch_hidden() || dies_visibly(args) || !position.may_record()) {
-    return hand_over();
-  }
+  if (position.entries.size() >= kEntriesAtPosition || position.recording_calls >= kRecordingCalls)
+    return hand_over("too many recordings of it");
+  if (is_dispatch_hidden()) return hand_over("operators are hidden");
+  if (std::any_of(args.begin(), args.end(), is_watched_instance))
+    return hand_over("something that is weakly referred to may be seen to live longer");
+  if (!position.may_record()) return hand_over(position.rest_reason.c_str());
   if (const Stance stance = current_stance(); stance == Stance::kFailOnRecompile) {
     give_up();
     PyErr_SetString(PyExc_RuntimeError,
@@ -555,7 +623,7 @@ FrameControl::Action Session::at_boundary(EvalFrame& frame) {
                     "'fail_on_recompile'");
     return Action::kError;
   } else if (stance != Stance::kDefault) {
-    return hand_over();
+    return hand_over("the stance is to record nothing");
   }
   if (first_tried) {
     const std::string why = first_tried->explain_miss();
@@ -581,98 +649,16 @@ void Session::attach_arguments(const Chain& chain) {
     EvalFrame& frame = *chain[i].frame;
     take_tags(frame, *recording_->recorder);
     argument += frame.link == FrameLink::kInit ? 2 : 1;
-    const size_t slots = frame_slots(frame, i + 1 != chain.size()).size();
-    for (size_t s = 0; s < slots; ++s, ++argument) {
+    const std::vector<PyObject*> values = frame_slots(frame, i + 1 != chain.size());
+    for (size_t s = 0; s < values.size(); ++s, ++argument) {
       if (!all_live) shadow.attach(frame, s, argument);
+      // Kept alive, so that nothing else gets its address.
+      if (values[s] != nullptr && recording_->arg_pointers[argument] == nullptr && holds_visible(values[s]) &&
+          recording_->unread.insert(values[s]))
+        recording_->kept.push_back(Ref::share(values[s]));
     }
   }
   shadow.attached();
-}
-
-FrameControl::Action Session::apply(const Suspension& plan, BuiltStack stack, EvalFrame& frame,
-                                    const Chain& chain) {
-  plan_ = &plan;
-  built_ = std::move(stack);
-  next_ = 0;
-  const auto common = static_cast<size_t>(plan.common);
-  FP_CHECK(common < chain.size(), "a plan for frames that are not running");
-  if (common + 1 == chain.size()) return write_level(frame, false);
-  unwinding_ = true;
-  target_ = chain[common].serial;
-  PyErr_SetNone(unwinding_error());
-  return Action::kLeave;
-}
-
-FrameControl::Action Session::write_level(EvalFrame& frame, bool fresh) {
-  std::vector<PyObject*> slots;
-  for (size_t i = 0; i < built_.frames[next_].slots.size(); ++i) {
-    const bool keep = !fresh && plan_->frames[next_].slots[i].kind == RecipeValue::Kind::kKeep;
-    slots.push_back(keep ? Py_XNewRef(frame_slot(frame, i)) : built_.frames[next_].slots[i].release());
-  }
-  const int position = plan_->frames[next_].position;
-  ++next_;
-  write_frame(frame, std::move(slots), position);
-  if (next_ < plan_->frames.size()) return Action::kDescend;
-  complete_stack(frame);
-  plan_ = nullptr;
-  entry_.reset();
-  return Action::kReload;
-}
-
-// All frames stand: what concerns them together.
-void Session::complete_stack(EvalFrame& innermost) {
-  BuiltStack built = std::move(built_);
-  built_ = {};
-  if (plan_->handled.kind != RecipeValue::Kind::kKeep) set_handled_here(std::move(built.handled));
-  if (built.tracebacks.empty()) return;
-  const Chain chain = chain_to(innermost);
-  for (const auto& [traceback, level] : built.tracebacks) {
-    const Ref object = frame_object(chain[static_cast<size_t>(level)].frame->frame);
-    if (object) set_traceback_frame(traceback.get(), object.get());
-  }
-}
-
-std::vector<PyObject*> Session::frame_objects(const Chain& chain) const {
-  std::vector<PyObject*> objects;
-  for (const Level& level : chain) objects.push_back(known_frame_object(level.frame->frame));
-  return objects;
-}
-
-FrameControl::Action Session::restore(EvalFrame& frame) {
-  restoring_ = false;
-  frame.link = plan_->frames[next_].link;
-  frame.link_self = built_.frames[next_].self.get();  // run_callee keeps it alive
-  return write_level(frame, true);
-}
-
-FrameControl::Action Session::unwind(EvalFrame& frame) {
-  if (frame.serial != target_) return Action::kLeave;
-  PyErr_Clear();
-  unwinding_ = false;
-  if (has_result_) return Action::kLeave;
-  return write_level(frame, false);
-}
-
-PyObject* Session::run_callee(EvalFrame&) {
-  const Ref function = built_.frames[next_].function;
-  const Ref self = built_.frames[next_].self;
-  const FrameLink link = plan_->frames[next_].link;
-  restoring_ = true;
-  Ref result = Ref::steal(start_frame(function.get()));
-  restoring_ = false;
-  if (!result || link != FrameLink::kInit) return result.release();
-  if (result.get() != Py_None) {
-    PyErr_Format(PyExc_TypeError, "__init__() should return None, not '%.200s'",
-                 Py_TYPE(result.get())->tp_name);
-    return nullptr;
-  }
-  return Py_NewRef(self.get());
-}
-
-PyObject* Session::take_result() {
-  if (unwinding_) return nullptr;
-  has_result_ = false;
-  return result_.release();
 }
 
 }  // namespace flashpoint

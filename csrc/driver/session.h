@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "driver/positions.h"
-#include "py/saved_error.h"
 #include "eval/frame_control.h"
+#include "py/saved_error.h"
 #include "record/recorder.h"
 
 namespace flashpoint {
@@ -33,6 +33,7 @@ struct SessionOptions {
   bool capture_scalars = false;
   std::string name = {};   // of the function, for the log
   bool fullgraph = false;  // raise where a break would be
+  bool measure = false;    // take the time that breaks cost
 };
 
 // True while this thread is recording (a compiled function called inside is then inlined).
@@ -49,6 +50,8 @@ class Session final : public FrameControl, public BreakSink {
   PyObject* resume(const std::shared_ptr<Entry>& entry, BuiltStack stack);
   // Sets the error of a function that must have no break, which has one.
   void raise_break(const BreakReport& report);
+  // Whether the pending error is the one raise_break() set, and not one that the program made of it.
+  bool has_raised_break() const;
 
   bool restoring() const override { return restoring_; }
   bool unwinding() const override { return unwinding_; }
@@ -74,7 +77,8 @@ class Session final : public FrameControl, public BreakSink {
 
   Chain chain_to(EvalFrame& innermost) const;
   bool sees_locals(const Chain& chain) const;
-  bool dies_visibly(const std::vector<PyObject*>& args) const;
+  bool dies_visibly(const Chain& chain) const;
+  bool outlives_use(PyObject* value) const;
   bool describe(const Chain& chain, std::string* key, std::vector<PyObject*>* args) const;
   void start_recording(std::vector<Ref> args, std::string key, Chain chain, PyObject* function, size_t nargs,
                        PyObject* kwnames);
@@ -90,6 +94,12 @@ class Session final : public FrameControl, public BreakSink {
   void remember(EvalFrame* frame);
   void remember(PyCodeObject* code, size_t at);
   void give_up();
+  void skip(const char* why) const;
+  // See options_.measure: from here to there is the cost of a break.
+  void begin_hand_over();
+  void end_hand_over();
+  bool end_at_break(Recorder& recorder, EvalFrame* frame, const Operands* operands);
+  Action go_on(EvalFrame& frame);
   void dropped(const BreakReport& report);
   bool learn_level(PositionEntries& position, const BreakReport& report);
   bool may_go_below() const;
@@ -97,18 +107,21 @@ class Session final : public FrameControl, public BreakSink {
   void complete_stack(EvalFrame& innermost);
   std::vector<PyObject*> frame_objects(const Chain& chain) const;
   Action write_level(EvalFrame& frame, bool fresh);
+  Action drop_to(uint64_t target);
 
   std::shared_ptr<CodeState> state_;
   SessionOptions options_;
   std::unique_ptr<Recording> recording_;
   uint64_t outermost_ = 0;  // serial of the function's own frame, 0 before it has started
   bool traced_before_;
+  bool in_forward_ad_;            // when the call began
   bool keys_were_saved_ = false;  // a guard that was taken while recording will put our dispatch key back
   bool restoring_ = false;
   bool unwinding_ = false;
   bool off_ = false;
   bool learned_ = false;  // the recording that is being dropped has left an instruction to break before
   KeptError backend_error_;
+  Ref raised_;            // what raise_break() set
   bool raising_ = false;  // at the next boundary: a break of a function that must have none
   OuterHandling outer_;   // what was being handled when the call began
   // Frames to be restored, from level next_ on; the plan belongs to an entry kept by entry_.
@@ -117,7 +130,10 @@ class Session final : public FrameControl, public BreakSink {
   BuiltStack built_;
   const Suspension* plan_ = nullptr;
   size_t next_ = 0;
-  uint64_t target_ = 0;  // serial of the frame at which unwinding ends
+  uint64_t target_ = 0;             // serial of the frame at which unwinding ends
+  int64_t handing_over_since_ = 0;  // nanoseconds, 0: nothing is measured
+  int64_t ran_since_ = 0;           // when the entry that answered began to run
+  BreakCost cost_;                  // of the last break
   Ref result_;
   bool has_result_ = false;
 };

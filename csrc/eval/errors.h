@@ -7,16 +7,10 @@
 
 #include "py/internal.h"
 
+#include "py/exception_table.h"
+
 namespace flashpoint {
 
-struct Handler {
-  int target;  // in code units
-  int stack_level;
-  bool push_lasti;
-};
-
-// The handler that covers the code unit at `offset`, if any.
-bool find_handler(PyCodeObject* code, int offset, Handler* handler);
 // Adds this frame to the traceback of the current error.
 void add_traceback(_PyInterpreterFrame* frame);
 // Moves the current error out, normalized, traceback attached: a new reference to the exception.

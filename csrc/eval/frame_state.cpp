@@ -6,6 +6,7 @@
 #include "eval/frame_control.h"
 #include "eval/frame_state.h"
 #include "eval/opcodes_tables.h"
+#include "py/frame.h"
 #include "py/ref.h"
 
 namespace flashpoint {
@@ -113,6 +114,37 @@ std::vector<PyObject*> frame_slots(const EvalFrame& frame, bool in_call) {
   PyObject** const slots = frame.frame->localsplus;
   PyObject** const end = frame.stack_pointer - (in_call ? operand_count(frame) : 0);
   return {slots, end};
+}
+
+void add_references(const EvalFrame& frame, const EvalFrame* callee, std::vector<PyObject*>* references) {
+  const std::vector<PyObject*> slots = frame_slots(frame, false);
+  references->insert(references->end(), slots.begin(), slots.end());
+  references->push_back(reinterpret_cast<PyObject*>(frame.frame->f_func));
+  if (callee == nullptr) return;
+  if (callee->link == FrameLink::kInit) references->push_back(callee->link_self);
+  if (frame.operands_popped) return;
+  PyCodeObject* code = frame.frame->f_code;
+  const int opcode = opcode_of(_PyCode_CODE(code)[current_unit(frame)]);
+  const auto operands = slots.end() - operand_count(frame);
+  if (opcode == CALL) {
+    // Classes and objects with a __call__ get their arguments in a tuple.
+    const auto callable = *operands != nullptr ? operands : operands + 1;
+    if (!PyFunction_Check(*callable)) references->insert(references->end(), callable + 1, slots.end());
+  } else if (opcode == CALL_FUNCTION_EX) {
+    for (auto it = operands + 2; it != slots.end(); ++it) {
+      references->push_back(*it);
+      if (PyTuple_Check(*it)) {
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(*it); ++i)
+          references->push_back(PyTuple_GET_ITEM(*it, i));
+      } else if (PyDict_Check(*it)) {
+        PyObject *key, *value;
+        Py_ssize_t position = 0;
+        while (PyDict_Next(*it, &position, &key, &value)) references->push_back(value);
+      }
+    }
+  } else if (opcode == BEFORE_WITH) {
+    references->push_back(py::frame_local(callee->frame, 0));  // by the bound __enter__
+  }
 }
 
 PyObject* frame_slot(const EvalFrame& frame, size_t i) {

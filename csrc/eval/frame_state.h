@@ -25,6 +25,9 @@ int boundary_position(const EvalFrame& frame);
 
 // Slots without the operands of the instruction in progress; borrowed, null for empty ones.
 std::vector<PyObject*> frame_slots(const EvalFrame& frame, bool in_call);
+// Adds what the frame holds a reference to, once for each, and what C code holds for its call in progress.
+// callee: the frame that the call runs, null for a frame that stands at a boundary.
+void add_references(const EvalFrame& frame, const EvalFrame* callee, std::vector<PyObject*>* references);
 // One slot of a frame that stands at a boundary; borrowed.
 PyObject* frame_slot(const EvalFrame& frame, size_t i);
 

@@ -6,6 +6,7 @@
 #include <ATen/PythonTorchFunctionTLS.h>
 #include <ATen/SavedTensorHooks.h>
 #include <ATen/autocast_mode.h>
+#include <c10/core/AutogradState.h>
 #include <c10/core/DefaultDtype.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
@@ -15,11 +16,28 @@
 #include <torch/csrc/autograd/anomaly_mode.h>
 #include <torch/csrc/autograd/forward_grad.h>
 
+#include "guard/forward_ad.h"
 #include "ir/node_state.h"
 #include "py/ref.h"
 #include "py/torch_bridge.h"
 
 namespace flashpoint {
+
+namespace {
+
+// Beside the flags of global_flags.def, which are the low ones.
+constexpr uint64_t kNoForwardGrad = uint64_t{1} << 32;
+constexpr uint64_t kNoSavedTensorHooks = uint64_t{1} << 33;
+
+uint64_t autograd_flags() {
+  // Inference mode switches it off as well.
+  return (c10::AutogradState::get_tls_state().get_fw_grad_mode() || c10::InferenceMode::is_enabled()
+              ? 0
+              : kNoForwardGrad) |
+         (at::SavedTensorDefaultHooks::is_enabled() ? 0 : kNoSavedTensorHooks);
+}
+
+}  // namespace
 
 GlobalState GlobalState::now() {
   GlobalState s;
@@ -38,7 +56,7 @@ GlobalState GlobalState::now() {
   s.tls_excluded = (tls.excluded_ - tracer).raw_repr();
   const size_t modes = function_mode_count();
   for (size_t i = 0; i < modes && i < kMaxModes; ++i) s.modes[i] = function_mode_at(i);
-  s.flags = ir::global_flags();
+  s.flags = ir::global_flags() | autograd_flags();
   at::autocast::increment_nesting();
   s.autocast_nesting = at::autocast::decrement_nesting();
   s.recursion_limit = Py_GetRecursionLimit();
@@ -141,6 +159,9 @@ std::string GlobalState::changes(const GlobalState& now) const {
     add("torch-function mode", mode(modes[i]), mode(now.modes[i]));
     if (modes[i] != nullptr && now.modes[i] != nullptr) add("torch-function mode", "one", "another one");
   }
+  add("forward AD", on_off(!(flags & kNoForwardGrad)), on_off(!(now.flags & kNoForwardGrad)));
+  add("hooks on saved tensors", on_off(!(flags & kNoSavedTensorHooks)),
+      on_off(!(now.flags & kNoSavedTensorHooks)));
   add("flags", ir::global_flag_text(flags), ir::global_flag_text(now.flags));
   return out;
 }
@@ -149,6 +170,8 @@ bool autograd_is_plain() {
   return at::SavedTensorDefaultHooks::get_tls_state().stack.empty() &&
          torch::autograd::ForwardADLevel::try_get_by_idx(0) == nullptr;
 }
+
+bool in_forward_ad() { return torch::autograd::ForwardADLevel::try_get_by_idx(0) != nullptr; }
 
 bool global_state_supported() {
   return function_mode_count() <= GlobalState::kMaxModes &&

@@ -159,7 +159,13 @@ PyObject* GuardTree::fetch(const Node& n, PyObject* const* args, size_t nargs) {
     case Step::kDictValue:
       return PyDict_Check(p) ? dict_get(p, key) : nullptr;
     case Step::kInstanceDict:
-      return py::instance_dict(p);
+      return py::made_instance_dict(p);
+    case Step::kThreadLocalDict: {
+      PyObject* dict = PyObject_GetAttrString(p, "__dict__");
+      if (dict == nullptr) PyErr_Clear();
+      temporaries_.push_back(Ref::steal(dict));
+      return dict;
+    }
     case Step::kListItem:
       return PyList_Check(p) && n.index < PyList_GET_SIZE(p) ? PyList_GET_ITEM(p, n.index) : nullptr;
     case Step::kTupleItem:

@@ -86,6 +86,8 @@ PyObject* set_config(PyObject*, PyObject* args) {
     config.value_guards = number != 0;
   } else if (std::strcmp(name, "capture_scalar_outputs") == 0) {
     config.capture_scalars = number != 0;
+  } else if (std::strcmp(name, "measure_breaks") == 0) {
+    config.measure_breaks = number != 0;
   } else if (std::strcmp(name, "verify") == 0) {
     config.verify = number != 0;
   } else if (std::strcmp(name, "fail_at_event") == 0) {

@@ -30,6 +30,17 @@ inline PyObject* instance_dict(PyObject* object) {
   return slot == nullptr ? nullptr : *slot;
 }
 
+// The same, made if the object could have one: what C code has not needed yet is an empty dict to the
+// program. Null without an error for an object that has none.
+inline PyObject* made_instance_dict(PyObject* object) {
+  PyObject** slot = _PyObject_GetDictPtr(object);
+  if (slot == nullptr || *slot != nullptr) return slot == nullptr ? nullptr : *slot;
+  Py_XDECREF(PyObject_GenericGetDict(object, nullptr));
+  PyErr_Clear();
+  slot = _PyObject_GetDictPtr(object);
+  return slot == nullptr ? nullptr : *slot;
+}
+
 struct MappingProxyLayout {
   PyObject_HEAD PyObject* mapping;
 };

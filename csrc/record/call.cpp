@@ -312,6 +312,11 @@ void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n
         base != nullptr && PyType_IsSubtype(base, reinterpret_cast<PyTypeObject*>(PyExc_BaseException));
     if (row.rule == Rule::kNone && !exception)
       return end(Break::k_unknown_c_function, std::string("constructor of ") + type->tp_name);
+    // The exceptions of a group are taken out of what holds them; other constructors keep what they are
+    // given.
+    if (exception && PyType_IsSubtype(type, reinterpret_cast<PyTypeObject*>(PyExc_BaseExceptionGroup)) &&
+        n > 1)
+      read_iterable_if_container(args[1]);
     if (base != &PyBaseObject_Type && !exception) {
       const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
       for (Py_ssize_t i = 0; i < total; ++i) read_iterable_if_container(args[i]);

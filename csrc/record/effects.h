@@ -24,7 +24,8 @@ enum class EffectKind : uint8_t {
   kTensorGrad,     // owner = tensor node; the final gradient, or None
   kContextVar,     // owner = context variable node, key = the value at entry or null
   kIteratorSteps,  // owner = iterator node: as many elements taken as there are items
-  kCachedCall,     // owner = lru_cache wrapper node, key = keywords or null: asked for the items once more
+  kCachedCall,  // owner = lru_cache wrapper node, key = keywords or null: asked for the items once more; or a
+                // function that notes a change
 };
 struct Effect {
   EffectKind kind;

@@ -80,6 +80,18 @@ void GraphRecorder::expect_number(const at::Tensor& tensor, const c10::IValue& n
   log_.append(call);
 }
 
+bool GraphRecorder::expect_late(ir::ValueId value, const c10::IValue& number) {
+  if (!options_.may_stop || broken() || wrote_input_) return false;
+  LoggedCall* call = begin_pseudo(ir::PseudoOp::expect_number, 3, 0);
+  call->args[0].kind = LoggedArg::Kind::kValue;
+  call->args[0].integer = value;
+  log_.note_constant(number, call->args[1]);
+  log_.note_constant(static_cast<int64_t>(sites_.size()), call->args[2]);
+  sites_.push_back(site_source_ == nullptr ? ProgramPosition{} : site_source_->current());
+  log_.append(call);
+  return true;
+}
+
 bool GraphRecorder::expect_values(const at::Tensor& tensor) {
   if (!may_expect() || !check_operand(tensor, "the values of a tensor")) return false;
   const NoTracerDispatchMode hidden;

@@ -77,8 +77,9 @@ class GraphRecorder final : public TracerSink {
   // expects, and where a control-flow operator chooses by it.
   void set_asserts(bool on) { asserts_ = on; }
   bool asserts() const { return asserts_; }
-  bool expect_values(const at::Tensor& tensor);                 // of all its elements
-  bool expect_shape(const at::Tensor& tensor, bool only_dims);  // afterwards it depends on data no more
+  bool expect_late(ir::ValueId value, const c10::IValue& number);  // of a number that the graph made
+  bool expect_values(const at::Tensor& tensor);                    // of all its elements
+  bool expect_shape(const at::Tensor& tensor, bool only_dims);     // afterwards it depends on data no more
   // Where each expectation was met, by the site its node names.
   const std::vector<ProgramPosition>& sites() const { return sites_; }
   void set_site_source(PositionSource* source) { site_source_ = source; }

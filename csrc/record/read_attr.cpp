@@ -103,6 +103,12 @@ NodeId Recorder::instance_dict_node(PyObject* object) {
   return first;
 }
 
+// The program takes the dict itself, which some objects get only now.
+void Recorder::read_whole_dict(PyObject* object) {
+  if (node_of(object) != kNoNode) py::made_instance_dict(object);
+  instance_dict_node(object);
+}
+
 bool Recorder::read_instance_dict(PyObject* object, PyObject* name) {
   PyObject** slot = _PyObject_GetDictPtr(object);
   if (slot == nullptr) return false;
@@ -129,6 +135,26 @@ bool Recorder::read_instance_dict(PyObject* object, PyObject* name) {
     read_dict_value(node, name, found);
   }
   return found != nullptr;
+}
+
+// The attributes that the running thread has given a threading.local, borrowed; null where the recording
+// ends.
+PyObject* Recorder::thread_local_dict(PyObject* local, PyObject* name) {
+  Ref dict = Ref::steal(PyObject_GetAttrString(local, "__dict__"));
+  PyObject* on_type = _PyType_Lookup(Py_TYPE(local), name);
+  if (!dict || on_type != nullptr) {
+    PyErr_Clear();
+    end(Break::k_unsupported_attribute, std::string("threading.local.") + PyUnicode_AsUTF8(name));
+    return nullptr;
+  }
+  const NodeId node = tree_.child(node_of(local), Step::kThreadLocalDict);
+  tree_.saw(node, dict.get());
+  if (node_of(dict.get()) == kNoNode) watch(dict.get(), node);
+  return dict.get();  // the thread keeps it
+}
+
+void Recorder::read_thread_local(PyObject* local, PyObject* name) {
+  if (PyObject* dict = thread_local_dict(local, name)) read_dict_key(dict, name);
 }
 
 // A descriptor found on a type: what runs when it is bound.
@@ -176,6 +202,7 @@ void Recorder::read_attr_once(PyObject* o, PyObject* name) {
   if (name == hash_name || (!PyUnicode_CHECK_INTERNED(name) && PyUnicode_Compare(name, hash_name) == 0))
     return end(Break::k_identity_value, "__hash__");
   if (is_tensor(o)) return read_tensor_attr(o, name);
+  if (rules().holds_operators(type)) rules().bind_operator(*this, o, name);
   if (type->tp_getattro == PyModule_Type.tp_getattro && PyModule_Check(o)) return read_module_attr(o, name);
   if (PyType_Check(o)) return read_type_attr(o, name);
   if (type == &PySuper_Type) return read_super_attr(o, name);
@@ -193,6 +220,7 @@ void Recorder::read_attr_once(PyObject* o, PyObject* name) {
         return read_generic_attr(o, type, name, true);
       }
       if (PyModule_Check(o)) return read_module_attr(o, name);
+      if (rules().is_thread_local(type) && node_of(o) != kNoNode) return read_thread_local(o, name);
       end(Break::k_unsupported_attribute, std::string(type->tp_name) + "." + PyUnicode_AsUTF8(name));
       return;
     }
@@ -275,10 +303,7 @@ void Recorder::read_c_attr(PyObject* o, PyTypeObject* type, PyObject* name, PyOb
     }
   }
   const char* text = PyUnicode_AsUTF8(name);
-  if (std::string_view(text) == "__dict__") {
-    instance_dict_node(o);
-    return;
-  }
+  if (std::string_view(text) == "__dict__") return read_whole_dict(o);
   if (std::string_view(text) == "__class__") return;
   if (PyExceptionInstance_Check(o)) read_exception_attr(o, name);
   if (ended_) return;
@@ -381,7 +406,7 @@ void Recorder::read_super_attr(PyObject* super, PyObject* name) {
     tree_.saw(root, type_object(type));
     watch(type_object(type), root);
     if (is_primitive(found)) {
-      end(Break::k_unsupported_attribute, std::string("super().") + PyUnicode_AsUTF8(name));
+      tree_.check(tree_.child(root, Step::kSuperLookup, key.get()), CheckKind::kValue, found);
       return;
     }
     observe(tree_.child(root, Step::kSuperLookup, key.get()), found);

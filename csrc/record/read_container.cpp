@@ -206,8 +206,7 @@ void Recorder::read_elements(PyObject* c) {
   }
 }
 
-// One element of a list or tuple in which numbers change between calls: the others are not guarded with it.
-// False where nothing is known to change.
+// One element of a list or tuple: the others are not guarded with it.
 bool Recorder::read_item_apart(PyObject* c, PyObject* key) {
   const NodeId node = node_of(c);
   const bool list = PyList_CheckExact(c);
@@ -215,18 +214,17 @@ bool Recorder::read_item_apart(PyObject* c, PyObject* key) {
   if (overlaid_whole(c) || touched(c)) return false;
   const CheckKind kind = list ? CheckKind::kListItemValue : CheckKind::kTupleItemValue;
   const auto n = static_cast<int32_t>(Py_SIZE(c));
-  bool open = false;
-  for (int32_t i = 0; i < n && !open; ++i) open = shadow_.is_open_place(node, kind, nullptr, i);
   int overflow = 0;
   int64_t index = PyLong_AsLongLongAndOverflow(key, &overflow);
   if (index < 0) index += n;
-  if (!open || overflow != 0 || index < 0 || index >= n) return false;
+  if (overflow != 0 || index < 0 || index >= n) return false;
   read_length(c);
   const auto i = static_cast<int32_t>(index);
   PyObject* item = list ? PyList_GET_ITEM(c, i) : PyTuple_GET_ITEM(c, i);
   if (!is_primitive(item)) {
     observe(tree_.child(node, list ? Step::kListItem : Step::kTupleItem, nullptr, i), item);
-  } else if (!shadow_.read_place(node, kind, c, nullptr, item, i) && once(c, key, 8)) {
+  } else if ((!shadow_.follows_places() || !shadow_.read_place(node, kind, c, nullptr, item, i)) &&
+             once(c, key, 8)) {
     tree_.check_place(node, kind, nullptr, item, i);
   }
   return true;
@@ -404,7 +402,7 @@ void Recorder::read_subscript(PyObject* c, PyObject* key) {
     return read_dict_key(py::proxied_mapping(c), key);
   }
   if (PyList_Check(c) || PyTuple_Check(c) || rules().is_deque(c)) {
-    return shadow_.follows_places() && read_item_apart(c, key) ? void() : read_elements(c);
+    return read_item_apart(c, key) ? void() : read_elements(c);
   }
   if (PyRange_Check(c) || rules().is_value_type(type)) return;
   end(Break::k_unsupported_container, std::string("subscript of ") + type->tp_name);

@@ -34,6 +34,16 @@ void Recorder::pin(PyObject* o) {
   if (node != kNoNode && tree_.node(node).step != Step::kConst) tree_.check(node, CheckKind::kIs, o);
 }
 
+// Whether its address may be a constant of the recording: of an argument only where it names code, as any
+// other is often another object at each call; and of nothing that is made in the call.
+bool Recorder::may_pin(PyObject* o) const {
+  if (is_primitive(o) || is_fresh_class(o)) return false;
+  if (PyType_Check(o) || PyModule_Check(o)) return true;
+  const NodeId node = node_of(o);
+  if (node == kNoNode) return false;
+  return tree_.node(node).step != Step::kArg || PyCallable_Check(o) != 0;
+}
+
 // What is told apart by address must stay apart: two arguments may be one object at the next call.
 void Recorder::read_address(PyObject* o) {
   if (node_of(o) == kNoNode || !once(o, o, 6)) return;

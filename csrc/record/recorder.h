@@ -96,9 +96,9 @@ class Recorder final : public Observer {
   // Calls that stay calls, by the index their nodes name.
   std::vector<HostedCall> take_hosted_calls() { return std::move(hosted_calls_); }
   bool answers_tracing_queries = true;
-  int64_t fail_at_event = 0;        // tests: the event at which an internal check fails
-  int64_t break_at_event = 0;       // tests: the event at which the recording ends
-  bool reads_abc_registry = false;  // an isinstance() against an abstract base class
+  int64_t fail_at_event = 0;                         // tests: the event at which an internal check fails
+  int64_t break_at_event = 0;                        // tests: the event at which the recording ends
+  bool reads_abc_registry = false;                   // an isinstance() against an abstract base class
   std::vector<std::pair<Ref, Ref>> class_questions;  // such a class, and the one it was asked about
   bool reads_recursion_limit = false;
   // An import ran in place of the instruction, and raised this.
@@ -175,6 +175,9 @@ class Recorder final : public Observer {
   void read_generic_attr(PyObject* object, PyTypeObject* type, PyObject* name, bool getattr_hook);
   void read_type_attr(PyObject* type, PyObject* name);
   void read_super_attr(PyObject* super, PyObject* name);
+  void read_whole_dict(PyObject* object);
+  PyObject* thread_local_dict(PyObject* local, PyObject* name);
+  void read_thread_local(PyObject* local, PyObject* name);
   void read_module_attr(PyObject* module, PyObject* name);
   void read_tensor_attr(PyObject* tensor, PyObject* name);
   void read_c_attr(PyObject* object, PyTypeObject* type, PyObject* name, PyObject* descriptor);
@@ -206,6 +209,7 @@ class Recorder final : public Observer {
 
   // read_identity.cpp: what C code compares or hashes by address
   void pin(PyObject* object);  // the very object, at each call
+  bool may_pin(PyObject* object) const;
   void read_hash(PyObject* object);
   void read_address(PyObject* object);
   void read_addresses(PyObject* object, int depth = 0);  // of everything in it, where containers are compared
@@ -236,6 +240,8 @@ class Recorder final : public Observer {
 
   // write.cpp
   void write_attr(PyObject* object, PyObject* name, PyObject* value);
+  void write_thread_local(PyObject* local, PyObject* name, PyObject* value);
+  void change_filters();  // of the warnings module
   void write_generic_attr(PyObject* object, PyObject* name, PyObject* value);
   void write_type_attr(PyTypeObject* type, PyObject* name, PyObject* value);
   void write_tensor_attr(PyObject* tensor, PyObject* name, PyObject* value);

@@ -131,14 +131,15 @@ ScalarOperand ScalarTable::operand(Tag tag) const {
   return {ScalarOperand::Kind::kStep, row.step};
 }
 
-void ScalarTable::pin(Tag tag, const std::function<void(NodeId, PyObject*)>& guard) {
+void ScalarTable::pin(Tag tag, const std::function<void(NodeId, PyObject*, int32_t)>& guard) {
   tag = resolve(tag);
   if (tag == 0) return;
   Row& row = rows_[tag - 1];
   if (row.pinned) return;
   row.pinned = true;
-  if (row.kind == Kind::kSource) return guard(row.node, row.value.get());
-  if (row.kind == Kind::kLate || row.kind == Kind::kCarrier) return guard(kNoNode, row.value.get());
+  if (row.kind == Kind::kSource) return guard(row.node, row.value.get(), -1);
+  if (row.kind == Kind::kLate) return guard(kNoNode, row.value.get(), row.step);
+  if (row.kind == Kind::kCarrier) return guard(kNoNode, row.value.get(), -1);
   for (const Tag source : row.sources) pin(source, guard);
 }
 

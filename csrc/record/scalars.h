@@ -88,7 +88,7 @@ class ScalarTable {
 
   // Calls guard(node, value) for every argument that is not pinned yet and that the row depends on; the node
   // of a late row is kNoNode.
-  void pin(Tag tag, const std::function<void(NodeId, PyObject*)>& guard);
+  void pin(Tag tag, const std::function<void(NodeId, PyObject*, int32_t)>& guard);
   // Whether the row depends on an argument that is known to change from call to call.
   bool varies(Tag tag) const;
   void set_varies(Tag tag) { rows_[tag - 1].varies = true; }

@@ -87,14 +87,27 @@ void Shadow::attached() {
   for (Tag& tag : arguments_) guard(std::exchange(tag, 0));
 }
 
+static c10::IValue number_of(PyObject* number) {
+  if (PyFloat_CheckExact(number)) return PyFloat_AS_DOUBLE(number);
+  return static_cast<int64_t>(PyLong_AsLongLong(number));
+}
+
 void Shadow::guard(Tag tag, bool identity) {
   if (tag == 0) return;
-  table_.pin(tag, [&](NodeId node, PyObject* value) {
+  table_.pin(tag, [&](NodeId node, PyObject* value, int32_t late) {
+    if (late >= 0 && settles_late && recorder_.graph().expect_late(late, number_of(value))) return;
     if (node == kNoNode) return recorder_.end(Break::k_changing_value, "a number read from a tensor");
     if (!is_scalar(value)) return recorder_.end(Break::k_unsupported_argument, Py_TYPE(value)->tp_name);
     const bool nan = identity && PyFloat_CheckExact(value) && std::isnan(PyFloat_AS_DOUBLE(value));
     recorder_.tree().check(node, nan ? CheckKind::kIs : CheckKind::kValue, value);
   });
+}
+
+// What cannot be followed of the numbers that the graph made is checked where they are used.
+void Shadow::settle_late() {
+  for (const Tag used : used_) {
+    if (table_.is_late(used)) guard(used);
+  }
 }
 
 void Shadow::finish() {
@@ -400,6 +413,7 @@ void Shadow::before(EvalFrame& frame, const Operands& o) {
   if (feeds_graph) plan_feeds(frame, o);
   if (used_.empty()) return;
   uses_ = true;
+  if (settles_late) settle_late();
   const bool varies = std::any_of(used_.begin(), used_.end(), [&](Tag t) { return table_.varies(t); });
   if (!varies || o.event == Event::kYield) return;
   for (const Tag used : used_) {

@@ -32,6 +32,8 @@ class Shadow {
   // shadow_late.cpp: the number that the event under way reads from a tensor is a value of the graph.
   bool may_follow_item(PyObject* tensor, bool to_float) const;
   void add_late(ir::ValueId value, PyObject* number);
+  // What is not followed of them is checked by the replay, where a break may not be.
+  bool settles_late = false;
   bool captures_scalars = false;  // also in code of the program, not only in torch's optimizers
   // The recording starts with the first frame of this function.
   void starts_with(PyObject* function, size_t positional, PyObject* kwnames);
@@ -128,6 +130,7 @@ class Shadow {
   // shadow_late.cpp
   bool is_late(const std::vector<Tag>& tags) const;
   bool computes_late(const ScalarStep& step) const;
+  void settle_late();
   Tag compute_late(PyObject* result);
   ir::ValueId number_input(Tag tag, bool is_float);
   bool follow_carrier(EvalFrame& frame, const Operands& operands);

@@ -111,6 +111,7 @@ void Shadow::settle_feeds(PyObject* result) {
   for (const Feed& feed : call.feeds) {
     LoggedArg* arg = result == nullptr ? nullptr : recorder_.graph().find_number(call.first_node, feed.use);
     if (arg == nullptr) {
+      if (settles_late && table_.is_late(feed.tag)) guard(feed.tag);
       if (result != nullptr && table_.varies(feed.tag)) return recorder_.end(Break::k_changing_value);
       guard(feed.tag);
       continue;
@@ -118,8 +119,12 @@ void Shadow::settle_feeds(PyObject* result) {
     const bool is_float = arg->kind == LoggedArg::Kind::kDouble;
     if (table_.is_late(feed.tag)) {
       // As another kind of number it would have to be converted before the operator.
-      if (is_float != PyFloat_CheckExact(table_.value(feed.tag)))
-        return recorder_.end(Break::k_changing_value);
+      const bool converts = is_float != PyFloat_CheckExact(table_.value(feed.tag));
+      if (converts && settles_late) {
+        guard(feed.tag);
+        continue;
+      }
+      if (converts) return recorder_.end(Break::k_changing_value);
       recorder_.graph().bind_number(*arg, table_.operand(feed.tag).index);
       continue;
     }

@@ -7,6 +7,7 @@
 #include "record/graph_recorder.h"
 #include "record/recorder.h"
 #include "record/rules/rules.h"
+#include "record/visible_death.h"
 
 namespace flashpoint {
 
@@ -20,6 +21,25 @@ PyObject* canonical(PyObject* key) {
     Py_DECREF(key);  // the recording holds the dict that holds an equal key, or holds it itself
   }
   return key;
+}
+
+// A recording keeps what it has seen alive, and a replay drops it in another order: where the program would
+// notice, the instruction is not recorded.
+constexpr const char* kNoticed = "what it held would be seen to die";
+constexpr const char* kKept = "what it is given would be seen to die";
+
+bool is_noticed_to_go(const Recorder& r, PyObject* old) {
+  return old != nullptr && is_visibly_dropped(old, r.node_of(old) != kNoNode);
+}
+
+bool holds_noticed(const Recorder& r, PyObject* container) {
+  struct Visit {
+    const Recorder& recorder;
+    static int part(PyObject* o, void* visit) {
+      return is_noticed_to_go(static_cast<Visit*>(visit)->recorder, o) ? 1 : 0;
+    }
+  } visit{r};
+  return Py_TYPE(container)->tp_traverse(container, Visit::part, &visit) != 0;
 }
 
 }  // namespace
@@ -103,8 +123,10 @@ void Recorder::write_dict(PyObject* dict, PyObject* key, bool removing) {
   PyUnicode_InternInPlace(&key);
   Ref owned = Ref::steal(key);
   hold(key);
-  const bool present = PyDict_GetItemWithError(dict, key) != nullptr;
+  PyObject* const old = PyDict_GetItemWithError(dict, key);
+  const bool present = old != nullptr;
   PyErr_Clear();
+  if (is_noticed_to_go(*this, old)) return end(Break::k_unsupported_mutation, kNoticed);
   if (removing && !keys_before_removal_.contains(dict))
     keys_before_removal_.emplace(dict, Ref::steal(PyDict_Keys(dict)));
   size_t* known = overlay_.find({dict, key});
@@ -151,6 +173,7 @@ void Recorder::write_contents(PyObject* c) {
   } else {
     return end(Break::k_unsupported_mutation, Py_TYPE(c)->tp_name);
   }
+  if (holds_noticed(*this, c)) return end(Break::k_unsupported_mutation, kNoticed);
   read_elements(c);
   if (ended_) return;
   add_effect(Effect{kind, node, Ref::share(c), Ref(), {}}, c);
@@ -160,6 +183,8 @@ void Recorder::append_to_list(PyObject* list, PyObject* item) {
   if (read_lazily(list)) return end(Break::k_read_after_mutation, "a list that is being iterated");
   const NodeId node = node_of(list);
   if (node == kNoNode || overlaid_whole(list)) return;
+  if (is_fresh_and_noticed(item) && node_of(item) == kNoNode)
+    return end(Break::k_unsupported_mutation, kKept);
   ++writes_;
   if (const size_t* effect = overlay_.find({list, nullptr})) {
     effects_[*effect].items.push_back(Ref::share(item));
@@ -172,6 +197,8 @@ void Recorder::append_to_list(PyObject* list, PyObject* item) {
 
 void Recorder::write_cell(PyObject* cell) {
   ++writes_;
+  if (node_of(cell) != kNoNode && is_noticed_to_go(*this, PyCell_GET(cell)))
+    return end(Break::k_unsupported_mutation, kNoticed);
   shadow_.stored(cell, nullptr);
   if (overlay_.contains({cell, nullptr})) return;
   add_effect(Effect{EffectKind::kCell, node_of(cell), Ref::share(cell), Ref(), {}}, nullptr);
@@ -197,6 +224,7 @@ void Recorder::write_attr(PyObject* o, PyObject* name, PyObject* value) {
   PyTypeObject* type = Py_TYPE(o);
   if (is_tensor(o)) return write_tensor_attr(o, name, value);
   if (PyType_Check(o)) return write_type_attr(reinterpret_cast<PyTypeObject*>(o), name, value);
+  if (rules().is_thread_local(type)) return write_thread_local(o, name, value);
   if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) {
     PyObject* set = type_lookup(type, value == nullptr ? "__delattr__" : "__setattr__");
     if (set != nullptr && PyFunction_Check(set)) return;
@@ -212,6 +240,15 @@ void Recorder::write_attr(PyObject* o, PyObject* name, PyObject* value) {
     return end(Break::k_unsupported_mutation, type->tp_name);
   }
   write_generic_attr(o, name, value);
+}
+
+void Recorder::write_thread_local(PyObject* local, PyObject* name, PyObject* value) {
+  if (node_of(local) == kNoNode) return;
+  forget_reads();
+  PyObject* dict = thread_local_dict(local, name);
+  if (dict == nullptr) return;
+  if (value == nullptr) read_dict_present(dict, name);
+  write_dict(dict, name, value == nullptr);
 }
 
 void Recorder::write_generic_attr(PyObject* o, PyObject* name, PyObject* value) {
@@ -233,7 +270,8 @@ void Recorder::write_generic_attr(PyObject* o, PyObject* name, PyObject* value) 
       return;
     }
     if (node == kNoNode) return;
-    if (py::object_slot(o, d) != nullptr) {
+    if (PyObject** slot = py::object_slot(o, d)) {
+      if (is_noticed_to_go(*this, *slot)) return end(Break::k_unsupported_mutation, kNoticed);
       shadow_.stored(o, d);
       if (!overlay_.contains({o, d})) {
         hold(d);
@@ -245,9 +283,11 @@ void Recorder::write_generic_attr(PyObject* o, PyObject* name, PyObject* value) 
     return end(Break::k_unsupported_mutation, std::string(type->tp_name) + "." + PyUnicode_AsUTF8(name));
   }
   if (node == kNoNode) return;
-  if (py::instance_dict(o) == nullptr) return end(Break::k_unsupported_mutation, type->tp_name);
+  PyObject* const dict = py::made_instance_dict(o);
+  if (dict == nullptr) return end(Break::k_unsupported_mutation, type->tp_name);
+  if (value != nullptr && is_fresh_and_noticed(value) && node_of(value) == kNoNode)
+    return end(Break::k_unsupported_mutation, kKept);
   instance_dict_node(o);
-  PyObject* dict = py::instance_dict(o);
   if (value == nullptr) read_dict_present(dict, name);
   write_dict(dict, name, value == nullptr);
 }
@@ -277,6 +317,9 @@ void Recorder::write_type_attr(PyTypeObject* type, PyObject* name, PyObject* val
                std::string(type->tp_name) + "." + (text == nullptr ? "" : text));
   }
   if (node_of(object) == kNoNode) watch(object, tree_.child(kNoNode, Step::kTypeRoot, object));
+  if (is_noticed_to_go(*this, PyDict_GetItemWithError(type->tp_dict, name)))
+    return end(Break::k_unsupported_mutation, kNoticed);
+  PyErr_Clear();
   shadow_.stored(object, name);
   if (overlay_.contains({object, name})) return;
   hold(name);
@@ -356,10 +399,26 @@ void Recorder::finish_aliases() {
   }
 }
 
+// The filters themselves are a list of Python's. That they changed makes every module forget which warnings
+// it has shown, once, however often it is said.
+void Recorder::change_filters() {
+  Ref module = Ref::steal(PyImport_ImportModule("_warnings"));
+  Ref found = Ref::steal(module ? PyObject_GetAttrString(module.get(), "_filters_mutated") : nullptr);
+  if (!found) return PyErr_Clear();
+  PyObject* const function = found.get();
+  const NodeId node = tree_.child(kNoNode, Step::kConst, function);
+  hold(function);
+  if (overlay_.contains({function, function})) return;
+  add_effect(Effect{EffectKind::kCachedCall, node, Ref::share(function), {}, {}}, function);
+}
+
 std::vector<bool> Recorder::audit_skips() const {
   std::vector<bool> skip(tree_.size());
   for (const Effect& e : effects_) {
-    if (e.owner != kNoNode) skip[e.owner] = true;
+    if (e.owner == kNoNode) continue;
+    skip[e.owner] = true;
+    // What the object lacked is asked of the object.
+    if (tree_.node(e.owner).step == Step::kInstanceDict) skip[tree_.node(e.owner).parent] = true;
   }
   // Lookups on a class see what was written to its bases.
   for (PyTypeObject* written : written_types_) {

@@ -91,6 +91,11 @@ PyObject* build_function(BuildContext& c, const MadeObject& m, int32_t index) {
     if (!build_slot(c, m.items[i + 3], &value)) return nullptr;
     Py_XSETREF(*fields[i], value.release());
   }
+  for (const auto& [name, recipe] : m.attributes) {
+    if (f->func_dict == nullptr) f->func_dict = PyDict_New();
+    Ref value = Ref::steal(build(c, recipe));
+    if (!value || PyDict_SetItem(f->func_dict, name.get(), value.get()) < 0) return nullptr;
+  }
   return function.release();
 }
 

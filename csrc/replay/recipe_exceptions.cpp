@@ -1,13 +1,15 @@
 // Recipes of exceptions and tracebacks.
 //
-// An exception is all of its fields; those of builtin classes with state that no member shows (OSError) have
-// no recipe. A traceback names frames: one that runs on is found again once it has been restored, one that
-// has ended is stood for by a frame without locals (py/tracebacks.h).
+// An exception is all of its fields, whatever its constructor would make of the arguments; numbers that
+// builtin classes keep as C fields are named below. Other state of C code has no recipe. A traceback names
+// frames: one that runs on is found again once it has been restored, one that has ended is stood for by a
+// frame without locals (py/tracebacks.h).
 #include <algorithm>
 
 #include "py/layout.h"
 #include "py/tracebacks.h"
 #include "record/recorder.h"
+#include "record/visible_death.h"
 #include "replay/recipe.h"
 
 namespace flashpoint {
@@ -17,6 +19,35 @@ namespace {
 constexpr size_t kMostEntries = 64;  // of a traceback
 
 PyTypeObject* base_exception() { return reinterpret_cast<PyTypeObject*>(PyExc_BaseException); }
+
+// C fields of builtin classes that are no objects.
+struct NumberField {
+  PyObject* const* type;
+  size_t offset;
+};
+const NumberField kNumberFields[] = {
+    {&PyExc_OSError, offsetof(PyOSErrorObject, written)},
+    {&PyExc_UnicodeEncodeError, offsetof(PyUnicodeErrorObject, start)},
+    {&PyExc_UnicodeEncodeError, offsetof(PyUnicodeErrorObject, end)},
+    {&PyExc_UnicodeDecodeError, offsetof(PyUnicodeErrorObject, start)},
+    {&PyExc_UnicodeDecodeError, offsetof(PyUnicodeErrorObject, end)},
+    {&PyExc_UnicodeTranslateError, offsetof(PyUnicodeErrorObject, start)},
+    {&PyExc_UnicodeTranslateError, offsetof(PyUnicodeErrorObject, end)},
+};
+
+PyTypeObject* type_of(const NumberField& field) { return reinterpret_cast<PyTypeObject*>(*field.type); }
+
+Py_ssize_t& number_at(PyObject* o, size_t offset) {
+  return *reinterpret_cast<Py_ssize_t*>(reinterpret_cast<char*>(o) + offset);
+}
+
+// Whose objects are no more than their memory: BaseException's constructor makes them as well.
+bool has_plain_constructor(const PyTypeObject* base) {
+  for (PyObject* known : {PyExc_BaseException, PyExc_OSError, PyExc_BaseExceptionGroup}) {
+    if (base->tp_new == reinterpret_cast<PyTypeObject*>(known)->tp_new) return true;
+  }
+  return false;
+}
 
 // Calls visit(descriptor) for the members of builtin exception classes that hold an object.
 template <typename Visit>
@@ -41,8 +72,9 @@ RecipeValue RecipeWriter::describe_exception(PyObject* o) {
   PyTypeObject* base = builtin_base(type);
   Py_ssize_t members = 0;
   for_each_member(o, base, [&](PyObject*) { ++members; });
+  for (const NumberField& field : kNumberFields) members += PyType_IsSubtype(base, type_of(field));
   const auto known = static_cast<Py_ssize_t>(sizeof(PyBaseExceptionObject) + members * sizeof(PyObject*));
-  if (base->tp_new != base_exception()->tp_new || base->tp_basicsize > known || has_c_state(o, base))
+  if (!has_plain_constructor(base) || base->tp_basicsize > known || has_c_state(o, base))
     return fail(o, "an exception with state of C code");
   if (type->tp_del != nullptr) return fail(o, "has a finalizer");
   if (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) &&
@@ -54,6 +86,11 @@ RecipeValue RecipeWriter::describe_exception(PyObject* o) {
   const auto part = [&](PyObject* object) { return object == nullptr ? RecipeValue{} : describe(object); };
   std::vector<RecipeValue> items{part(e->args), part(e->context), part(e->cause), part(e->traceback),
                                  constant(Ref::share(e->suppress_context ? Py_True : Py_False))};
+  for (const NumberField& field : kNumberFields) {
+    if (!PyType_IsSubtype(base, type_of(field))) continue;
+    items.push_back(constant(Ref::steal(PyLong_FromSize_t(field.offset))));
+    items.push_back(constant(Ref::steal(PyLong_FromSsize_t(number_at(o, field.offset)))));
+  }
   std::vector<std::pair<Ref, RecipeValue>> attributes, slots;
   if (PyObject* dict = py::instance_dict(o)) {
     PyObject *key, *value;
@@ -85,6 +122,8 @@ RecipeValue RecipeWriter::describe_traceback(PyObject* o) {
   RecipeValue rest = next == nullptr ? RecipeValue{} : describe(next);
   const TracebackEntry& entry = entries.front();
   const auto live = std::find(running.begin(), running.end(), entry.frame);
+  if (live == running.end() && ends_visibly(entry.frame))
+    return fail(o, "a traceback that keeps alive what would be seen to die");
   const long level = live == running.end() ? -1 : static_cast<long>(live - running.begin());
   const int32_t index = begin(o, MadeObject::Kind::kTraceback);
   made_[index].items = {std::move(rest),
@@ -111,6 +150,10 @@ PyObject* build_exception(BuildContext& c, const MadeObject& m, int32_t index) {
     Py_XSETREF(*fields[i], value.release());
   }
   e->suppress_context = m.items[4].constant.get() == Py_True;
+  for (size_t i = 5; i + 1 < m.items.size(); i += 2) {
+    number_at(object.get(), PyLong_AsSize_t(m.items[i].constant.get())) =
+        PyLong_AsSsize_t(m.items[i + 1].constant.get());
+  }
   if (!m.attributes.empty()) {
     PyObject** slot = _PyObject_GetDictPtr(object.get());
     if (*slot == nullptr) *slot = PyDict_New();

@@ -297,8 +297,6 @@ RecipeValue RecipeWriter::describe_inference_region(PyObject* o) {
 
 RecipeValue RecipeWriter::describe_function(PyObject* o) {
   auto* f = reinterpret_cast<PyFunctionObject*>(o);
-  if (f->func_dict != nullptr && PyDict_GET_SIZE(f->func_dict) > 0)
-    return fail(o, "a function with attributes");
   const int32_t index = begin(o, MadeObject::Kind::kFunction);
   const auto constant = [](PyObject* object) {
     return object == nullptr ? RecipeValue{}
@@ -310,7 +308,13 @@ RecipeValue RecipeWriter::describe_function(PyObject* o) {
                                  part(f->func_defaults),     part(f->func_kwdefaults),
                                  part(f->func_closure),      part(f->func_annotations),
                                  constant(f->func_module),   constant(f->func_doc)};
+  std::vector<std::pair<Ref, RecipeValue>> attributes;
+  PyObject *key, *value;
+  Py_ssize_t pos = 0;
+  while (f->func_dict != nullptr && PyDict_Next(f->func_dict, &pos, &key, &value))
+    attributes.emplace_back(Ref::share(key), describe(value));
   made_[index].items = std::move(items);
+  made_[index].attributes = std::move(attributes);
   return value_of(RecipeValue::Kind::kMade, index);
 }
 

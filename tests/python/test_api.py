@@ -523,6 +523,7 @@ def test_config_values() -> None:
         "fx_torch_targets": True,
         "verify": False,
         "poison_empty": False,
+        "measure_breaks": False,
     }
     flashpoint.config.recompile_limit = 2
     assert flashpoint.config.recompile_limit == 2

@@ -155,7 +155,7 @@ def test_fullgraph_runs_the_clean_up() -> None:
     def fn(x: torch.Tensor) -> float:
         with torch.no_grad():
             try:
-                return x.sum().item()
+                return x.sum().tolist()
             finally:
                 cleaned.append(torch.is_grad_enabled())
 
@@ -167,7 +167,7 @@ def test_fullgraph_runs_the_clean_up() -> None:
 def test_fullgraph_raises_though_the_program_catches() -> None:
     def fn(x: torch.Tensor) -> torch.Tensor:
         try:
-            return x * x.sum().item()
+            return x * x.sum().tolist()
         except RuntimeError:
             return x
 

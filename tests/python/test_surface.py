@@ -278,6 +278,23 @@ def test_install_routes_torch_compile() -> None:
     assert counts("captures_kept", "hits") == (3, 3)
 
 
+def test_install_leaves_operators_their_compilations() -> None:
+    """torch.cond behind a break compiles its call, with a backend that traced operators are made for."""
+
+    def inner(x: torch.Tensor) -> torch.Tensor:
+        return torch.cond(x[0] > 0, lambda y: y + 2, lambda y: y - 2, [x])
+
+    def fn(p: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return torch.cond(p, lambda y: y * 2, inner, [x])
+
+    expected = [fn(torch.tensor(p), X) for p in (False, True)]
+    with flashpoint.installed():
+        compiled = torch.compile(fn, backend="eager")
+        for _ in range(3):
+            for p, value in zip((False, True), expected, strict=True):
+                assert torch.equal(compiled(torch.tensor(p), X), value)
+
+
 def test_install_with_a_backend_and_reset() -> None:
     seen = []
 

@@ -105,6 +105,11 @@ void Rules::hash(Recorder& r, PyObject* o) const {
   if (is_tensor(o)) return r.end(Break::k_identity_value, "hash() of a tensor");
   if (is_value(is_value, o))
     return r.read_deep(o) ? r.read_hash(o) : r.end(Break::k_identity_value, "hash()");
+  if (PyTuple_CheckExact(o)) {
+    if (r.node_of(o) != kNoNode) r.read_elements(o);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o) && !r.ended(); ++i) hash(r, PyTuple_GET_ITEM(o, i));
+    return;
+  }
   if (PyType_HasFeature(Py_TYPE(o), Py_TPFLAGS_HEAPTYPE)) {
     PyObject* method = r.type_lookup(Py_TYPE(o), "__hash__");
     if (method != nullptr && PyFunction_Check(method)) return;

@@ -246,7 +246,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       if (row.rule == Rule::kIterSlot) return r.read_elements(self);
       return r.read_iterable(self);
     case Rule::kNext:
-      if (self != nullptr && r.node_of(self) != kNoNode)
+      if (self != nullptr && !r.advance_iterator(self))
         r.end(Break::k_iterator_argument, Py_TYPE(self)->tp_name);
       if (self != nullptr && is_heap(Py_TYPE(self))) r.type_lookup(Py_TYPE(self), "__next__");
       return;
@@ -273,7 +273,12 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       return r.note_class_question(frame, argv, n, std::string_view(row.name).ends_with("instancecheck"));
     case Rule::kId: {
       PyCodeObject* code = py::frame_code(frame.frame);
-      if (!uses_identity_as_memo(reinterpret_cast<PyObject*>(code))) r.end(Break::k_identity_value, "id()");
+      if (!uses_identity_as_memo(reinterpret_cast<PyObject*>(code))) {
+        if (!r.may_pin(self)) return r.end(Break::k_identity_value, "id()");
+        r.pin(self);
+        r.keep_local("id()");
+        return;
+      }
       r.read_address(self);
       return;
     }
@@ -284,8 +289,10 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       return format(r, row, argv, count);
     case Rule::kVars:
       if (count != 1) return unsupported("no argument");
-      r.instance_dict_node(self);
+      r.read_whole_dict(self);
       return;
+    case Rule::kFiltersChanged:
+      return r.change_filters();
     case Rule::kImport: {
       Operands o{Event::kCall};
       o.name = self;
@@ -301,7 +308,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       if (PyDict_Check(self) || PyList_Check(self) || PyAnySet_Check(self)) r.read_elements(self);
       if (Py_TYPE(self)->tp_basicsize >
               PyBaseObject_Type.tp_basicsize + 2 * static_cast<Py_ssize_t>(sizeof(void*)) &&
-          !PyDict_Check(self) && !PyList_Check(self)) {
+          !PyDict_Check(self) && !PyList_Check(self) && !PyAnySet_CheckExact(self)) {
         unsupported("an object with C state");
       }
       return;

@@ -1,4 +1,4 @@
-// import statements and importlib.import_module.
+// import statements, importlib.import_module, and the operators that torch.ops binds when they are asked for.
 //
 // A module that is loaded is a read of sys.modules. One that is not is loaded first, unwatched: that happens
 // once in a process, in eager mode as well, so a replay has nothing of it to repeat.
@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "py/frame.h"
+#include "py/layout.h"
 #include "record/graph_recorder.h"
 #include "record/recorder.h"
 #include "record/rules/rules.h"
@@ -98,6 +99,15 @@ void Rules::import(Recorder& r, EvalFrame& frame, const Operands& o) const {
   Ref name = Ref::steal(PyObject_GetAttrString(module.get(), "__name__"));
   if (!name || !PyUnicode_Check(name.get())) return PyErr_Clear();
   r.read_dict_key(sys_modules, name.get());
+}
+
+void Rules::bind_operator(Recorder& r, PyObject* holder, PyObject* name) const {
+  PyObject* dict = py::instance_dict(holder);
+  if (dict == nullptr || PyDict_GetItemWithError(dict, name) != nullptr ||
+      _PyType_Lookup(Py_TYPE(holder), name) != nullptr)
+    return PyErr_Clear();
+  const Unwatched unwatched(r);
+  if (Ref bound = Ref::steal(PyObject_GetAttr(holder, name)); !bound) PyErr_Clear();
 }
 
 bool Rules::is_import_module(PyObject* code) const { return code == import_module_; }

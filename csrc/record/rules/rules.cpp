@@ -133,12 +133,26 @@ void Rules::add_namespace(const char* module, const char* path, Rule rule) {
   }
 }
 
+// Named tuples of C, which are made of a sequence.
+void Rules::add_named_tuples(const char* module) {
+  Ref holder = resolve(module, "");
+  Ref dict = Ref::steal(holder ? PyObject_GetAttrString(holder.get(), "__dict__") : nullptr);
+  if (!dict || !PyDict_Check(dict.get())) return PyErr_Clear();
+  PyObject *key, *value;
+  Py_ssize_t pos = 0;
+  while (PyDict_Next(dict.get(), &pos, &key, &value)) {
+    if (PyType_Check(value) && PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(value), &PyTuple_Type))
+      add_function(value, Rule::kIterate, PyUnicode_AsUTF8(key));
+  }
+}
+
 void Rules::deny(const char* module, const char* path) { add_row(module, path, Rule::kDeny); }
 
 Rules::Rules() {
 #define X(module, path, rule) add_row(module, path, Rule::k##rule);
 #include "record/rules/functions.def"
 #undef X
+  add_named_tuples("torch.return_types");
 #define TORCH_NAMESPACE(module, path) add_namespace(module, path, Rule::kTorch);
 #define TORCH_ROW(module, path, rule) add_row(module, path, Rule::k##rule);
 #define TORCH_DENY(module, path) deny(module, path);
@@ -290,6 +304,12 @@ Rules::Rules() {
       f && PyFunction_Check(f.get()))
     add_nested_code(PyFunction_GET_CODE(f.get()), optimizer_code_);
   if (Ref size = resolve("torch", "Size")) size_ = reinterpret_cast<PyTypeObject*>(size.release());
+  for (const char* name : {"_Ops", "_OpNamespace", "OpOverloadPacket"}) {
+    if (Ref holder = resolve("torch._ops", name); holder && PyType_Check(holder.get()))
+      operator_holders_.insert(reinterpret_cast<PyTypeObject*>(holder.release()));
+  }
+  if (Ref local = resolve("_thread", "_local"))
+    thread_local_ = reinterpret_cast<PyTypeObject*>(local.release());
   if (Ref getter = resolve("_collections", "_tuplegetter"))
     tuplegetter_ = reinterpret_cast<PyTypeObject*>(getter.release());
   for (const char* name : {"graph_break", "disable", "disallow_in_graph", "mark_dynamic", "reset"}) {

@@ -50,6 +50,7 @@ enum class Rule : uint8_t {
   kStrFormat,
   kSum,
   kVars,
+  kFiltersChanged,
   kImport,
   kObjectNew,
   kObjectInit,
@@ -145,6 +146,10 @@ class Rules {
   bool chooses_branch(PyObject* code) const { return choosing_.contains(code); }
   bool is_import_module(PyObject* code) const;
   void load_module(Recorder& r, EvalFrame& frame) const;
+  // torch.ops and what it holds bind an operator when it is first asked for.
+  void bind_operator(Recorder& r, PyObject* holder, PyObject* name) const;
+  bool holds_operators(PyTypeObject* type) const { return operator_holders_.contains(type); }
+  bool is_thread_local(PyTypeObject* type) const { return type == thread_local_; }
   bool is_unwatched(PyObject* code) const { return unwatched_.contains(code); }
   // module_call.cpp: the two functions between nn.Module.__call__ and forward().
   bool is_module_wrapper(PyObject* code) const { return code == module_wrapper_; }
@@ -242,6 +247,7 @@ class Rules {
   bool find_constant_attribute(PyTypeObject* type, PyObject* name) const;
   void add_function(PyObject* callable, Rule rule, const char* name);
   void add_row(const char* module, const char* path, Rule rule);
+  void add_named_tuples(const char* module);
   void add_namespace(const char* module, const char* path, Rule rule);
   void deny(const char* module, const char* path);
   void add_nested_code(PyObject* code, FlatSet<PyObject*>& set);
@@ -255,7 +261,7 @@ class Rules {
   FlatSet<PyTypeObject*> singleton_types_, value_types_, known_descriptors_;
   FlatSet<PyObject*> memo_code_;
   FlatSet<PyObject*> operator_callers_;
-  FlatSet<PyTypeObject*> opaque_types_;
+  FlatSet<PyTypeObject*> opaque_types_, operator_holders_;
   PyTypeObject* itemgetter_ = nullptr;
   PyTypeObject* attrgetter_ = nullptr;
   PyObject* cached_property_code_ = nullptr;
@@ -263,6 +269,7 @@ class Rules {
   PyObject* import_module_ = nullptr;  // the code of importlib's function
   PyTypeObject* size_ = nullptr;
   PyTypeObject* tuplegetter_ = nullptr;
+  PyTypeObject* thread_local_ = nullptr;
   PyTypeObject* deque_ = nullptr;
   PyTypeObject* defaultdict_ = nullptr;
   PyTypeObject* pybind_meta_ = nullptr;

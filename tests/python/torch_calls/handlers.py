@@ -86,7 +86,7 @@ HANDLERS = [
     Entry("get_device_module", "torch.get_device_module", "def fn(x): return torch.get_device_module('cpu') is torch.cpu, x + 1", expect="khHH"),
     Entry("current_stream", "torch.accelerator.current_stream and others", "def fn(x): return torch.cpu.current_stream() is not None, x + 1", expect="khHH", peer="breaks: the result is no tensor"),
     Entry("synchronize", "torch.cpu.synchronize and others", "def fn(x):\n  torch.cpu.synchronize()\n  return x + 1", expect="khHH"),
-    Entry("set_default_device", "torch.set_default_device", "def fn(x):\n  torch.set_default_device('meta')\n  r = torch.ones(3)\n  torch.set_default_device(None)\n  return r.device, torch.ones(3) + x"),
+    Entry("set_default_device", "torch.set_default_device", "def fn(x):\n  torch.set_default_device('meta')\n  r = torch.ones(3)\n  torch.set_default_device(None)\n  return r.device, torch.ones(3) + x", expect="khHH"),
     Entry("elementwise_dtypes", "torch._prims_common.elementwise_dtypes", "from torch._prims_common import elementwise_dtypes as e, ELEMENTWISE_TYPE_PROMOTION_KIND as K\ndef fn(x): return e(x, 2.0, type_promotion_kind=K.DEFAULT), x + 1", "x", "x", "x.double()", "y", expect="khkh"),
     Entry("check", "torch._check", "def fn(x):\n  torch._check(x.shape[0] > 1, lambda: 'small')\n  return x + 1", "x", "x", "x[:1]", "y", expect="kh.H"),
     Entry("check_with", "torch._check_with and others", "def fn(x):\n  torch._check_with(ValueError, x.shape[0] > 1, lambda: 'a')\n  torch._check_index(x.ndim == 2)\n  torch._check_value(True)\n  torch._check_type(isinstance(x, torch.Tensor))\n  torch._check_not_implemented(True)\n  return x + 1", "x", "x", "x[:1]", "y", expect="kh.H"),
