@@ -1,12 +1,14 @@
-// A run can be taken back only before its first visible write, so what may raise behind it is found out early.
+// A run can be taken back only before its first visible write, so what may raise behind it is found out
+// early.
 //
-// Two kinds of nodes are looked after. Arithmetic on numbers that a graph reads from tensors is moved before the
-// first node that writes to a graph input. Operators that take indices (index_copy_, gather, embedding) stay
-// where they are, and a `flashpoint.check_range` node before that point says whether their indices are within
-// bounds. What either needs from behind the point (an optimizer's step counter is incremented before it is read,
-// each layer of a cache counts its own length) is computed there a second time on clones of the inputs, when that
-// is a handful of operators on small tensors. The graph stays what it was when nothing of the kind follows a
-// write, or when one node cannot be looked after: whoever keeps the graph asks `raises_after_write`.
+// Two kinds of nodes are looked after. Arithmetic on numbers that a graph reads from tensors is moved before
+// the first node that writes to a graph input. Operators that take indices (index_copy_, gather, embedding)
+// stay where they are, and a `flashpoint.check_range` node before that point says whether their indices are
+// within bounds. What either needs from behind the point (an optimizer's step counter is incremented before
+// it is read, each layer of a cache counts its own length) is computed there a second time on clones of the
+// inputs, when that is a handful of operators on small tensors. The graph stays what it was when nothing of
+// the kind follows a write, or when one node cannot be looked after: whoever keeps the graph asks
+// `raises_after_write`.
 //
 // Callers: GraphRecorder::finish. Threads: any; no GIL needed.
 #pragma once

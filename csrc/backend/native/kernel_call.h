@@ -17,8 +17,8 @@
 
 namespace flashpoint::native {
 
-// Whether a number input (0-dim, f64 or i64) fits the dtype, as an operator that takes it as a Scalar asks. The
-// other form throws what the operator throws.
+// Whether a number input (0-dim, f64 or i64) fits the dtype, as an operator that takes it as a Scalar asks.
+// The other form throws what the operator throws.
 bool number_fits(const at::Tensor& number, c10::ScalarType dtype);
 void require_number_fits(const at::Tensor& number, c10::ScalarType dtype);
 

@@ -220,8 +220,7 @@ ScalarType Call::common_dtype(std::initializer_list<size_t> arguments) const {
     const ir::Arg& arg = node.args[i];
     if (arg.kind == ir::Arg::Kind::kValue && has_number(i)) {
       const bool real = graph.values[static_cast<size_t>(arg.value)].kind == ir::ValueKind::kFloat;
-      number = promote(
-          number, real ? c10::typeMetaToScalarType(c10::get_default_dtype()) : ScalarType::Long);
+      number = promote(number, real ? c10::typeMetaToScalarType(c10::get_default_dtype()) : ScalarType::Long);
     } else if (arg.kind == ir::Arg::Kind::kValue) {
       const auto& meta = graph.values[static_cast<size_t>(arg.value)].meta;
       ScalarType& rank = meta.sizes.empty() ? zero : dim;

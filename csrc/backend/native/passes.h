@@ -2,8 +2,8 @@
 //
 // A full value that depends on a reduction of pass p belongs to pass p + 1; a row value is available once the
 // reductions it depends on are. A full value needed again in a later pass is computed again when that is
-// cheap (loads hit the first cache level) and kept in a scratch row otherwise. A store to a buffer that is read
-// as well happens in the last pass, when nobody reads it any more.
+// cheap (loads hit the first cache level) and kept in a scratch row otherwise. A store to a buffer that is
+// read as well happens in the last pass, when nobody reads it any more.
 //
 // Callers: emit.cpp. Threads: immutable after construction; no GIL needed.
 #pragma once

@@ -1,8 +1,8 @@
 // Stage 2: expressions are gathered into kernels, and everything is put in an order.
 //
 // The result is a graph again: calls as recorded, and a `flashpoint.kernel` node per kernel, or a
-// `flashpoint.update` node where it also writes to memory that exists. The eager backend's executor runs it, so
-// values are freed at their last use and ambient state is kept as ever.
+// `flashpoint.update` node where it also writes to memory that exists. The eager backend's executor runs it,
+// so values are freed at their last use and ambient state is kept as ever.
 //
 // A kernel grows while expressions are placed in program order. Every kernel has a place in the order; a new
 // expression may join the kernel of an operand if everything else it needs comes before that place, and a
@@ -56,7 +56,7 @@ struct Schedule {
   ir::Graph graph;
   std::vector<KernelSpec> kernels;
   std::vector<NumberUse> numbers;  // by position among the recorded graph's inputs
-  size_t operators_lowered = 0;  // recorded operators that run inside kernels
+  size_t operators_lowered = 0;    // recorded operators that run inside kernels
 };
 
 Schedule schedule(const ir::Graph& graph, const Lowered& lowered, const ScheduleOptions& options);
