@@ -49,19 +49,10 @@ def install(backend: str | Callable[..., Any] = "native") -> None:
         options: dict[str, Any] | None = None,
         **rest: Any,
     ) -> Any:
-        if _belongs_to_an_operator(model):
-            return original(
-                model,
-                fullgraph=fullgraph,
-                dynamic=dynamic,
-                backend=backend,
-                mode=mode,
-                options=options,
-                **rest,
-            )
-        if backend in ("eager", "native"):
+        chosen = original if _belongs_to_an_operator(model) else flashpoint_compile
+        if chosen is flashpoint_compile and backend in ("eager", "native"):
             mode, options = None, None  # they choose how inductor generates code
-        return flashpoint_compile(
+        return chosen(
             model,
             fullgraph=fullgraph,
             dynamic=dynamic,

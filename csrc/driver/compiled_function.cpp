@@ -89,7 +89,8 @@ PyObject* record_call(std::shared_ptr<CodeState> state, PyObject* function, PyOb
   // Where the program has caught the error, or the break came behind its last instruction.
   if (state->fullgraph && !state->reports.empty() && !state->learned_level) {
     const BreakReport& first = state->reports.front();
-    const bool lost = result == nullptr && first.reason != Break::k_internal && !session.has_raised_break();
+    const bool lost = result == nullptr && first.reason != Break::k_internal &&
+                      PyErr_ExceptionMatches(PyExc_Exception) != 0 && !session.has_raised_break();
     if (first.reason != Break::k_exception && (result != nullptr || lost)) {
       Py_CLEAR(result);
       PyErr_Clear();
@@ -231,10 +232,6 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
   if (stance == Stance::kEagerOnRecompile) return call_eagerly(function, args, nargs, kwnames);
   if (stance == Stance::kFailOnRecompile)
     return fail_on_recompile(function, start, PyExc_RuntimeError, "the stance is 'fail_on_recompile'");
-  if (!start.entries.empty() && dynamo_sets("error_on_recompile")) {
-    const Ref error = Ref::steal(recompile_error());
-    return fail_on_recompile(function, start, error.get(), "torch._dynamo.config.error_on_recompile is set");
-  }
   // Inside NoTracerDispatchMode operators cannot be recorded.
   if (is_dispatch_hidden() || disabling_mark(function) != nullptr)
     return call_eagerly(function, args, nargs, kwnames);
@@ -250,7 +247,14 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
                " more times: " + start.rest_reason);
     return call_eagerly(function, args, nargs, kwnames);
   }
-  if (!start.entries.empty()) state->note_recompile(start.entries.front()->explain_miss());
+  if (!start.entries.empty()) {
+    if (dynamo_sets("error_on_recompile")) {
+      const Ref error = Ref::steal(recompile_error());
+      return fail_on_recompile(function, start, error.get(),
+                               "torch._dynamo.config.error_on_recompile is set");
+    }
+    state->note_recompile(start.entries.front()->explain_miss());
+  }
   PyObject* result = record_call(state, function, args, nargs, kwnames);
   if (self->extra != nullptr) {
     self->extra->number_entries(*state);

@@ -164,7 +164,9 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     entry->numbers = recorder.shadow().numbers();
     entry->scalar_steps = recorder.shadow().table().take_steps();
     recorder.shadow().table().for_each_source([&](NodeId node, PyObject* value, bool pinned) {
-      if (pinned) entry->pinned.emplace_back(entry->guards().node(node).index, Ref::share(value));
+      // Numbers found elsewhere are followed by their places.
+      const Node& source = entry->guards().node(node);
+      if (pinned && source.step == Step::kArg) entry->pinned.emplace_back(source.index, Ref::share(value));
     });
     entry->suspension = std::move(suspension);
     entry->add_sites(r.graph.sites());

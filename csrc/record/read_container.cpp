@@ -224,7 +224,7 @@ bool Recorder::read_item_apart(PyObject* c, PyObject* key) {
   if (!is_primitive(item)) {
     observe(tree_.child(node, list ? Step::kListItem : Step::kTupleItem, nullptr, i), item);
   } else if ((!shadow_.follows_places() || !shadow_.read_place(node, kind, c, nullptr, item, i)) &&
-             once(c, key, 8)) {
+             once_at(c, static_cast<size_t>(i))) {
     tree_.check_place(node, kind, nullptr, item, i);
   }
   return true;

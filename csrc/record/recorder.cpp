@@ -219,7 +219,15 @@ void Recorder::note_class_question(const EvalFrame& frame, PyObject* const* argv
 }
 
 bool Recorder::once(PyObject* a, PyObject* b, int what) {
-  return once_.try_emplace({a, reinterpret_cast<size_t>(b) | static_cast<size_t>(what)}).second;
+  if (!once_.try_emplace({a, reinterpret_cast<size_t>(b) | static_cast<size_t>(what)}).second) return false;
+  // Another object at its address would be another question.
+  if (b != nullptr) hold(b);
+  return true;
+}
+
+bool Recorder::once_at(PyObject* container, size_t index) {
+  constexpr size_t kItem = 8;
+  return once_.try_emplace({container, index << 4 | kItem}).second;
 }
 
 bool Recorder::already_read(PyObject* object, PyObject* name) const {

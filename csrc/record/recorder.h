@@ -160,6 +160,7 @@ class Recorder final : public Observer {
   void watch(PyObject* object, NodeId node);
   NodeId const_node(PyObject* object);
   bool once(PyObject* a, PyObject* b, int what = 0);  // true the first time this combination is seen
+  bool once_at(PyObject* container, size_t index);    // the same, of an element
   void hold(PyObject* object) { held_.push_back(Ref::share(object)); }
   // Whether this read of an object in the table was recorded already, and nothing was written since.
   bool already_read(PyObject* object, PyObject* name) const;
