@@ -31,6 +31,9 @@ bool has_c_state(PyObject* o, PyTypeObject* base) {
 
 namespace {
 
+// It would be rebuilt as another one than the object's own.
+constexpr const char* kHeldDict = "its __dict__ is held by something else";
+
 // A method or slot of a class that cannot change: what LOAD_METHOD leaves on the stack.
 bool is_builtin_descriptor(PyObject* o) {
   return (Py_IS_TYPE(o, &PyMethodDescr_Type) || Py_IS_TYPE(o, &PyWrapperDescr_Type) ||
@@ -297,6 +300,7 @@ RecipeValue RecipeWriter::describe_inference_region(PyObject* o) {
 
 RecipeValue RecipeWriter::describe_function(PyObject* o) {
   auto* f = reinterpret_cast<PyFunctionObject*>(o);
+  if (f->func_dict != nullptr && Py_REFCNT(f->func_dict) > 1) return fail(o, kHeldDict);
   const int32_t index = begin(o, MadeObject::Kind::kFunction);
   const auto constant = [](PyObject* object) {
     return object == nullptr ? RecipeValue{}
@@ -369,6 +373,7 @@ RecipeValue RecipeWriter::describe_instance(PyObject* o) {
   }
   std::vector<std::pair<Ref, RecipeValue>> attributes, slots;
   if (PyObject* dict = py::instance_dict(o)) {
+    if (Py_REFCNT(dict) > 1) return fail(o, kHeldDict);
     PyObject *key, *value;
     Py_ssize_t pos = 0;
     while (PyDict_Next(dict, &pos, &key, &value)) attributes.emplace_back(Ref::share(key), describe(value));
