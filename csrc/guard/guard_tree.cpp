@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/counters.h"
 #include "py/iterators.h"
+#include "py/key_hash.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
 
@@ -31,13 +32,6 @@ PyObject* annotations_of(PyObject* function) {
   PyObject* annotations = PyFunction_GetAnnotations(function);
   if (annotations == nullptr) PyErr_Clear();
   return annotations;
-}
-
-PyObject* dict_get(PyObject* dict, PyObject* key) {
-  if (!PyUnicode_CheckExact(key) && is_tensor(key)) return dict_get_tensor(dict, key);
-  PyObject* value = PyDict_GetItemWithError(dict, key);
-  if (value == nullptr) PyErr_Clear();
-  return value;
 }
 
 }  // namespace
@@ -157,7 +151,7 @@ PyObject* GuardTree::fetch(const Node& n, PyObject* const* args, size_t nargs) {
     case Step::kTypeRoot:
       return key;
     case Step::kDictValue:
-      return PyDict_Check(p) ? dict_get(p, key) : nullptr;
+      return PyDict_Check(p) ? py::dict_get(p, key) : nullptr;
     case Step::kInstanceDict:
       return py::made_instance_dict(p);
     case Step::kThreadLocalDict: {
@@ -362,7 +356,7 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
       return metas_[c.number].matches(v);
     case CheckKind::kInstanceLacks: {
       PyObject* dict = py::instance_dict(v);
-      return dict == nullptr || dict_get(dict, operand) == nullptr;
+      return dict == nullptr || py::dict_get(dict, operand) == nullptr;
     }
     case CheckKind::kFunctionAttribute: {
       if (!PyFunction_Check(v)) return false;
@@ -442,16 +436,20 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
       return v != values_[c.number];
     case CheckKind::kCacheTag:
       return PyDict_Check(v) && py::dict_tag(v) == PyLong_AsUnsignedLongLong(operand);
+    case CheckKind::kCachedResult: {
+      PyObject* kept = PyDict_Check(v) ? py::dict_get(v, operand) : nullptr;
+      return kept != nullptr && py::cached_result(kept) == second;
+    }
     case CheckKind::kDictLen:
       return PyDict_Check(v) && PyDict_GET_SIZE(v) == c.number;
     case CheckKind::kDictNonEmpty:
       return PyDict_Check(v) && (PyDict_GET_SIZE(v) > 0) == (c.number != 0);
     case CheckKind::kKeyAbsent:
-      return PyDict_Check(v) && dict_get(v, operand) == nullptr;
+      return PyDict_Check(v) && py::dict_get(v, operand) == nullptr;
     case CheckKind::kKeyPresent:
-      return PyDict_Check(v) && dict_get(v, operand) != nullptr;
+      return PyDict_Check(v) && py::dict_get(v, operand) != nullptr;
     case CheckKind::kItemValue: {
-      PyObject* found = PyDict_Check(v) ? dict_get(v, operand) : nullptr;
+      PyObject* found = PyDict_Check(v) ? py::dict_get(v, operand) : nullptr;
       return found != nullptr && primitives_equal(found, second);
     }
     case CheckKind::kLookupValue: {
@@ -493,7 +491,7 @@ bool GuardTree::is_other_number(const Check& c, PyObject* v) const {
     now = v;
     recorded = c.operand.get();
   } else if (c.kind == CheckKind::kItemValue) {
-    now = PyDict_Check(v) ? dict_get(v, c.operand.get()) : nullptr;
+    now = PyDict_Check(v) ? py::dict_get(v, c.operand.get()) : nullptr;
   } else if (c.kind == CheckKind::kCellValue) {
     now = PyCell_Check(v) ? PyCell_GET(v) : nullptr;
     recorded = c.operand.get();

@@ -106,7 +106,8 @@ OpTraits traits_from(const std::string& name, const std::string& full_name,
     traits.hidden_writes = row->second.mask;
     traits.hidden_writes_if = row->second.condition;
   }
-  traits.dynamic_shape = dynamic_shape_names().count(name) != 0;
+  traits.dynamic_shape =
+      dynamic_shape_names().count(name) != 0 || dynamic_shape_names().count(full_name) != 0;
   traits.fills_nothing = empty_names().count(name) != 0;
   traits.raises_on_values = raises_on_values(name, full_name);
   traits.pure = traits.writes == 0 && traits.hidden_writes == 0 && !traits.rng && !traits.raises_on_values &&

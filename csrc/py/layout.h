@@ -9,6 +9,7 @@
 #include <Python.h>
 
 #include <cstdint>
+#include <string_view>
 
 namespace flashpoint::py {
 
@@ -69,6 +70,22 @@ struct PartialLayout {
   PyObject* args;
   PyObject* keywords;
 };
+
+struct CacheLinkLayout {  // what a bounded functools.lru_cache keeps under a key
+  PyObject_HEAD PyObject* previous;
+  PyObject* next;
+  Py_hash_t hash;
+  PyObject* key;
+  PyObject* result;
+};
+
+// The result that a functools.lru_cache keeps; `kept` is the value under the key in its dict.
+inline PyObject* cached_result(PyObject* kept) {
+  static PyTypeObject* links = nullptr;
+  if (links == nullptr && std::string_view(Py_TYPE(kept)->tp_name) == "functools._lru_list_elem")
+    links = Py_TYPE(kept);
+  return Py_IS_TYPE(kept, links) ? reinterpret_cast<CacheLinkLayout*>(kept)->result : kept;
+}
 
 struct CompiledFunctionLayout {
   PyObject_HEAD PyObject* function;

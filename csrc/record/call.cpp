@@ -49,6 +49,16 @@ bool is_numpy_function(PyObject* f) {
   return name && PyUnicode_Check(name.get()) && kNames.contains(PyUnicode_AsUTF8(name.get()));
 }
 
+// The Python function that torch.jit.script made a callable of, borrowed. What torch.jit.trace made of one
+// follows the traced call, so it is not asked for.
+PyObject* scripted_function(PyObject* f) {
+  if (!std::string_view(Py_TYPE(f)->tp_name).ends_with("ScriptFunction")) return nullptr;
+  PyObject* dict = py::instance_dict(f);
+  if (dict == nullptr || PyDict_GetItemString(dict, "__qualname__") == nullptr) return nullptr;
+  PyObject* function = PyDict_GetItemString(dict, "_torchdynamo_inline");
+  return function != nullptr && PyFunction_Check(function) ? function : nullptr;
+}
+
 }  // namespace
 
 void Recorder::end_disabled(PyObject* function) {
@@ -261,6 +271,12 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     observe(tree_.child(kNoNode, Step::kConst, inner), inner);
     return resolve_call(frame, inner, args, n, kwnames, pending, depth + 1);
   }
+  if (PyObject* scripted = depth == 0 ? scripted_function(f) : nullptr) {
+    if (node_of(f) != kNoNode) tree_.check(node_of(f), CheckKind::kIs, f);
+    observe(tree_.child(kNoNode, Step::kConst, scripted), scripted);
+    pending.instead = scripted;
+    return resolve_call(frame, scripted, args, n, kwnames, pending, depth + 1);
+  }
   if (is_heap(type)) {
     PyObject* method = type_lookup(type, "__call__");
     if (method != nullptr && PyFunction_Check(method)) expect(frame, method, FrameLink::kResult);
@@ -366,8 +382,7 @@ void Recorder::call_torch(const char* name, PyObject* const* args, Py_ssize_t n,
 }
 
 void Recorder::after_call(const Operands& o, const Pending& pending, PyObject* result) {
-  if (pending.word == kPendingCached || pending.word == kPendingTyping)
-    return after_cached(o, pending, result);
+  if (pending.word == kPendingCached || pending.word == kPendingTyping) return after_cached(pending, result);
   if (pending.word == kPendingFunction) return after_function(o, result);
   rules().after_call(*this, o, pending, result);
 }

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/flat_map.h"
+#include "record/effects.h"
 #include "record/observer.h"
 
 namespace flashpoint {
@@ -38,12 +39,10 @@ struct SuperHash {
   }
 };
 
-// The recording's progress when a call of a functools.lru_cache wrapper began: what did not move on since
-// shows that nothing ran.
+// A call of a functools.lru_cache wrapper that has been made.
 struct CachedCall {
-  size_t frames;
-  size_t writes;
-  int32_t nodes;
+  Effect again;      // what a replay repeats
+  uint64_t tag = 0;  // the cache's version before
 };
 
 // The Python function that the instruction being performed calls with nothing in between.

@@ -5,6 +5,7 @@
 // says: either its entry contents were guarded then (nothing more to learn), or the read ends the recording.
 #include "eval/liveness.h"
 #include "py/frame.h"
+#include "py/key_hash.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
@@ -56,6 +57,19 @@ bool Recorder::hashable_key(PyObject* key) const {
   return false;
 }
 
+bool Recorder::lookup_key(PyObject* key) {
+  if (hashable_key(key)) return true;
+  if (PyTuple_CheckExact(key)) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(key); ++i) {
+      if (!lookup_key(PyTuple_GET_ITEM(key, i))) return false;
+    }
+    return true;
+  }
+  if (is_tensor(key) || node_of(key) == kNoNode || !py::is_plain_key(key)) return false;
+  pin(key);
+  return true;
+}
+
 void Recorder::read_dict_key(PyObject* dict, PyObject* key) {
   const NodeId node = node_of(dict);
   if (node == kNoNode) return read_fresh_key(dict, key);
@@ -73,15 +87,13 @@ void Recorder::read_dict_key(PyObject* dict, PyObject* key) {
     return;
   }
   if (!PyUnicode_CheckExact(key)) {
-    if (!hashable_key(key)) {
+    if (!lookup_key(key)) {
       end(Break::k_unsupported_container, std::string("dict key of type ") + Py_TYPE(key)->tp_name);
       return;
     }
     read_hash(key);
   }
-  PyObject* value = PyDict_GetItemWithError(dict, key);
-  if (value == nullptr) PyErr_Clear();
-  read_dict_value(node, key, value);
+  read_dict_value(node, key, py::dict_get(dict, key));
 }
 
 void Recorder::read_dict_value(NodeId node, PyObject* key, PyObject* value) {
@@ -98,14 +110,13 @@ void Recorder::read_dict_present(PyObject* dict, PyObject* key) {
   const NodeId node = node_of(dict);
   if (node == kNoNode) return read_fresh_key(dict, key);
   if (overlaid_whole(dict) || overlaid(dict, key) || !once(dict, key, 2)) return;
-  if (!hashable_key(key)) {
+  if (!lookup_key(key)) {
     end(Break::k_unsupported_container, std::string("dict key of type ") + Py_TYPE(key)->tp_name);
     return;
   }
   read_hash(key);
-  const int present = PyDict_Contains(dict, key);
-  if (present < 0) PyErr_Clear();
-  tree_.check(node, present == 1 ? CheckKind::kKeyPresent : CheckKind::kKeyAbsent, key);
+  const bool present = py::dict_get(dict, key) != nullptr;
+  tree_.check(node, present ? CheckKind::kKeyPresent : CheckKind::kKeyAbsent, key);
 }
 
 void Recorder::read_length(PyObject* c) {
@@ -138,7 +149,9 @@ void Recorder::read_keys(PyObject* dict) {
   if (!keys) return PyErr_Clear();
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(keys.get()); ++i) {
     PyObject* key = PyTuple_GET_ITEM(keys.get(), i);
-    if (!hashable_key(key) || PyTuple_Check(key)) {
+    if ((PyTuple_CheckExact(key) || rules().is_enum_member(key)) && py::is_plain_key(key)) {
+      const_node(key);  // the very object is guarded below
+    } else if (!hashable_key(key) || PyTuple_Check(key)) {
       return end(Break::k_unsupported_container, std::string("dict key of type ") + Py_TYPE(key)->tp_name);
     }
     read_hash(key);

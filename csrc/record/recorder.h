@@ -187,6 +187,7 @@ class Recorder final : public Observer {
   NodeId instance_dict_node(PyObject* object);
 
   // read_container.cpp
+  bool lookup_key(PyObject* key);          // a key that can be looked up so; one told by address gets pinned
   bool hashable_key(PyObject* key) const;  // a key whose hash and equality run no Python code
   void read_dict_key(PyObject* dict, PyObject* key);
   void read_dict_value(NodeId node, PyObject* key, PyObject* value);  // value: null where there is none
@@ -304,7 +305,7 @@ class Recorder final : public Observer {
   // call_cached.cpp: functools.lru_cache
   void call_cached(PyObject* wrapper, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
                    Pending& pending);
-  void after_cached(const Operands& operands, const Pending& pending, PyObject* result);
+  void after_cached(const Pending& pending, PyObject* result);
 
   FlatMap<SuperKey, Nothing, SuperHash> super_keys_;  // kept alive by held_
   GraphRecorder& graph_;
@@ -333,6 +334,7 @@ class Recorder final : public Observer {
       reading_calls_;  // calls that do, and what held outside of each
   void read_results(int how, bool until_return);
   std::vector<CachedCall> cached_calls_;
+  Ref cached_keys_;    // a set of (wrapper, key): what is guarded of caches
   size_t writes_ = 0;  // ever logged
   // Objects that may be carried about and not used; kept alive by held_. Every slot that holds one is tagged.
   FlatSet<PyObject*> opaque_;

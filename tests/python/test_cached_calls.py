@@ -134,12 +134,122 @@ def test_what_a_bounded_cache_evicts() -> None:
 
 
 def test_a_cached_function_that_fills_its_cache() -> None:
-    """The recording of the first call is dropped; the second finds the cache full and is whole."""
+    """It runs unwatched, once, and the first call's recording is whole."""
     _, fn = tensors()
-    compiled, x = flashpoint.compile(fn), torch.randn(2, 3)
+    compiled, x = flashpoint.compile(fn, fullgraph=True), torch.randn(2, 3)
     flashpoint.reset_counters()
     for _ in range(4):
         assert torch.equal(compiled(x, 1), fn(x, 1))
     counters = flashpoint.counters()
-    assert (counters["captures_started"], counters["captures_kept"], counters["hits"]) == (2, 1, 2)
-    assert counters["breaks_resumed"] == 0
+    assert (counters["captures_started"], counters["captures_kept"], counters["hits"]) == (1, 1, 3)
+
+
+class Recipe:
+    """Hashed by its address."""
+
+    def __init__(self, axes: tuple[int, ...]) -> None:
+        self.axes = axes
+
+
+def test_other_keys_of_a_cache_do_not_matter() -> None:
+    """Keys are looked up, also of objects, sizes, devices and keywords; what others cache is no miss."""
+    runs = []
+
+    @functools.lru_cache(maxsize=64)
+    def plan(recipe, shape, *, device):
+        runs.append(shape)
+        return [recipe.axes, tuple(shape), torch.zeros((), device=device)]
+
+    recipe = Recipe((1, 0))
+
+    def fn(x):
+        axes, shape, zero = plan(recipe, x.shape, device=x.device)
+        return x.permute(axes) + shape[0] + zero
+
+    compiled = flashpoint.compile(fn)
+    flashpoint.reset_counters()
+    for n in range(20):
+        plan(Recipe((0, 1)), torch.Size([n, n]), device=torch.device("cpu"))
+        x = torch.randn(2, 3)
+        assert torch.equal(compiled(x), x.t() + 2)
+    assert flashpoint.counters()["captures_started"] == 1
+    assert flashpoint.counters()["hits"] == 19
+    assert runs.count((2, 3)) == 1
+
+
+def test_a_result_that_was_made_anew() -> None:
+    """A bounded cache uses its records again: the same record under the same key may hold another result."""
+    scale = [1.0]
+
+    @functools.lru_cache(maxsize=1)
+    def factors(n):
+        return [n * scale[0]]
+
+    compiled = flashpoint.compile(lambda x: x * factors(2)[0])
+    x = torch.ones(2)
+    for scale[0] in [1.0, 1.0, 3.0, 3.0, 5.0]:
+        assert compiled(x).tolist() == [2 * scale[0]] * 2
+        factors(7)
+    assert compiled(x).tolist() == [10.0, 10.0]
+
+
+def test_a_cached_function_that_raises() -> None:
+    asked = []
+
+    @functools.lru_cache
+    def half(n):
+        asked.append(n)
+        if n % 2:
+            raise ValueError(n)
+        return n // 2
+
+    def fn(x, n):
+        try:
+            return x * half(n)
+        except ValueError as error:
+            return x - error.args[0]
+
+    compiled, x = flashpoint.compile(fn), torch.ones(2)
+    flashpoint.reset_counters()
+    for n in [3, 3, 3, 4, 4, 4, 3]:
+        expected = 1.0 - n if n % 2 else n // 2
+        assert compiled(x, n).tolist() == [expected, expected]
+    assert asked == [3, 3, 3, 4, 3]
+    assert flashpoint.counters()["hits"] > 0
+
+
+def test_a_cached_function_that_hands_out_what_the_call_made() -> None:
+    """The cache keeps the first call's tensor; the second call's own is another one."""
+    last: list[torch.Tensor] = []
+
+    def make():
+        @functools.lru_cache
+        def first():
+            return last[-1]
+
+        def fn(x):
+            last.append(x * 2)
+            return first() + x
+
+        return fn
+
+    compiled, x = flashpoint.compile(make()), torch.ones(2)
+    assert [compiled(x * n).tolist() for n in (1, 2, 3, 4)] == [[n + 2.0] * 2 for n in (1, 2, 3, 4)]
+
+
+def test_what_the_function_did_is_not_repeated() -> None:
+    table: dict[str, int] = {}
+
+    @functools.lru_cache
+    def register(name):
+        table[name] = len(table) + 1
+        return table[name]
+
+    def fn(x):
+        before = len(table)
+        return x * register("a") + before, table["a"]
+
+    compiled, x = flashpoint.compile(fn), torch.ones(2)
+    results = [(value.tolist(), count) for value, count in (compiled(x) for _ in range(4))]
+    assert results == [([1.0, 1.0], 1)] + [([2.0, 2.0], 1)] * 3
+    assert table == {"a": 1}

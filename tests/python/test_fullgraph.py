@@ -111,3 +111,43 @@ def test_error_on_recompile() -> None:
         with pytest.raises(torch._dynamo.exc.RecompileError, match=r"error_on_recompile.*does not fit"):
             compiled(torch.ones(2), (1, 2, 3))
     assert compiled(torch.ones(2), (1, 2, 3)).tolist() == [3.0, 3.0]
+
+
+@torch.jit.script
+def soft_clamp(x: torch.Tensor, limit: float):
+    return (x / limit).tanh() * limit
+
+
+def test_scripted_functions_are_inlined() -> None:
+    compiled = flashpoint.compile(lambda x: soft_clamp(x, 5.0) + 1, fullgraph=True)
+    flashpoint.reset_counters()
+    for _ in range(3):
+        x = torch.randn(4, requires_grad=True)
+        got, want = compiled(x), soft_clamp(x, 5.0) + 1
+        assert torch.equal(got, want)
+        torch.testing.assert_close(
+            torch.autograd.grad(got.sum(), x)[0], torch.autograd.grad(want.sum(), x)[0]
+        )
+    assert flashpoint.counters()["captures_started"] == 1
+    assert flashpoint.counters()["hits"] == 2
+
+
+def test_traced_functions_keep_what_was_traced() -> None:
+    with pytest.warns(torch.jit.TracerWarning):
+        traced = torch.jit.trace(lambda x: x + 1 if x.sum() > 0 else x - 1, torch.ones(2), check_trace=False)
+    compiled = flashpoint.compile(lambda x: traced(x) * 2)
+    for x in (torch.ones(2), -torch.ones(2), torch.zeros(2)):
+        assert torch.equal(compiled(x), (x + 1) * 2)
+
+
+def test_sections_of_tensor_split_are_known() -> None:
+    def fn(x):
+        a, b = torch.tensor_split(x, (1,), dim=2)
+        c, d = torch.tensor_split(x, 2, dim=1)
+        return b.reshape(b.shape[0], -1) + b.shape[2], c.flatten(), d, a
+
+    compiled = flashpoint.compile(fn, fullgraph=True)
+    for _ in range(3):
+        x = torch.randn(2, 3, 4)
+        for got, want in zip(compiled(x), fn(x), strict=True):
+            assert torch.equal(got, want)
