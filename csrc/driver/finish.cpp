@@ -96,8 +96,12 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
       const std::string violation = ir::verify(*graph);
       FP_CHECK(violation.empty(), violation);
     }
-    if (r.graph.may_raise_after_write() || r.graph.may_misfit_after_write()) {
-      recorder.end(Break::k_mutation_may_fail);
+    if (r.graph.may_fail_after_write()) {
+      // The next recording breaks there: what comes behind has no write before it.
+      const ProgramPosition at = r.graph.failing_position();
+      if (at.code != nullptr && !state_->fullgraph)
+        remember(static_cast<PyCodeObject*>(const_cast<void*>(at.code)), static_cast<size_t>(at.instruction));
+      recorder.end(Break::k_mutation_may_fail, r.graph.failing_operator());
       return nullptr;
     }
     recorder.shadow().finish();

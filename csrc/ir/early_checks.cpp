@@ -96,11 +96,12 @@ class Hoist {
 
   void add_check(const IndexBounds& index, Graph& result, const std::vector<ValueId>& early) {
     const ValueId value = early[static_cast<size_t>(index.value)];
-    if (!stated_.insert({value, index.low, index.high}).second) return;
+    if (!stated_.insert({value, index.low, index.high, index.ignored}).second) return;
     Node check;
     check.op = result.intern_op(op_of(PseudoOp::check_range));
     check.state = node(index.node).state;
-    check.args = {Arg::of_value(value), Arg::of_constant(index.low), Arg::of_constant(index.high)};
+    check.args = {Arg::of_value(value), Arg::of_constant(index.low), Arg::of_constant(index.high),
+                  Arg::of_constant(index.ignored)};
     result.nodes.push_back(std::move(check));
   }
 
@@ -266,7 +267,8 @@ class Hoist {
   std::set<int32_t> moved_, items_, slice_;
   std::set<ValueId> there_;  // values from before the first write that the slice reads
   std::vector<IndexBounds> indices_;
-  std::set<std::tuple<ValueId, int64_t, int64_t>> stated_;  // checks since the last early write
+  std::set<std::tuple<ValueId, int64_t, int64_t, std::optional<int64_t>>>
+      stated_;                         // checks since the last early write
   std::map<ValueId, int32_t> inputs_;  // read early, and up to which node their writers were looked for
   std::set<ValueId> written_;
   bool possible_ = true;
@@ -286,16 +288,16 @@ EarlyChecks with_early_checks(Graph graph, bool indices) {
   return {std::move(graph), {}};
 }
 
-bool raises_after_write(const Graph& graph, const std::vector<int32_t>& checked) {
+int32_t raises_after_write(const Graph& graph, const std::vector<int32_t>& checked) {
   bool wrote = false;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& node = graph.nodes[i];
     if (wrote && may_raise_on_values(graph, node) &&
         !std::binary_search(checked.begin(), checked.end(), static_cast<int32_t>(i)))
-      return true;
+      return static_cast<int32_t>(i);
     wrote = wrote || !node.mutates.empty();
   }
-  return false;
+  return -1;
 }
 
 }  // namespace flashpoint::ir

@@ -32,7 +32,7 @@ struct EarlyChecks {
 // indices: also those of operators; else numbers alone.
 EarlyChecks with_early_checks(Graph graph, bool indices);
 
-// Whether an operation that may raise on values follows a write to an input.
-bool raises_after_write(const Graph& graph, const std::vector<int32_t>& checked = {});
+// The first node that may raise on values and follows a write to an input; -1 where there is none.
+int32_t raises_after_write(const Graph& graph, const std::vector<int32_t>& checked = {});
 
 }  // namespace flashpoint::ir

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "ir/graph.h"
@@ -13,7 +14,8 @@ namespace flashpoint::ir {
 struct IndexBounds {
   int32_t node;
   ValueId value;
-  int64_t low, high;  // low <= each element < high
+  int64_t low, high;               // low <= each element < high
+  std::optional<int64_t> ignored;  // or this
 };
 
 // Appends those of the node. False when it may raise because of other values, or nobody knows.

@@ -177,8 +177,26 @@ bool may_raise_on_values(const Graph& graph, const Node& node) {
 #define FP_RAISES_ON_INTEGERS(name) name,
 #include "ir/op_traits.def"
   };
+  static const NameSet numbers{
+#define FP_RAISES_ON_NUMBERS(name) name,
+#include "ir/op_traits.def"
+  };
+  static const NameSet labels{
+#define FP_RAISES_ON_LABELS(name) name,
+#include "ir/op_traits.def"
+  };
   const Op& op = graph.ops[node.op];
   if (!traits_of(op).raises_on_values) return false;
+  const auto value = [&](const Arg& arg) { return graph.values[static_cast<size_t>(arg.value)]; };
+  if (numbers.count(op.overload.empty() ? op.name : op.name + "." + op.overload) != 0) {
+    // Constants were accepted when they were recorded.
+    return std::any_of(node.args.begin(), node.args.end(), [&](const Arg& arg) {
+      return arg.kind == Arg::Kind::kValue && value(arg).kind != ValueKind::kTensor;
+    });
+  }
+  if (labels.count(op.name) != 0 && node.args.size() > 1 && node.args[1].kind == Arg::Kind::kValue &&
+      c10::isFloatingType(value(node.args[1]).meta.dtype))
+    return false;
   if (integers.count(op.name) == 0 || node.outputs.size() != 1 || node.outputs[0].is_list) return true;
   const auto dtype = graph.values[static_cast<size_t>(node.outputs[0].first)].meta.dtype;
   return !c10::isFloatingType(dtype) && !c10::isComplexType(dtype);

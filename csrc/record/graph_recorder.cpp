@@ -489,8 +489,13 @@ bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<
     // Sizes that fit today may not fit at the next call.
     size_t sized = call.touched.size();
     for (size_t i = 0; i < info.arguments; ++i) sized += arguments[i].isIntList() ? 2 : 0;
-    may_misfit_ |= sized > 1;
+    if (sized > 1 && !std::exchange(may_misfit_, true)) {
+      failing_operator_ = info.full_name;
+      if (site_source_ != nullptr) failing_position_ = site_source_->current();
+    }
   }
+  if (wrote_input_ && info.traits.raises_on_values && site_source_ != nullptr)
+    raising_.emplace_back(info.op, site_source_->current());
   if (call.dynamic && info.counts_results) {
     // As many results as the sizes say: those are expected, and then they are no question of data any more.
     bool expected = may_expect();
@@ -655,14 +660,24 @@ std::unique_ptr<ir::Graph> GraphRecorder::finish(c10::ArrayRef<at::Tensor> outpu
   auto graph = std::make_unique<ir::Graph>(log_.build(outputs_, options_.positions));
   const bool computes = pseudo_ops_[static_cast<size_t>(ir::PseudoOp::number_float)] >= 0 ||
                         pseudo_ops_[static_cast<size_t>(ir::PseudoOp::number_int)] >= 0;
-  const bool raises = ir::raises_after_write(*graph);
+  const bool raises = ir::raises_after_write(*graph) >= 0;
   std::vector<int32_t> checked;
   if (computes || (raises && options_.may_stop)) {
     ir::EarlyChecks early = ir::with_early_checks(std::move(*graph), raises && options_.may_stop);
     *graph = std::move(early.graph);
     checked = std::move(early.checked);
   }
-  may_raise_after_write_ = raises && ir::raises_after_write(*graph, checked);
+  const int32_t failing = raises ? ir::raises_after_write(*graph, checked) : -1;
+  may_raise_after_write_ = failing >= 0;
+  if (may_raise_after_write_ && !may_misfit_) {
+    const ir::Op& op = graph->ops[graph->nodes[static_cast<size_t>(failing)].op];
+    failing_operator_ = op.overload.empty() ? op.name : op.name + "." + op.overload;
+    for (const auto& [recorded, position] : raising_) {
+      if (log_.ops()[recorded] != op) continue;
+      failing_position_ = position;
+      break;
+    }
+  }
 #ifdef FLASHPOINT_DEBUG
   const std::string violation = ir::verify(*graph);
   FP_CHECK(violation.empty(), violation);

@@ -144,8 +144,11 @@ class GraphRecorder final : public TracerSink {
   bool is_base() const { return options_.level == TracerLevel::kBase; }
 
   // Whether an operator that may raise because of a size that depends on data follows a write to an input.
-  bool may_misfit_after_write() const { return may_misfit_; }
-  bool may_raise_after_write() const { return may_raise_after_write_; }  // once it is finished
+  // Once it is finished: whether something may fail behind a write, and where in the program that is, if
+  // known.
+  bool may_fail_after_write() const { return may_misfit_ || may_raise_after_write_; }
+  ProgramPosition failing_position() const { return failing_position_; }
+  const std::string& failing_operator() const { return failing_operator_; }
 
   int32_t node_count() const { return log_.call_count(); }
   // Names the torch-level callable of which node `index` is the only operator.
@@ -240,6 +243,10 @@ class GraphRecorder final : public TracerSink {
   bool wrote_input_ = false;
   bool may_misfit_ = false;
   bool may_raise_after_write_ = false;
+  std::vector<std::pair<uint32_t, ProgramPosition>>
+      raising_;  // operators (their index) behind a write that may
+  ProgramPosition failing_position_;
+  std::string failing_operator_;
   bool asserts_ = false;
 };
 

@@ -103,6 +103,7 @@ class OpLog {
   int32_t producer(ir::ValueId value) const { return values_[static_cast<size_t>(value)]->call; }
   ir::ValueId value_count() const { return static_cast<ir::ValueId>(values_.size()); }
   const ir::Input& input(int32_t i) const { return inputs_[static_cast<size_t>(i)]; }
+  const std::vector<ir::Op>& ops() const { return ops_; }
   int32_t input_count() const { return static_cast<int32_t>(inputs_.size()); }
 
   // The log as a graph: dead code dropped, values renumbered. `positions` may be null.

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
 
 import flashpoint
 
@@ -144,3 +146,89 @@ def test_what_is_checked_early_is_compiled(fn: Any) -> None:
     for _ in range(3):
         compiled(torch.zeros(5, 4), torch.ones(3, 3, dtype=torch.long))
     assert flashpoint.counters()["hits"] - before == 2
+
+
+# What follows the statistics that batch norm writes: (program of model, inputs and labels; graphs of a call).
+BEHIND_A_WRITE = {
+    "cross_entropy": (lambda m, x, y: F.cross_entropy(m(x), y, ignore_index=1), 1),
+    "probabilities": (lambda m, x, y: F.cross_entropy(m(x), F.one_hot(y, 3).float()), 1),
+    "nll_loss": (lambda m, x, y: F.nll_loss(m(x).log_softmax(-1), y), 1),
+    "with_logits": (lambda m, x, y: F.binary_cross_entropy_with_logits(m(x)[:, 0], (y > 0).float()), 1),
+    "bernoulli": (lambda m, x, y: m(x) * torch.empty(5, 1).bernoulli_(0.7), 1),
+    "normal": (lambda m, x, y: m(x) + torch.empty(5, 1).normal_(0, 0.7) + torch.normal(m(x), 1.0), 1),
+    "take_along_dim": (lambda m, x, y: torch.take_along_dim(m(x), y[:, None], 1), 1),
+    "det": (lambda m, x, y: torch.linalg.det(m(x).t() @ m(x)), 1),
+    "binary_cross_entropy": (
+        lambda m, x, y: F.binary_cross_entropy(m(x).sigmoid()[:, 0], y.ne(0).float()),
+        2,
+    ),
+    "cholesky": (lambda m, x, y: torch.linalg.cholesky(m(x).t() @ m(x) + torch.eye(3)), 2),
+    "multinomial": (lambda m, x, y: torch.multinomial(m(x).softmax(-1), 1), 2),
+    "own index": (lambda m, x, y: x.gather(1, m(x).argmax(-1)[:, None]), 2),
+}
+
+
+def batch_norm_net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).train()
+
+
+@pytest.mark.parametrize("name", BEHIND_A_WRITE)
+def test_behind_a_write(name: str) -> None:
+    """One graph where nothing raises, as is known before the write; else a break before what may raise."""
+    program, graphs = BEHIND_A_WRITE[name]
+    model, theirs = batch_norm_net(), batch_norm_net()
+    compiled = flashpoint.compile(lambda x, y: program(model, x, y), backend="eager")
+    flashpoint.reset_counters()
+    for turn in range(5):
+        x, y = torch.randn(5, 4), torch.randint(0, 3, (5,))
+        torch.manual_seed(turn)
+        got = compiled(x, y)
+        torch.manual_seed(turn)
+        assert torch.equal(got, program(theirs, x, y))
+        for ours, other in zip(model.buffers(), theirs.buffers(), strict=True):
+            assert torch.equal(ours, other)
+    counters = flashpoint.counters()
+    assert counters["captures_kept"] == graphs
+    assert counters["captures_dropped"] == graphs - 1
+    assert counters["hits"] == 5 - graphs
+
+
+@pytest.mark.parametrize("label", [3, -1, 100])
+def test_a_label_out_of_range(label: int) -> None:
+    """It raises where eager does, after the statistics were written once; -100 is ignored."""
+    model, theirs = batch_norm_net(), batch_norm_net()
+    compiled = flashpoint.compile(lambda x, y: F.cross_entropy(model(x), y), backend="eager")
+    x, good = torch.randn(5, 4), torch.tensor([0, 1, 2, -100, 0])
+    flashpoint.reset_counters()
+    for _ in range(3):
+        assert torch.equal(compiled(x, good), F.cross_entropy(theirs(x), good))
+    assert flashpoint.counters()["hits"] == 2
+    bad = torch.tensor([0, 1, label, 2, 0])
+    for call in (lambda: compiled(x, bad), lambda: F.cross_entropy(theirs(x), bad)):
+        with pytest.raises(IndexError):
+            call()
+    for ours, other in zip(model.buffers(), theirs.buffers(), strict=True):
+        assert torch.equal(ours, other)
+    assert torch.equal(compiled(x, good), F.cross_entropy(theirs(x), good))
+
+
+def test_a_training_step_with_batch_norm_is_one_graph() -> None:
+    def step(model, optimizer, x, y):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    runs = []
+    for wrap in (lambda f: f, lambda f: flashpoint.compile(f, backend="eager", fullgraph=True)):
+        model = batch_norm_net()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+        step_of = wrap(step)
+        torch.manual_seed(1)
+        flashpoint.reset_counters()
+        losses = [step_of(model, optimizer, torch.randn(5, 4), torch.randint(0, 3, (5,))) for _ in range(6)]
+        runs.append([*losses, *model.state_dict().values()])
+    assert flashpoint.counters()["hits"] >= 4
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))

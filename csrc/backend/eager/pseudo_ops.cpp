@@ -79,9 +79,10 @@ void run_pseudo_op(ir::PseudoOp op, std::vector<c10::IValue>& stack) {
     case ir::PseudoOp::check_range: {
       const at::Tensor values = stack[0].toTensor().to(at::kLong).contiguous();
       const int64_t low = stack[1].toInt(), high = stack[2].toInt();
+      const int64_t ignored = stack[3].isNone() ? low : stack[3].toInt();
       const int64_t* const data = values.const_data_ptr<int64_t>();
-      TORCH_CHECK(std::all_of(data, data + values.numel(), [&](int64_t v) { return v >= low && v < high; }),
-                  "an index is out of bounds");
+      const auto fits = [&](int64_t v) { return (v >= low && v < high) || v == ignored; };
+      TORCH_CHECK(std::all_of(data, data + values.numel(), fits), "an index is out of bounds");
       stack.clear();
       return;
     }
