@@ -20,6 +20,7 @@
 #include <cstdint>
 
 #include "driver/entry.h"
+#include "py/layout.h"
 
 namespace flashpoint {
 
@@ -60,8 +61,8 @@ enum class CheckOperands : uint8_t {
 
 // The builtin types under instances that replay makes.
 inline PyTypeObject* const* instance_bases() {
-  static PyTypeObject* const bases[] = {&PyBaseObject_Type, &PyDict_Type,  &PyODict_Type,
-                                        &PyList_Type,       &PyTuple_Type, nullptr};
+  static PyTypeObject* const bases[] = {&PyBaseObject_Type, &PyDict_Type,       &PyODict_Type, &PyList_Type,
+                                        &PyTuple_Type,      &_PyNamespace_Type, nullptr};
   return bases;
 }
 

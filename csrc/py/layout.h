@@ -11,6 +11,10 @@
 #include <cstdint>
 #include <string_view>
 
+extern "C" {
+PyAPI_DATA(PyTypeObject) _PyNamespace_Type;  // types.SimpleNamespace
+}
+
 namespace flashpoint::py {
 
 #if PY_VERSION_HEX < 0x030B0000 || PY_VERSION_HEX >= 0x030C0000

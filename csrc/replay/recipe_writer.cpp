@@ -344,7 +344,8 @@ RecipeValue RecipeWriter::describe_instance(PyObject* o) {
   PyTypeObject* base = builtin_base(type);
   const bool mapping = base == &PyDict_Type || base == &PyODict_Type;
   const bool list = base == &PyList_Type, tuple = base == &PyTuple_Type;
-  if (base != &PyBaseObject_Type && !mapping && !list && !tuple) return fail(o, "no recipe for this type");
+  const bool plain = base == &PyBaseObject_Type || base == &_PyNamespace_Type;
+  if (!plain && !mapping && !list && !tuple) return fail(o, "no recipe for this type");
   if (has_c_state(o, base)) return fail(o, "has state of C code");
   if (type->tp_del != nullptr || type->tp_finalize != nullptr) return fail(o, "has a finalizer");
   if (recorder_.node_of(reinterpret_cast<PyObject*>(type)) == kNoNode &&

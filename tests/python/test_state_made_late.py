@@ -216,3 +216,39 @@ def test_next_of_an_iterator_of_the_caller(made: str) -> None:
 def test_sets_are_copied() -> None:
     source = "import copy\nd = {'s': {1, 2, 3}, 'l': [1.0]}\ndef fn(x):\n  c = copy.deepcopy(d)\n  c['s'].add(4)\n  return x * len(c['s']), c, d"
     check_calls(source, ["x", "x", Call("x", pre="d['s'].add(9)"), "x"])
+
+
+NAMESPACE = """
+from types import SimpleNamespace
+class Config(SimpleNamespace): pass
+def fn(x, old):
+  old.last = x + 1
+  return SimpleNamespace(value=x * 2, of=Config(n=len(vars(old)), old=old)), vars(old)
+"""
+
+
+def test_namespaces_made_in_the_call() -> None:
+    fresh = Call("x, old", pre="x, old = torch.rand(2), SimpleNamespace(a=1)")
+    check_calls(NAMESPACE, [fresh, "x, old", "x, old", fresh, "x, old"])
+
+
+# The object beside the dict of its attributes.
+BESIDE = {
+    "instance": "class C: pass\ndef fn(x):\n  o = C()\n  o.v = x + 1\n  return o, o.__dict__",
+    "function": "def fn(x):\n  def f(): pass\n  f.v = x + 1\n  return f, f.__dict__",
+    "namespace": "from types import SimpleNamespace\ndef fn(x):\n  o = SimpleNamespace(v=x)\n  return o, vars(o)",
+}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_an_object_beside_its_dict(kind: str) -> None:
+    """What is changed in the dict is changed in the object, at every call."""
+    scope: dict = {}
+    exec(BESIDE[kind], scope)
+    compiled = flashpoint.compile(scope["fn"])
+    for n in range(4):
+        made, attributes = compiled(torch.ones(2) * n)
+        assert attributes is made.__dict__
+        attributes["more"] = n
+        assert made.more == n
+        assert torch.equal(made.v, torch.ones(2) * n + (kind != "namespace"))
