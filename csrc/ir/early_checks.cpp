@@ -169,12 +169,22 @@ class Hoist {
     return count;
   }
 
+  bool takes_mask(const Node& n) const {
+    bool mask = false;
+    for_each_value(n.args[1], [&](ValueId id) {
+      const c10::ScalarType dtype = value(id).meta.dtype;
+      mask = mask || (dtype != c10::ScalarType::Long && dtype != c10::ScalarType::Int);
+    });
+    return mask;
+  }
+
   // A few elements, without randomness, and without views where numbers are computed.
   bool is_small(const Node& n) {
     if (slice_.size() > kFewNodes * (items_.size() + indices_.size())) return false;
     const OpTraits& traits = traits_[n.op];
     const Op& op = graph_.ops[n.op];
-    const bool dynamic = traits.dynamic_shape && (op.name != "aten::where" || op.overload.empty());
+    const bool dynamic = traits.dynamic_shape && (op.name != "aten::where" || op.overload.empty()) &&
+                         (op.name != "aten::index" || takes_mask(n));
     if (traits.rng || dynamic || traits.hidden_writes != 0) return false;
     if (pseudo_[n.op] && *pseudo_[n.op] != PseudoOp::constant) return false;
     if (returns_view(n)) {

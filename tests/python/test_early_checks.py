@@ -148,10 +148,15 @@ def test_what_is_checked_early_is_compiled(fn: Any) -> None:
     assert flashpoint.counters()["hits"] - before == 2
 
 
+def permuted(model, x, y, order):
+    return F.cross_entropy(model(x), y[order])
+
+
 # What follows the statistics that batch norm writes: (program of model, inputs and labels; graphs of a call).
 BEHIND_A_WRITE = {
     "cross_entropy": (lambda m, x, y: F.cross_entropy(m(x), y, ignore_index=1), 1),
     "probabilities": (lambda m, x, y: F.cross_entropy(m(x), F.one_hot(y, 3).float()), 1),
+    "labels by index": (lambda m, x, y: permuted(m, x, y, torch.randperm(5)), 1),
     "nll_loss": (lambda m, x, y: F.nll_loss(m(x).log_softmax(-1), y), 1),
     "with_logits": (lambda m, x, y: F.binary_cross_entropy_with_logits(m(x)[:, 0], (y > 0).float()), 1),
     "bernoulli": (lambda m, x, y: m(x) * torch.empty(5, 1).bernoulli_(0.7), 1),
@@ -225,6 +230,7 @@ def test_a_training_step_with_batch_norm_is_one_graph() -> None:
     for wrap in (lambda f: f, lambda f: flashpoint.compile(f, backend="eager", fullgraph=True)):
         model = batch_norm_net()
         optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+        torch.optim.lr_scheduler.StepLR(optimizer, 100)  # it puts a wrapper around optimizer.step
         step_of = wrap(step)
         torch.manual_seed(1)
         flashpoint.reset_counters()
