@@ -10,8 +10,10 @@
 #include "base/counters.h"
 #include "driver/guard_errors.h"
 #include "ir/schema.h"
+#include "py/generators.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
+#include "record/visible_death.h"
 #include "replay/scalar_program.h"
 
 namespace flashpoint {
@@ -204,6 +206,12 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
     }
     if ((distinct_tensors || !mutated_nodes.empty()) && overlaps())
       return miss("overlapping memory of mutated tensors");
+    // What a generator holds is let go of when everything else is done.
+    for (const PlannedEffect& effect : effects_) {
+      if (effect.kind == EffectKind::kGenerator &&
+          dies_visibly(py::generator_slots(tree_.values()[effect.owner])))
+        return miss("a generator that holds what would be seen to live longer");
+    }
   } catch (const std::exception& error) {
     PyErr_Clear();
     report_guard_error(*this, error.what());
@@ -286,7 +294,7 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
         Ref::steal(kind == ir::ValueKind::kTensor ? wrap_tensor(outputs[i]) : python_number(outputs[i])));
   }
   outputs.clear();
-  BuildContext context{nodes, tensors, recipes_, scalars, {}, outer, &stack->tracebacks};
+  BuildContext context{nodes, tensors, recipes_, scalars, {}, outer, stack};
   if (!commit(context, effects_)) return Outcome::kDone;
   if (suspension) {
     if (!build_frames(context, *stack)) stack->frames.clear();

@@ -217,6 +217,8 @@ class Reader {
       case Step::kPartialKeywords:
         return fixed && rules().is_partial(p);
       case Step::kIteratorSource:
+      case Step::kGeneratorFunction:
+      case Step::kGeneratorSlot:
       case Step::kWeakTarget:
       case Step::kTensorGrad:
       case Step::kTraceback:

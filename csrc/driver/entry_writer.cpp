@@ -363,6 +363,7 @@ class Writer {
       case MadeObject::Kind::kDictIterator:
       case MadeObject::Kind::kException:
       case MadeObject::Kind::kInferenceRegion:
+      case MadeObject::Kind::kGenerator:
       case MadeObject::Kind::kTraceback:
         return local("it returns or stores a function, an iterator or an exception that it made");
     }
@@ -397,6 +398,7 @@ class Writer {
       case EffectKind::kContextVar:
       case EffectKind::kIteratorSteps:
       case EffectKind::kCachedCall:
+      case EffectKind::kGenerator:
         return local("it writes a gradient or a context variable, takes from an iterator, or asks a cache");
     }
     put_number<uint8_t>(body_, static_cast<uint8_t>(effect.kind));

@@ -58,7 +58,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     RecipeValue result_recipe;
     if (suspension) {
       writer.running = r.running;
-      if (PyObject* handled = handled_here(); handled != r.handled_before) {
+      if (PyObject* handled = handled_in(outer_); handled != r.handled_before) {
         recorder.sees_outer = true;
         suspension->handled = handled == nullptr ? RecipeValue{} : writer.describe(handled);
       }

@@ -169,6 +169,7 @@ bool RecipeReader::fits(const MadeObject& object) const {
     case MadeObject::Kind::kDictIterator:
     case MadeObject::Kind::kException:
     case MadeObject::Kind::kInferenceRegion:
+    case MadeObject::Kind::kGenerator:
     case MadeObject::Kind::kTraceback:
       return false;
   }
@@ -213,6 +214,7 @@ bool RecipeReader::fits(const PlannedEffect& effect) {
     case EffectKind::kTensorAttr:
       return is_tensor(owner) && named && items == 1;
     case EffectKind::kCachedCall:
+    case EffectKind::kGenerator:
     case EffectKind::kTensorGrad:
     case EffectKind::kContextVar:
     case EffectKind::kIteratorSteps:

@@ -17,10 +17,12 @@
 #include "guard/forward_ad.h"
 #include "ir/printer.h"
 #include "py/frame.h"
+#include "py/generators.h"
 #include "py/saved_error.h"
 #include "py/torch_bridge.h"
 #include "record/call_trace.h"
 #include "record/graph_recorder.h"
+#include "record/read_generator.h"
 #include "record/regions.h"
 #include "record/tracer_mode.h"
 #include "record/visible_death.h"
@@ -36,6 +38,12 @@ constexpr int kRecordingCalls = 32;
 thread_local Recorder* active = nullptr;
 
 int64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
+
+// What the frame belongs to: the object under construction, or its generator. Null for most.
+PyObject* receiver_of(const EvalFrame& frame) {
+  if (frame.link == FrameLink::kInit) return frame.link_self;
+  return py::generator_of(frame.frame);
+}
 
 void log_entry(const std::string& where, const Entry& entry) {
   if (log_enabled(LogKind::kCapture)) {
@@ -126,7 +134,7 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   recording_ = std::make_unique<Recording>(graph_options, std::move(trace));
   Recording& r = *recording_;
   r.before = GlobalState::now();
-  r.handled_before = handled_here();
+  r.handled_before = handled_in(outer_);
   r.args = std::move(args);
   for (const Ref& arg : r.args) r.arg_pointers.push_back(arg.get());
   r.key = std::move(key);
@@ -157,6 +165,7 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   if (r.key.empty()) r.recorder->shadow().starts_with(function, nargs, kwnames);
   r.recorder->outer = outer_;
   r.recorder->answers_tracing_queries = options_.tracing_state_queries;
+  r.recorder->keeps_slots = !r.chain.empty();
   r.recorder->fail_at_event = options_.fail_at_event;
   r.recorder->break_at_event = options_.break_at_event;
   if (!state_->break_before.empty()) r.recorder->break_before = &state_->break_before;
@@ -409,6 +418,15 @@ Session::Chain Session::chain_to(EvalFrame& innermost) const {
   return {};
 }
 
+// Innermost first.
+std::vector<PyObject*> Session::generators_of(const Chain& chain) {
+  std::vector<PyObject*> generators;
+  for (size_t i = chain.size(); i-- > 0;) {
+    if (PyObject* generator = py::generator_of(chain[i].frame->frame)) generators.push_back(generator);
+  }
+  return generators;
+}
+
 // Code of the chain that can look at the locals of its callers.
 bool Session::sees_locals(const Chain& chain) const {
   for (const Level& level : chain) {
@@ -424,8 +442,29 @@ bool Session::dies_visibly(const Chain& chain) const {
   for (size_t i = 0; i < chain.size(); ++i) {
     add_references(*chain[i].frame, i + 1 < chain.size() ? chain[i + 1].frame : nullptr, &references);
   }
-  if (handled_here() != outer_.saved) references.push_back(handled_here());
+  for (PyObject* generator : generators_of(chain)) references.push_back(py::generator_handled(generator));
+  if (PyObject* handled = handled_in(outer_); handled != outer_.saved) references.push_back(handled);
   return flashpoint::dies_visibly(references);
+}
+
+// A generator that runs may be let go of, by its owner, where closing it is noticed: a recording would keep
+// it alive. Managers of contextlib see to the end of theirs where they are left, and will be left where their
+// __exit__ is at hand.
+bool Session::closes_late(const Chain& chain) {
+  for (size_t i = 1; i < chain.size(); ++i) {
+    PyObject* generator = py::generator_of(chain[i].frame->frame);
+    if (generator == nullptr || !py::may_close_noticeably(generator)) continue;
+    const EvalFrame& owner = *chain[i - 1].frame;
+    if (!runs_to_the_end(owner)) return true;
+    if (PyUnicode_CompareWithASCIIString(py::frame_code(owner.frame)->co_name, "__enter__") != 0) continue;
+    if (i < 2) return true;
+    const std::vector<PyObject*> slots = frame_slots(*chain[i - 2].frame, true);
+    const bool left = std::any_of(slots.begin(), slots.end(), [&](PyObject* o) {
+      return o != nullptr && PyMethod_Check(o) && PyMethod_GET_SELF(o) == py::frame_local(owner.frame, 0);
+    });
+    if (!left) return true;
+  }
+  return false;
 }
 
 // The key of the position where the innermost frame stands at a boundary, and the arguments of its entries.
@@ -448,13 +487,15 @@ bool Session::describe(const Chain& chain, std::string* key, std::vector<PyObjec
            static_cast<int16_t>(frame.link)};
     key->append(reinterpret_cast<const char*>(&part), sizeof part);
     args->push_back(py::frame_function(frame.frame));
-    if (frame.link == FrameLink::kInit) args->push_back(frame.link_self);
+    if (PyObject* self = receiver_of(frame)) args->push_back(self);
     const std::vector<bool>& live = live_locals(py::frame_code(frame.frame), at);
     for (size_t s = 0; s < slots.size(); ++s) {
       args->push_back(!all_live && s < live.size() && !live[s] ? nullptr : slots[s]);
     }
+    if (PyObject* generator = py::generator_of(frame.frame))
+      args->push_back(py::generator_handled(generator));
   }
-  args->push_back(handled_here() == outer_.saved ? nullptr : handled_here());
+  args->push_back(handled_in(outer_) == outer_.saved ? nullptr : handled_in(outer_));
   // Nothing guards an empty slot, so which ones are is part of the position.
   for (size_t i = 0; i < args->size(); i += 8) {
     unsigned char empty = 0;
@@ -484,7 +525,7 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
       return false;
     }
   }
-  if (!is_at_item(outer_)) return false;
+  if (!is_at_item(outer_, generators_of(chain))) return false;
   const Chain& start = recording_->chain;
   size_t shared = 0;
   while (shared < chain.size() && shared < start.size() && chain[shared].serial == start[shared].serial)
@@ -506,13 +547,15 @@ bool Session::suspend(EvalFrame& frame, const Operands& operands) {
     Slots& values = slots.emplace_back();
     const bool tagged = level.tags_of == recording_->recorder->serial;
     values.push_back({py::frame_function(level.frame), 0});
-    values.push_back({f.link == FrameLink::kInit ? level.link_self : nullptr, 0});
+    values.push_back({receiver_of(level), 0});
     const std::vector<bool>& live = live_locals(py::frame_code(level.frame), f.position);
     const std::vector<PyObject*> all = frame_slots(level, !innermost);
     for (size_t s = 0; s < all.size(); ++s) {
       const bool dead = !all_live && s < live.size() && !live[s] && !outlives_use(all[s]);
       values.push_back({dead ? dead_slot() : all[s], tagged && !dead ? level.tags[s] : Tag{0}});
     }
+    if (PyObject* generator = py::generator_of(level.frame))
+      values.push_back({py::generator_handled(generator), 0});
   }
   recording_->recorder->reopen();
   recording_->running = frame_objects(chain);
@@ -537,7 +580,7 @@ void Session::skip(const char* why) const {
 }
 
 FrameControl::Action Session::at_boundary(EvalFrame& frame) {
-  if (!options_.measure) return go_on(frame);
+  if (!options_.measure || unwinding_) return go_on(frame);
   const int64_t begin = now_ns();
   const size_t reports = state_->reports.size();
   const bool recorded = recording_ != nullptr;
@@ -561,13 +604,14 @@ FrameControl::Action Session::go_on(EvalFrame& frame) {
     return Action::kHandOver;
   };
   recording_.reset();
+  if (unwinding_) return unwind(frame);  // a generator between was left as if it had yielded
   if (raising_) {
     give_up();
     raise_break(state_->reports.back());
     return Action::kError;
   }
   const Chain chain = chain_to(frame);
-  if (off_ || chain.empty() || !is_at_item(outer_))
+  if (off_ || chain.empty() || !is_at_item(outer_, generators_of(chain)))
     return hand_over("it is not one of the call's frames that goes on");
   if (!global_state_supported() || in_forward_ad() != in_forward_ad_)
     return hand_over("a mode is on that nothing is recorded under");
@@ -575,7 +619,8 @@ FrameControl::Action Session::go_on(EvalFrame& frame) {
   std::vector<PyObject*> args;
   if (!describe(chain, &key, &args)) return hand_over("a frame that cannot be restored");
   // Replayed or recorded, what follows would let go of it later than the frames do.
-  if (dies_visibly(chain)) return hand_over("something of its own would be seen to live longer");
+  if (dies_visibly(chain) || closes_late(chain))
+    return hand_over("something of its own would be seen to live longer");
   PositionEntries& position = state_->positions[key];
   const GlobalState now = GlobalState::now();
   // In a loop each step has an entry of its own: the one that came next before comes first.
@@ -603,11 +648,12 @@ FrameControl::Action Session::go_on(EvalFrame& frame) {
       return apply(*entry->suspension, std::move(stack), frame, chain);
     }
     if (result == nullptr) return Action::kError;
-    if (handled_here() != outer_.saved) set_handled_here(Ref::share(outer_.saved));
+    if (handled_in(outer_) != outer_.saved) set_handled_in(outer_, Ref::share(outer_.saved));
     result_ = Ref::steal(result);
     has_result_ = true;
     if (chain.size() == 1) return Action::kLeave;
-    return drop_to(outermost_);
+    built_ = std::move(stack);
+    return drop_to(outermost_, frame);
   }
   for (size_t i = position.entries.size(); i-- > 0;) position.wears_out(i, *state_);
   if (position.entries.size() >= kEntriesAtPosition || position.recording_calls >= kRecordingCalls)
@@ -648,15 +694,20 @@ void Session::attach_arguments(const Chain& chain) {
   for (size_t i = 0; i < chain.size(); ++i) {
     EvalFrame& frame = *chain[i].frame;
     take_tags(frame, *recording_->recorder);
-    argument += frame.link == FrameLink::kInit ? 2 : 1;
+    argument += receiver_of(frame) != nullptr ? 2 : 1;
+    PyObject* generator = py::generator_of(frame.frame);
     const std::vector<PyObject*> values = frame_slots(frame, i + 1 != chain.size());
     for (size_t s = 0; s < values.size(); ++s, ++argument) {
-      if (!all_live) shadow.attach(frame, s, argument);
+      // A generator's frame loses its tags where it yields.
+      if (!all_live && generator == nullptr) shadow.attach(frame, s, argument);
       // Kept alive, so that nothing else gets its address.
       if (values[s] != nullptr && recording_->arg_pointers[argument] == nullptr && holds_visible(values[s]) &&
           recording_->unread.insert(values[s]))
         recording_->kept.push_back(Ref::share(values[s]));
     }
+    if (generator == nullptr) continue;
+    ++argument;
+    recording_->recorder->begin_running(generator);
   }
   shadow.attached();
 }

@@ -107,7 +107,11 @@ class Session final : public FrameControl, public BreakSink {
   void complete_stack(EvalFrame& innermost);
   std::vector<PyObject*> frame_objects(const Chain& chain) const;
   Action write_level(EvalFrame& frame, bool fresh);
-  Action drop_to(uint64_t target);
+  Action drop_to(uint64_t target, EvalFrame& frame);
+  Action drop(EvalFrame& frame);
+  PyObject* run_generator(PyObject* generator);
+  static std::vector<PyObject*> generators_of(const Chain& chain);
+  static bool closes_late(const Chain& chain);
 
   std::shared_ptr<CodeState> state_;
   SessionOptions options_;

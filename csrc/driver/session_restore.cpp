@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "driver/session.h"
 #include "eval/frame_state.h"
+#include "py/generators.h"
 #include "py/tracebacks.h"
 
 namespace flashpoint {
@@ -17,15 +18,17 @@ PyObject* unwinding_error() {
   return type;
 }
 
-}  // namespace
-
-// A result is in hand, or a plan for the frame target_ and those below it: what lies above it goes.
-FrameControl::Action Session::drop_to(uint64_t target) {
-  unwinding_ = true;
-  target_ = target;
-  PyErr_SetNone(unwinding_error());
-  return Action::kLeave;
+std::vector<PyObject*> release_all(std::vector<Ref>& values) {
+  std::vector<PyObject*> released;
+  for (Ref& value : values) released.push_back(value.release());
+  return released;
 }
+
+bool receives_generator(FrameLink link) {
+  return link == FrameLink::kNext || link == FrameLink::kDelegate || link == FrameLink::kSend;
+}
+
+}  // namespace
 
 FrameControl::Action Session::apply(const Suspension& plan, BuiltStack stack, EvalFrame& frame,
                                     const Chain& chain) {
@@ -36,7 +39,37 @@ FrameControl::Action Session::apply(const Suspension& plan, BuiltStack stack, Ev
   const auto common = static_cast<size_t>(plan.common);
   FP_CHECK(common < chain.size(), "a plan for frames that are not running");
   if (common + 1 == chain.size()) return write_level(frame, false);
-  return drop_to(chain[common].serial);
+  return drop_to(chain[common].serial, frame);
+}
+
+// A result is in hand, or a plan for the frame target_ and those below it: what lies above it goes.
+FrameControl::Action Session::drop_to(uint64_t target, EvalFrame& frame) {
+  unwinding_ = true;
+  target_ = target;
+  return drop(frame);
+}
+
+// A generator that the program goes on to have is left as if it had yielded; dropping its frame would end it.
+FrameControl::Action Session::drop(EvalFrame& frame) {
+  if (PyObject* generator = py::generator_of(frame.frame)) {
+    BuiltGenerator* end = nullptr;
+    for (BuiltGenerator& built : built_.generators) {
+      if (built.generator.get() == generator) end = &built;
+    }
+    if (end == nullptr || !end->finished) {
+      if (end != nullptr) {
+        py::set_generator_handled(generator, std::move(end->slots.back()));
+        end->slots.pop_back();
+        write_frame(frame, release_all(end->slots), end->position);
+      } else {
+        clear_stack(frame);
+      }
+      py::suspend_generator(generator);
+      return Action::kYield;
+    }
+  }
+  PyErr_SetNone(unwinding_error());
+  return Action::kLeave;
 }
 
 FrameControl::Action Session::write_level(EvalFrame& frame, bool fresh) {
@@ -45,9 +78,19 @@ FrameControl::Action Session::write_level(EvalFrame& frame, bool fresh) {
     const bool keep = !fresh && plan_->frames[next_].slots[i].kind == RecipeValue::Kind::kKeep;
     slots.push_back(keep ? Py_XNewRef(frame_slot(frame, i)) : built_.frames[next_].slots[i].release());
   }
+  if (PyObject* generator = py::generator_of(frame.frame)) {
+    py::set_generator_handled(generator, Ref::steal(slots.back()));
+    slots.pop_back();
+  }
   const int position = plan_->frames[next_].position;
   ++next_;
+  const FrameLink below = next_ < plan_->frames.size() ? plan_->frames[next_].link : FrameLink::kOpaque;
+  if (below == FrameLink::kDelegate) slots.push_back(Py_NewRef(Py_None));  // what was sent
   write_frame(frame, std::move(slots), position);
+  if (below == FrameLink::kNext || below == FrameLink::kDelegate) {
+    restoring_ = true;
+    return Action::kReload;
+  }
   if (next_ < plan_->frames.size()) return Action::kDescend;
   complete_stack(frame);
   end_hand_over();
@@ -60,7 +103,7 @@ FrameControl::Action Session::write_level(EvalFrame& frame, bool fresh) {
 void Session::complete_stack(EvalFrame& innermost) {
   BuiltStack built = std::move(built_);
   built_ = {};
-  if (plan_->handled.kind != RecipeValue::Kind::kKeep) set_handled_here(std::move(built.handled));
+  if (plan_->handled.kind != RecipeValue::Kind::kKeep) set_handled_in(outer_, std::move(built.handled));
   if (built.tracebacks.empty()) return;
   const Chain chain = chain_to(innermost);
   for (const auto& [traceback, level] : built.tracebacks) {
@@ -77,17 +120,24 @@ std::vector<PyObject*> Session::frame_objects(const Chain& chain) const {
 
 FrameControl::Action Session::restore(EvalFrame& frame) {
   restoring_ = false;
+  // A frame that the one to be restored could not start before.
+  if (plan_ == nullptr || (receives_generator(plan_->frames[next_].link) &&
+                           py::generator_of(frame.frame) != built_.frames[next_].self.get())) {
+    give_up();
+    return Action::kHandOver;
+  }
   frame.link = plan_->frames[next_].link;
   frame.link_self = built_.frames[next_].self.get();  // run_callee keeps it alive
   return write_level(frame, true);
 }
 
 FrameControl::Action Session::unwind(EvalFrame& frame) {
-  if (frame.serial != target_) return Action::kLeave;
   PyErr_Clear();
+  if (frame.serial != target_) return drop(frame);
   unwinding_ = false;
-  if (has_result_) return Action::kLeave;
-  return write_level(frame, false);
+  if (!has_result_) return write_level(frame, false);
+  built_ = {};
+  return Action::kLeave;
 }
 
 PyObject* Session::run_callee(EvalFrame&) {
@@ -95,6 +145,7 @@ PyObject* Session::run_callee(EvalFrame&) {
   const Ref self = built_.frames[next_].self;
   const FrameLink link = plan_->frames[next_].link;
   restoring_ = true;
+  if (link == FrameLink::kSend) return run_generator(self.get());
   Ref result = Ref::steal(start_frame(function.get()));
   restoring_ = false;
   if (!result || link != FrameLink::kInit) return result.release();
@@ -104,6 +155,21 @@ PyObject* Session::run_callee(EvalFrame&) {
     return nullptr;
   }
   return Py_NewRef(self.get());
+}
+
+PyObject* Session::run_generator(PyObject* generator) {
+  PyObject* value = nullptr;
+  const PySendResult status = PyIter_Send(generator, Py_None, &value);
+  restoring_ = false;
+  if (status == PYGEN_RETURN) {
+    if (value == Py_None) {
+      PyErr_SetNone(PyExc_StopIteration);
+    } else {
+      py::set_stop_iteration(value);
+    }
+    Py_CLEAR(value);
+  }
+  return value;
 }
 
 PyObject* Session::take_result() {

@@ -21,6 +21,7 @@ class FrameControl {
     kReload,    // perform the next instruction unobserved, then ask again
     kDescend,   // the next instruction is a call in progress: run its callee with run_callee()
     kLeave,     // drop the frame; its result is take_result()
+    kYield,     // leave the frame, a generator's, as if it had yielded None
     kError,     // a Python error is set: raise it in the frame
     kHandOver,  // the rest of the frame is CPython's
   };

@@ -7,6 +7,7 @@
 #include "eval/frame_state.h"
 #include "eval/opcodes_tables.h"
 #include "py/frame.h"
+#include "py/generators.h"
 #include "py/ref.h"
 
 namespace flashpoint {
@@ -52,8 +53,11 @@ int operand_count(const EvalFrame& frame) {
       return 3 + (argument_of(code, at) & 1);
     case LOAD_ATTR:
       return 1;
+    case SEND:  // what was sent has arrived
+      return 1;
     case BEFORE_WITH:        // __enter__ runs, and __exit__ has taken the place of the manager
     case WITH_EXCEPT_START:  // the operands of __exit__ stay where they are
+    case FOR_ITER:
       return 0;
     default:
       return -1;
@@ -77,8 +81,6 @@ int restart_position(const EvalFrame& frame, const Operands& operands) {
       // The first of its steps looks up __enter__.
       if (operands.event == Event::kSpecial && operands.name == special_enter()) break;
       return -1;
-    case SEND:
-    case YIELD_VALUE:
     case PRINT_EXPR:
     case RESUME:
       return -1;  // several steps, some of which may be done
@@ -106,7 +108,14 @@ int restart_position(const EvalFrame& frame, const Operands& operands) {
   return first_unit(code, at);
 }
 
-int call_position(const EvalFrame& frame) { return operand_count(frame) < 0 ? -1 : current_unit(frame); }
+int call_position(const EvalFrame& frame) {
+  if (operand_count(frame) < 0) return -1;
+  PyCodeObject* code = frame.frame->f_code;
+  const int at = current_unit(frame);
+  const int opcode = opcode_of(_PyCode_CODE(code)[at]);
+  // These are done again, prefixes and all.
+  return opcode == FOR_ITER || opcode == SEND ? first_unit(code, at) : at;
+}
 
 int boundary_position(const EvalFrame& frame) { return current_unit(frame) + 1; }
 
@@ -162,6 +171,13 @@ void write_frame(EvalFrame& frame, std::vector<PyObject*> slots, int position) {
   for (PyObject* object : old) Py_XDECREF(object);
 }
 
+void clear_stack(EvalFrame& frame) {
+  std::vector<PyObject*> locals;
+  for (int i = 0; i < frame.frame->f_code->co_nlocalsplus; ++i)
+    locals.push_back(Py_XNewRef(frame_slot(frame, i)));
+  write_frame(frame, std::move(locals), boundary_position(frame));
+}
+
 PyObject* start_frame(PyObject* function) {
   auto* code = reinterpret_cast<PyCodeObject*>(PyFunction_GET_CODE(function));
   const int keywords = code->co_kwonlyargcount;
@@ -187,9 +203,11 @@ void take_tags(EvalFrame& frame, const Observer& observer) {
 
 bool is_plain_frame(const EvalFrame& frame) {
   const int flags = frame.frame->f_code->co_flags;
-  return frame.frame->owner == FRAME_OWNED_BY_THREAD &&
-         (flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR)) == 0 && (flags & CO_OPTIMIZED) != 0 &&
-         frame.frame->f_func != nullptr &&
+  const int suspendable = flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR | CO_ITERABLE_COROUTINE);
+  PyObject* generator = py::generator_of(frame.frame);
+  const bool known = generator == nullptr ? frame.frame->owner == FRAME_OWNED_BY_THREAD && suspendable == 0
+                                          : PyGen_CheckExact(generator) && suspendable == CO_GENERATOR;
+  return known && (flags & CO_OPTIMIZED) != 0 && frame.frame->f_func != nullptr &&
          PyFunction_GET_CODE(reinterpret_cast<PyObject*>(frame.frame->f_func)) ==
              reinterpret_cast<PyObject*>(frame.frame->f_code);
 }

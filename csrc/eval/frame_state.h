@@ -2,7 +2,8 @@
 //
 // A frame's slots are its localsplus array followed by its value stack. Positions count code units from the
 // start of the code. A frame in the middle of a call has the call's operands on its stack until the call is
-// done; they are not part of its state.
+// done; they are not part of its state. A frame that runs a generator on (FOR_ITER, SEND) does that
+// instruction again once it is restored.
 //
 // GIL: required; frames belong to the calling thread.
 #pragma once
@@ -34,6 +35,10 @@ PyObject* frame_slot(const EvalFrame& frame, size_t i);
 // Replaces all slots (new references, taken over) and the position. The frame must stand at a boundary.
 void write_frame(EvalFrame& frame, std::vector<PyObject*> slots, int position);
 
+// Drops what lies on the value stack. Whoever runs a generator on puts a value there, for which there has to
+// be room.
+void clear_stack(EvalFrame& frame);
+
 // Calls the function with as many arguments as it takes, so that a frame of it starts; the frame is then
 // restored, and none of the arguments is ever seen. A new reference or null.
 PyObject* start_frame(PyObject* function);
@@ -41,7 +46,7 @@ PyObject* start_frame(PyObject* function);
 // Another observer than the last watches the frame from here on: its tags are cleared, or are its own.
 void take_tags(EvalFrame& frame, const Observer& observer);
 
-// A generator's or coroutine's frame, or one that cannot be made by start_frame.
+// One that can be made by start_frame, or that of a generator.
 bool is_plain_frame(const EvalFrame& frame);
 
 }  // namespace flashpoint

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/counters.h"
+#include "py/generators.h"
 #include "py/iterators.h"
 #include "py/key_hash.h"
 #include "py/layout.h"
@@ -178,6 +179,10 @@ PyObject* GuardTree::fetch(const Node& n, PyObject* const* args, size_t nargs) {
                               PyTuple_GET_ITEM(key, 1));
     case Step::kIteratorSource:
       return py::iterator_source(p, n.index);
+    case Step::kGeneratorFunction:
+      return py::generator_function(p);
+    case Step::kGeneratorSlot:
+      return py::generator_slot(p, n.index);
     case Step::kTypeOf:
       return reinterpret_cast<PyObject*>(Py_TYPE(p));
     case Step::kCellContents:
@@ -366,6 +371,8 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
     }
     case CheckKind::kIteratorAt:
       return py::iterator_state_is(v, operand);
+    case CheckKind::kGeneratorAt:
+      return py::generator_state_is(v, operand);
     case CheckKind::kRangeIs: {
       if (!PyRange_Check(v)) return false;
       const char* const names[] = {"start", "stop", "step"};
@@ -555,7 +562,8 @@ bool GuardTree::run(PyObject* const* args, size_t nargs, bool use_tags, const st
   failed_node_ = kNoNode;
   for (size_t i = 0; i < n; ++i) {
     Node& node = nodes_[i];
-    if (skip != nullptr && ((*skip)[i] || (node.parent != kNoNode && (*skip)[node.parent]))) continue;
+    if (skip != nullptr && ((*skip)[i] || (node.parent != kNoNode && values_[node.parent] == nullptr)))
+      continue;
     PassState& state = pass_[i];
     const bool parent_clean = node.parent != kNoNode && pass_[node.parent].clean;
     PyObject* v;

@@ -20,15 +20,31 @@ OuterHandling OuterHandling::now() {
   return outer;
 }
 
-bool is_at_item(const OuterHandling& outer) { return _PyThreadState_GET()->exc_info == outer.item; }
+bool is_at_item(const OuterHandling& outer, const std::vector<PyObject*>& generators) {
+  const _PyErr_StackItem* item = _PyThreadState_GET()->exc_info;
+  for (PyObject* generator : generators) {
+    if (item != &reinterpret_cast<PyGenObject*>(generator)->gi_exc_state) return false;
+    item = item->previous_item;
+  }
+  return item == outer.item;
+}
 
-PyObject* handled_here() { return exception_of(_PyThreadState_GET()->exc_info); }
+PyObject* handled_in(const OuterHandling& outer) {
+  return exception_of(static_cast<const _PyErr_StackItem*>(outer.item));
+}
 
-void set_handled_here(Ref exception) {
-  _PyErr_StackItem* item = _PyThreadState_GET()->exc_info;
+void set_handled_in(const OuterHandling& outer, Ref exception) {
+  auto* item = static_cast<_PyErr_StackItem*>(const_cast<void*>(outer.item));
   // Moved out first: what is dropped may run Python code.
   const Ref old = Ref::steal(item->exc_value);
   item->exc_value = exception ? exception.release() : Py_NewRef(Py_None);
+}
+
+PyObject* handled_now(const OuterHandling& outer) {
+  const _PyErr_StackItem* item = _PyThreadState_GET()->exc_info;
+  while (exception_of(item) == nullptr && item != outer.item && item->previous_item != nullptr)
+    item = item->previous_item;
+  return exception_of(item);
 }
 
 }  // namespace flashpoint

@@ -3,7 +3,8 @@
 //
 // Every running generator has an item of its own, all other frames of a thread share one; the exceptions of
 // outer handlers lie on the value stacks of the frames that handle them. So a call's own state is one
-// exception, in the item the thread has while no generator of the call runs.
+// exception, in the item the thread has while no generator of the call runs, and one for each that does
+// (py/generators.h).
 //
 // GIL: required; the calling thread's state.
 #pragma once
@@ -11,6 +12,7 @@
 #include <Python.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "py/ref.h"
 
@@ -29,11 +31,14 @@ struct OuterHandling {
   }
 };
 
-// Whether the thread is at this call's own item.
-bool is_at_item(const OuterHandling& outer);
-// What the current item holds: borrowed, null for none.
-PyObject* handled_here();
+// Whether the thread is at this call's own item, but for those of the generators, which run inside one
+// another (innermost first).
+bool is_at_item(const OuterHandling& outer, const std::vector<PyObject*>& generators);
+// What the call's own item holds: borrowed, null for none.
+PyObject* handled_in(const OuterHandling& outer);
 // Null or an exception; what the item held is dropped.
-void set_handled_here(Ref exception);
+void set_handled_in(const OuterHandling& outer, Ref exception);
+// What the innermost item that holds any does, the call's own being the last: borrowed, or null.
+PyObject* handled_now(const OuterHandling& outer);
 
 }  // namespace flashpoint

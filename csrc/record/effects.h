@@ -26,6 +26,7 @@ enum class EffectKind : uint8_t {
   kIteratorSteps,  // owner = iterator node: as many elements taken as there are items
   kCachedCall,  // owner = lru_cache wrapper node, key = keywords or null: asked for the items once more; or a
                 // function that notes a change
+  kGenerator,   // owner = generator node: where it stood at the end
 };
 struct Effect {
   EffectKind kind;

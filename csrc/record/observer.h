@@ -41,6 +41,10 @@ enum class FrameLink : uint8_t {
   kOpaque,  // C code lies between that does something with the result
   kResult,  // the result is the instruction's result
   kInit,    // __init__: the instruction's result is the object
+  // A generator's frame, which the instruction runs on; done again, it would run on once more.
+  kNext,      // FOR_ITER
+  kDelegate,  // SEND
+  kSend,      // a call of next(), send() or throw(): what it yields is the result, its end a StopIteration
 };
 
 // A frame that is being evaluated. Owned by the evaluator's C frame; `caller` is the next evaluated frame

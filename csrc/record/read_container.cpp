@@ -361,7 +361,8 @@ void Recorder::read_iterable(PyObject* o) {
   }
   if (container) return read_elements(o);
   if (PyIter_Check(o)) {
-    if (node_of(o) != kNoNode) end(Break::k_iterator_argument, type->tp_name);
+    if (PyGen_CheckExact(o) ? !read_generator(o) : node_of(o) != kNoNode)
+      end(Break::k_iterator_argument, type->tp_name);
     return;
   }
   if (!PyType_Check(o)) end(Break::k_unsupported_container, std::string("iteration of ") + type->tp_name);
@@ -555,6 +556,7 @@ void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
   for (PyObject* o : {a, b}) {
     PyTypeObject* type = Py_TYPE(o);
     if (is_primitive(o) || rules().is_value_type(type) || rules().is_enum_member(o)) continue;
+    if (PyGen_CheckExact(o)) continue;  // it has no operators; what reads it is below
     if (is_heap(type)) {
       auto named = [&](const char* prefix) {
         Ref name = Ref::steal(PyUnicode_FromFormat("__%s%s__", prefix, stem));

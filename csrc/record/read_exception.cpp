@@ -25,7 +25,8 @@ void Recorder::read_raise(PyObject* e) {
   // The call up to here can be replayed; what raised would be dropped.
   if (leaves_the_call(frame_)) return end(Break::k_exception);
   if (e == nullptr) {
-    e = handled_here() != nullptr ? handled_here() : outer.topmost;
+    e = handled_now(outer);
+    if (e == nullptr) e = outer.topmost;
     sees_outer = true;
   }
   if (e == nullptr || !PyExceptionInstance_Check(e)) return;
@@ -47,7 +48,7 @@ void Recorder::read_exit(PyObject* e, PyObject* traceback) {
 }
 
 void Recorder::read_handled() {
-  PyObject* e = handled_here();
+  PyObject* e = handled_now(outer);
   sees_outer = true;
   if (e == nullptr && outer.topmost == nullptr) return;
   if (e == nullptr || (node_of(e) == kNoNode && (e == outer.saved || e == outer.topmost)))

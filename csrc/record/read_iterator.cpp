@@ -41,6 +41,7 @@ bool Recorder::read_iterator(PyObject* o) {
 bool Recorder::advance_iterator(PyObject* o) {
   const NodeId node = node_of(o);
   if (node == kNoNode) return true;
+  if (PyGen_CheckExact(o)) return read_generator(o);
   if (!read_iterator(o)) return false;
   forget_reads();
   if (const size_t* effect = overlay_.find({o, nullptr})) {

@@ -135,6 +135,9 @@ class Recorder final : public Observer {
   // What came from outside has the history it had.
   bool histories_hold() const { return region_.holds(); }
   const Region& region() const { return region_; }
+  bool keeps_slots = false;  // of frames that were running when the recording began
+  // A generator whose frame was running when the recording began.
+  void begin_running(PyObject* generator);
   // All frames are gone. A frame that raises through one that has not run yet is not told of one by one.
   void left() { frame_ = nullptr; }
 
@@ -239,6 +242,10 @@ class Recorder final : public Observer {
   bool is_builtin_iterator(PyObject* object) const { return py::is_known_iterator(Py_TYPE(object)); }
   bool read_iterator(PyObject* iterator);
   bool advance_iterator(PyObject* iterator);
+
+  // read_generator.cpp
+  bool read_generator(PyObject* generator);
+  void expect_generator(EvalFrame& frame, PyObject* generator, FrameLink link);
 
   // write.cpp
   void write_attr(PyObject* object, PyObject* name, PyObject* value);

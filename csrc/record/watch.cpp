@@ -7,6 +7,7 @@
 #include "record/call_trace.h"
 #include "record/graph_recorder.h"
 #include "record/guarded.h"
+#include "record/read_generator.h"
 #include "record/recorder.h"
 #include "record/rules/rules.h"
 
@@ -234,6 +235,8 @@ void Recorder::watch_before(EvalFrame& frame, const Operands& o, Pending& pendin
     case Event::kNext:
       if (!advance_iterator(o.a)) {
         end(Break::k_iterator_argument, Py_TYPE(o.a)->tp_name);
+      } else if (PyGen_CheckExact(o.a)) {
+        expect_generator(frame, o.a, o.b == nullptr ? FrameLink::kNext : FrameLink::kDelegate);
       } else if (PyType_HasFeature(Py_TYPE(o.a), Py_TPFLAGS_HEAPTYPE)) {
         type_lookup(Py_TYPE(o.a), "__next__");
       }
@@ -280,7 +283,11 @@ void Recorder::watch_before(EvalFrame& frame, const Operands& o, Pending& pendin
       break;
     case Event::kBuild:
     case Event::kJoin:  // f-strings: the parts are text
+      break;
     case Event::kYield:
+      if (keeps_slots && yields_late(*this, frame))
+        end(Break::k_iterator_argument,
+            "a generator that the recording keeps alive holds what would be noticed to die");
       break;
     case Event::kUnsupported:
       end(Break::k_unsupported_instruction, std::to_string(o.detail));

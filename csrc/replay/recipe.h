@@ -47,9 +47,12 @@ struct MadeObject {
     kBuiltinMethod,    // items: the receiver
     kReduced,          // items: callable, arguments, state: what __reduce__ said
     kDictIterator,     // type: the iterator's; items: the dict, how many elements were taken
-    kException,        // items: args, context, cause, traceback, whether the context is suppressed
+    kException,        // items: args, context, cause, traceback, whether the context is suppressed, C fields
     kInferenceRegion,  // items: the mode; state: in which it was entered
-    kTraceback,        // items: the next one, code, globals, instruction, line, level of a live frame or -1
+    // A generator: its slots, of one that is suspended or has not started. code: of one that has finished,
+    // whose function is gone.
+    kGenerator,
+    kTraceback,  // items: the next one, code, globals, instruction, line, level of a live frame or -1
   };
   Kind kind;
   Ref type;                        // kInstance, kStruct, kTuple subclasses; kDeque: its length limit
@@ -74,6 +77,13 @@ struct Suspension {
   std::vector<FramePlan> frames;                            // outermost first
   RecipeValue handled = {RecipeValue::Kind::kKeep, 0, {}};  // what is being handled; kNull: nothing
 };
+// Where a generator that runs is to be left.
+struct BuiltGenerator {
+  Ref generator;
+  std::vector<Ref> slots;
+  int32_t position = 0;
+  bool finished = false;
+};
 struct BuiltFrame {
   Ref function, self;
   std::vector<Ref> slots;
@@ -83,6 +93,7 @@ struct BuiltStack {
   std::vector<BuiltFrame> frames;  // empty: a Python error is set
   Ref handled;
   std::vector<std::pair<Ref, int32_t>> tracebacks;  // and the level of the frame that each is to get
+  std::vector<BuiltGenerator> generators;
 };
 
 struct PlannedEffect {
@@ -116,6 +127,8 @@ class RecipeWriter {
   // recipe_exceptions.cpp
   RecipeValue describe_exception(PyObject* exception);
   RecipeValue describe_traceback(PyObject* traceback);
+  RecipeValue describe_generator(PyObject* generator);
+  bool describe_generator_end(PyObject* generator, PlannedEffect& effect);
   RecipeValue describe_reduced(PyObject* iterator);
   RecipeValue describe_with_history(PyObject* tensor);
   RecipeValue describe_inference_region(PyObject* manager);
@@ -139,7 +152,7 @@ struct BuildContext {
   const std::vector<Ref>& scalars;  // results of the scalar program
   std::vector<Ref> made;            // filled as objects are built
   OuterHandling outer = {};
-  std::vector<std::pair<Ref, int32_t>>* tracebacks = nullptr;  // see BuiltStack
+  BuiltStack* stack = nullptr;  // what is not built but left to whoever writes the frames
 };
 
 // A new reference, or null with a Python error set.
@@ -147,6 +160,8 @@ PyObject* build(BuildContext& context, const RecipeValue& value);
 // The slot may be empty; false with a Python error set.
 bool build_slot(BuildContext& context, const RecipeValue& value, Ref* slot);
 PyObject* build_exception(BuildContext& context, const MadeObject& made, int32_t index);
+PyObject* build_generator(BuildContext& context, const MadeObject& made, int32_t index);
+bool commit_generator(BuildContext& context, const PlannedEffect& effect);
 PyObject* build_traceback(BuildContext& context, const MadeObject& made);
 // More memory than what Python code can see of it: a class made by C code without being a builtin one.
 bool has_c_state(PyObject* object, PyTypeObject* base);

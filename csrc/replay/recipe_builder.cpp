@@ -195,6 +195,8 @@ PyObject* build_made(BuildContext& c, int32_t index) {
     }
     case MadeObject::Kind::kException:
       return build_exception(c, m, index);
+    case MadeObject::Kind::kGenerator:
+      return build_generator(c, m, index);
     case MadeObject::Kind::kTraceback:
       return build_traceback(c, m);
     case MadeObject::Kind::kInferenceRegion: {
@@ -365,6 +367,9 @@ bool commit(BuildContext& c, const std::vector<PlannedEffect>& effects) {
         if (!token) return false;
         break;
       }
+      case EffectKind::kGenerator:
+        if (!commit_generator(c, e)) return false;
+        break;
       case EffectKind::kIteratorSteps:
         for (size_t i = 0; i < e.items.size(); ++i) {
           Ref taken = Ref::steal(Py_TYPE(owner)->tp_iternext(owner));

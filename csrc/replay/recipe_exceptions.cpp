@@ -176,8 +176,8 @@ PyObject* build_traceback(BuildContext& c, const MadeObject& m) {
   const auto number = [&](size_t i) { return static_cast<int>(PyLong_AsLong(m.items[i].constant.get())); };
   Ref traceback = Ref::steal(
       make_traceback(next.get(), m.items[1].constant.get(), m.items[2].constant.get(), number(3), number(4)));
-  if (traceback && number(5) >= 0 && c.tracebacks != nullptr)
-    c.tracebacks->emplace_back(traceback, number(5));
+  if (traceback && number(5) >= 0 && c.stack != nullptr)
+    c.stack->tracebacks.emplace_back(traceback, number(5));
   return traceback.release();
 }
 

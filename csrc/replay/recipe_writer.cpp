@@ -257,6 +257,8 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
     result = describe_exception(o);
   } else if (PyTraceBack_Check(o)) {
     result = describe_traceback(o);
+  } else if (PyGen_CheckExact(o)) {
+    result = describe_generator(o);
   } else if (is_inference_region(o)) {
     result = describe_inference_region(o);
   } else {
@@ -504,6 +506,9 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
         p.items.push_back(describe(value));
         break;
       }
+      case EffectKind::kGenerator:
+        if (!describe_generator_end(storage, p)) continue;  // it runs on
+        break;
       case EffectKind::kIteratorSteps:
         p.items.resize(e.items.size());
         break;

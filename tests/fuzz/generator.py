@@ -53,9 +53,19 @@ class Mod(nn.Module):
     return self.drop(self.lin(t).tanh())
   @functools.cached_property
   def kept(self): return self.calls
+def gen2(t):
+  yield t
+  yield t + 1
+  return 4
 def gen(n):
   for j in range(n):
     yield j * 2
+def ticking(t):
+  n = 0
+  while True:
+    n += 1
+    sent = yield t * n
+    if sent is not None: t = t + sent
 class P(typing.NamedTuple):
   a: object
   b: int = 2
@@ -70,6 +80,7 @@ GD = {'a': 1, 'b': 2}
 GT = torch.ones(2, 3)
 GTL = []
 GQ = collections.deque([1], maxlen=3)
+GG = ticking(torch.ones(2, 3))
 o0, o1 = C(2, torch.full((2, 3), 0.5)), C(3, torch.ones(2, 3))
 mod = Mod()
 GR = weakref.ref(o0)
@@ -379,6 +390,51 @@ class Generator(Expressions):
         self.globals_written.add("GT")
         return Stmt(clauses=[("if True:", [make, walk])])
 
+    def make_generator(self) -> Stmt | None:
+        if self.depth >= 2:
+            return None
+        make, t, v, c = self.fresh(), self.fresh(), self.fresh(), self.rng.choice
+        self.depth += 1
+        loops, self.loops = self.loops, 0
+
+        def pause() -> list[Stmt]:
+            return [self.pause()] if self.breaking and self.chance(0.4) else []
+
+        def step() -> list[Stmt]:
+            text = c([f"yield {t}", f"yield {t} * 2", f"{v} = yield {t}", f"GL.append((yield {t}) is None)", f"yield from (u * {t} for u in range(2))",
+                      f"{v} = yield from gen2({t})"])
+            return [*self.block(1, {t: "m"}), *pause(), Stmt(text), *pause()]
+
+        left = [*pause(), Stmt("GL.append(7)"), *self.block(1, {t: "m"})]
+        body = c([
+            [(f"for j in range({c('123')}):", [*step(), Stmt(f"{t} = {t} + j")])], [("try:", [*step(), *step()]), ("finally:", left)],
+            [("try:", [*step(), *step()]), (f"except {c(['ValueError', 'GeneratorExit', 'Exception'])} as e:", [*left, Stmt(c(["raise", "return 5", "pass", f"yield {t}"]))])],
+            [("with CM():", [*step(), *step()])], [("if True:", [*step(), *step(), Stmt(c(["return 3", "pass", f"return {t}"]))])],
+        ])
+        self.loops = loops
+        self.depth -= 1
+        name = self.fresh()
+        arg, k = self.expr("m", 1), self.number(0)
+        made = Stmt(f"{name} = " + c([f"{make}({arg})", f"(u + {k} for u in {make}({arg}))"]))
+        self.scope.add("N", name)
+        return Stmt(clauses=[("if True:", [Stmt(clauses=[(f"def {make}({t}):", [Stmt(clauses=body)])]), made])])
+
+    def use_generator(self) -> Stmt | None:
+        g, a, b, c = self.name("N") or "GG", self.fresh(), self.fresh(), self.rng.choice
+        endless = g == "GG"
+        walk = self.block(1, {a: "m"})
+        if endless or self.chance(0.3):
+            walk.append(Stmt("break"))
+        if self.breaking and self.chance(0.4):
+            walk.insert(0, self.pause())
+        texts = [f"{a} = next({g}, {self.expr('m', 0)})", f"GL.append(len([{b} for {b} in itertools.islice({g}, 2)]))", f"{a} = {g}.gi_running", f"{a} = [{g}, {g}]"]
+        if not endless:
+            texts += [f"{g}.close()", f"{a} = list({g})", f"GL.append(sum(1 for {b} in {g}))", f"{a}, *{b} = [*{g}, 1]", f"{g} = None if {self.expr('b', 1)} else {g}"]
+        attempt = c([f"{g}.send({c(['1', 'None', self.expr('m', 0)])})", f"next({g})", f"{g}.throw(ValueError('t'))" if not endless else f"next({g})", f"{g}.send(None)"])
+        failing = [("try:", [Stmt(attempt)]), (f"except (StopIteration, ValueError, TypeError) as {b}:", [Stmt(f"GL.append(type({b}).__name__)")])]
+        clauses = c([[(f"for {a} in {g}:", walk)], [(f"for {b}, {a} in {c(['enumerate', 'zip'])}({g}):".replace("zip(", "zip([1, 2], "), walk)], failing, []])
+        return Stmt(clauses=clauses) if clauses else Stmt(c(texts))
+
     def read_tensor(self) -> Stmt:
         kind, text = self.rng.choice([
             ("f", "({m}).sum().item()"), ("i", "int(({m}).abs().sum() * 4) % 5"), ("b", "bool(({m}).sum() > {f})"), ("s", "({m})[({m}) > 0].sum()"),
@@ -423,13 +479,16 @@ class Generator(Expressions):
         often = [self.assign] * 6 + [self.reassign] * 2
         some = [self.augment, self.inplace, self.unpack, self.swap, self.object_write, self.attribute_delete, self.list_write, self.list_take,
                 self.tensors_write, self.dict_write, self.global_write, self.branch, self.loop, self.while_loop, self.attempt, self.with_block,
-                self.nested_function, self.call_with_extras, self.make_object, self.early_return, self.deliberate_raise, self.text_building, self.matching]
+                self.nested_function, self.call_with_extras, self.make_object, self.early_return, self.deliberate_raise, self.text_building, self.matching,
+                self.make_generator, self.use_generator]
         if self.risky:
             some += [self.backward, self.output, self.tensor_branch]
         if self.breaking:
             often += [self.pause, self.read_tensor] * 2
             some += [self.tensor_branch, self.tensor_loop, self.pause_while_handling, self.pause_in_region, self.pause_in_generator]
         chosen = self.rng.sample(some, self.rng.randint(2, min(12, len(some))))
+        if self.chance(0.25):
+            chosen += [self.make_generator, self.use_generator, self.use_generator]
         self.kinds = often + chosen + chosen
 
     def module(self) -> list[Stmt]:

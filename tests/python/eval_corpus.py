@@ -10,6 +10,7 @@ from tests.python import (
     eval_corpus_basic,  # noqa: F401
     eval_corpus_errors,  # noqa: F401
     eval_corpus_flow,  # noqa: F401
+    eval_corpus_generators,  # noqa: F401
 )
 from tests.python.eval_corpus_common import CASES
 

@@ -77,10 +77,6 @@ NEVER = {
     "device",
     "function mode",
     "sdpa_kernel",
-    # Suspended generators have no recipe, so these are kept later than the fifth call, if at all.
-    "mkldnn flags",
-    "fork_rng",
-    "disable_saved_tensors_hooks",
 }
 RAII = {
     "below autograd": "torch._C._AutoDispatchBelowAutograd()",

@@ -42,6 +42,17 @@ def make(n): return D()
 """
 
 DEATHS = {
+    "finalizer in a broken generator": "def o():\n  brk('o')\n  d=D()\n  yield x\n  yield x\nfor t in o(): break\nLOG.append('after')\nreturn x+1",
+    "finalizer yielded from a broken generator": "def o():\n  brk('o')\n  d=[D()]\n  yield d\n  yield d\nfor t in o(): break\nLOG.append('after')\nt=None\nLOG.append('end')\nreturn x+1",
+    "finalizer in a generator that is run on": "def o():\n  yield x\n  d=D()\n  yield x\n  yield x\ng=o()\nnext(g)\nbrk()\nnext(g)\ng=None\nLOG.append('after')\nreturn x+1",
+    "finalizer let go of by a generator that is run on": "def o():\n  d=D()\n  yield x\n  d=None\n  LOG.append('gone')\n  yield x\ng=o()\nnext(g)\nbrk()\nnext(g)\nLOG.append('after')\nreturn x+1",
+    "finalizer made and let go of": "def o():\n  yield x\n  d=D()\n  yield x\n  d=None\n  LOG.append('gone')\n  yield x\ng=o()\nnext(g)\nbrk()\nnext(g)\nnext(g)\nLOG.append('after')\nreturn x+1",
+    "finalizer on the stack of a generator": "def o():\n  yield x\n  for i in [D(),1]: yield x\ng=o()\nnext(g)\nbrk()\nnext(g)\ng=None\nLOG.append('after')\nreturn x+1",
+    "ended by its owner": "def o():\n  brk('o')\n  yield D()\n  LOG.append('o')\n  yield D()\nfor t in o(): pass\nLOG.append('after')\nt=None\nLOG.append('end')\nreturn x+1",
+    "closing generator in an expression": "g=(t for t in closing(x))\nnext(g)\nbrk()\ng=None\nLOG.append('after')\nreturn x+1",
+    "zip of closing after a break": "brk()\nfor t,k in zip(closing(x),[1]):\n  LOG.append('t')\n  brk()\nLOG.append('after')\nreturn t+1",
+    "delegated to behind a break": "def o():\n  brk('o')\n  yield from closing(x)\ng=o()\nnext(g)\ng=None\nLOG.append('after')\nreturn x+1",
+    "returned by a frame behind a break": "def f():\n  g=blocks(x)\n  next(g)\n  brk()\n  return g\ndef blocks(x):\n  d=D()\n  yield x\n  yield x\ng=f()\nLOG.append('f')\ng=None\nLOG.append('after')\nreturn x+1",
     "in a list": "pair=[closing(x)]\nnext(pair[0])\nbrk()\npair=None\nLOG.append('after')\nreturn x+1",
     "started behind the break": "pair=[closing(x)]\nbrk()\nnext(pair[0])\npair=None\nLOG.append('after')\nreturn x+1",
     "in a dict": "d={'a':closing(x)}\nnext(d['a'])\nbrk()\ndel d['a']\nLOG.append('after')\nreturn x+1",

@@ -185,6 +185,10 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kTruth:
       if (n != 1) return unsupported("arguments");
       return r.read_truth(self);
+    case Rule::kGenerator:
+      if (self != nullptr && PyGen_CheckExact(self))
+        return run_generator(r, frame, self, std::string_view(row.name) != "GeneratorType.close");
+      [[fallthrough]];
     case Rule::kFresh:
       if (r.node_of(self) != kNoNode) return unsupported("an object that existed before");
       return;
@@ -246,6 +250,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       if (row.rule == Rule::kIterSlot) return r.read_elements(self);
       return r.read_iterable(self);
     case Rule::kNext:
+      if (self != nullptr && PyGen_CheckExact(self)) return run_generator(r, frame, self, count == 1);
       if (self != nullptr && !r.advance_iterator(self))
         r.end(Break::k_iterator_argument, Py_TYPE(self)->tp_name);
       if (self != nullptr && is_heap(Py_TYPE(self))) r.type_lookup(Py_TYPE(self), "__next__");

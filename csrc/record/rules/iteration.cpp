@@ -269,6 +269,12 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
   }
 }
 
+// is_result: what it yields is the call's result.
+void Rules::run_generator(Recorder& r, EvalFrame& frame, PyObject* generator, bool is_result) const {
+  if (!r.read_generator(generator)) return r.end(Break::k_iterator_argument, Py_TYPE(generator)->tp_name);
+  if (is_result && !r.ended()) r.expect_generator(frame, generator, FrameLink::kSend);
+}
+
 // itemgetter(1)(o) is o[1]; the getter itself never changes.
 void Rules::call_getter(Recorder& r, PyObject* getter, PyObject* const* args, Py_ssize_t n) const {
   if (n != 1) return r.end(Break::k_unknown_c_function, Py_TYPE(getter)->tp_name);

@@ -109,7 +109,8 @@ enum class Rule : uint8_t {
   kMemoLock,   // the lock of functools.cached_property
   kMemoIdent,  // thread identity, where a library keeps out of recursion with it
   kCountElements,
-  kExcInfo,  // sys.exc_info
+  kExcInfo,    // sys.exc_info
+  kGenerator,  // runs a generator on
 };
 
 enum class TensorAttribute : uint8_t { kUnknown, kMetadata, kOperation, kGrad, kData, kGradFn };
@@ -227,6 +228,7 @@ class Rules {
   void iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* argv, Py_ssize_t n,
                PyObject* kwnames) const;
   void call_getter(Recorder& r, PyObject* getter, PyObject* const* args, Py_ssize_t n) const;
+  void run_generator(Recorder& r, EvalFrame& frame, PyObject* generator, bool is_result) const;
   void read_behind(Recorder& r, PyObject* iterator, int depth) const;
   void read_elements_of(Recorder& r, PyObject* iterable, std::vector<PyObject*>& elements) const;
   // rules/text.cpp
