@@ -360,6 +360,7 @@ class Writer {
       case MadeObject::Kind::kFunction:
       case MadeObject::Kind::kBuiltinMethod:
       case MadeObject::Kind::kReduced:
+      case MadeObject::Kind::kTensor:
       case MadeObject::Kind::kDictIterator:
       case MadeObject::Kind::kException:
       case MadeObject::Kind::kInferenceRegion:

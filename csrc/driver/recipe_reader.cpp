@@ -166,6 +166,7 @@ bool RecipeReader::fits(const MadeObject& object) const {
     case MadeObject::Kind::kFunction:
     case MadeObject::Kind::kBuiltinMethod:
     case MadeObject::Kind::kReduced:
+    case MadeObject::Kind::kTensor:
     case MadeObject::Kind::kDictIterator:
     case MadeObject::Kind::kException:
     case MadeObject::Kind::kInferenceRegion:

@@ -13,6 +13,7 @@ namespace {
 
 bool is_item(PseudoOp op) { return op == PseudoOp::item_float || op == PseudoOp::item_int; }
 bool is_arithmetic(PseudoOp op) { return op == PseudoOp::number_float || op == PseudoOp::number_int; }
+bool expects_number(PseudoOp op) { return op == PseudoOp::expect_number; }
 
 class Hoist {
  public:
@@ -26,7 +27,7 @@ class Hoist {
   bool plan(bool indices) {
     while (first_ < count_ && node(first_).mutates.empty()) ++first_;
     for (int32_t i = first_; i < count_; ++i) {
-      if (is(i, is_arithmetic)) moved_.insert(i);
+      if (is(i, is_arithmetic) || expects_computed(i)) moved_.insert(i);
     }
     if (indices && !find_indices()) return false;
     if (moved_.empty() && indices_.empty()) return false;
@@ -60,7 +61,7 @@ class Hoist {
           }
           if (slice_.count(k) != 0 && !node(k).mutates.empty()) stated_.clear();
           if (slice_.count(k) != 0 || moved_.count(k) != 0) copy(k, result, early, true);
-          if (moved_.count(k) == 0) continue;
+          if (moved_.count(k) == 0 || node(k).outputs.empty()) continue;
           const auto value = static_cast<size_t>(node(k).outputs[0].first);
           main[value] = early[value];
         }
@@ -79,6 +80,13 @@ class Hoist {
   bool is(int32_t i, Test test) const {
     const auto& pseudo = pseudo_[node(i).op];
     return pseudo && test(*pseudo);
+  }
+
+  // What the program decided by arithmetic on numbers.
+  bool expects_computed(int32_t i) const {
+    return is(i, expects_number) && value(node(i).args[0].value).kind != ValueKind::kTensor &&
+           value(node(i).args[0].value).node != kNoNode &&
+           is(value(node(i).args[0].value).node, is_arithmetic);
   }
 
   // The indices of what takes some behind the first write. False: something else may raise there.

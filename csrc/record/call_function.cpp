@@ -6,7 +6,12 @@
 // with the tensors of that run: a `flashpoint.host_call`. Its frames are watched all the same, so that what
 // they read is guarded; they must not write to anything older, nor read what this recording has written,
 // since replay commits effects last.
+//
+// Parameters are made by such a call as well: the leaf, which later operators have in their history, is an
+// object of its class from the start. At base level there is no history, so its class is part of the recipe.
 #include <c10/core/GradMode.h>
+
+#include <string_view>
 
 #include "py/layout.h"
 #include "py/torch_bridge.h"
@@ -30,11 +35,44 @@ bool is_constant(PyObject* o) {
   return true;
 }
 
+// torch.Tensor or torch.nn.Parameter: their objects cannot answer for themselves.
+bool is_plain_class(PyObject* cls) {
+  static PyObject* const classes = [] {
+    Ref nn = Ref::steal(PyImport_ImportModule("torch.nn.parameter"));
+    Ref parameter = Ref::steal(nn ? PyObject_GetAttrString(nn.get(), "Parameter") : nullptr);
+    Ref torch = Ref::steal(PyImport_ImportModule("torch"));
+    Ref tensor = Ref::steal(torch ? PyObject_GetAttrString(torch.get(), "Tensor") : nullptr);
+    PyErr_Clear();
+    return parameter && tensor ? PyTuple_Pack(2, parameter.get(), tensor.get()) : PyTuple_New(0);
+  }();
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(classes); ++i) {
+    if (PyTuple_GET_ITEM(classes, i) == cls) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 void Recorder::apply_function(EvalFrame&, PyObject* apply, PyObject* const* args, Py_ssize_t n,
                               PyObject* kwnames, Pending& pending) {
   PyObject* cls = PyCFunction_GET_SELF(apply);
+  const bool makes_leaf =
+      std::string_view(reinterpret_cast<PyCFunctionObject*>(apply)->m_ml->ml_name) == "_make_subclass";
+  if (makes_leaf) {
+    // Tensor._make_subclass(cls, data, requires_grad)
+    const bool known = kwnames == nullptr && (n == 2 || (n == 3 && PyBool_Check(args[2]))) &&
+                       is_plain_class(args[0]) && is_tensor(args[1]) && is_plain_tensor(args[1]) &&
+                       !function_mode_answers() && !hosted_call_runs_;
+    // What may raise must not follow a write that is visible.
+    if (!known || (!graph_.is_base() && graph_.wrote_input()))
+      return end(Break::k_denied_function, "TensorBase._make_subclass");
+    if (!graph_.check_operand(unpack_tensor(args[1]), "the data of a parameter") || graph_.is_base()) return;
+    writes_before_call_ = writes_;
+    hosted_call_runs_ = true;
+    graph_.begin_hosted();
+    pending.word = kPendingFunction;
+    return;
+  }
   const auto unsupported = [&](const char* what) {
     end(Break::k_unknown_c_function, std::string("autograd.Function: ") + what);
   };

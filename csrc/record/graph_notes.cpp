@@ -81,11 +81,13 @@ void GraphRecorder::expect_number(const at::Tensor& tensor, const c10::IValue& n
 }
 
 bool GraphRecorder::expect_late(ir::ValueId value, const c10::IValue& number) {
-  if (!options_.may_stop || broken() || wrote_input_) return false;
+  // The outcome of a comparison is computed before the first write, wherever it was met.
+  const bool outcome = number.isBool();
+  if (!options_.may_stop || broken() || (wrote_input_ && !outcome)) return false;
   LoggedCall* call = begin_pseudo(ir::PseudoOp::expect_number, 3, 0);
   call->args[0].kind = LoggedArg::Kind::kValue;
   call->args[0].integer = value;
-  log_.note_constant(number, call->args[1]);
+  log_.note_constant(outcome ? c10::IValue(static_cast<int64_t>(number.toBool())) : number, call->args[1]);
   log_.note_constant(static_cast<int64_t>(sites_.size()), call->args[2]);
   sites_.push_back(site_source_ == nullptr ? ProgramPosition{} : site_source_->current());
   log_.append(call);
@@ -120,7 +122,12 @@ void GraphRecorder::end_hosted(int64_t function, c10::ArrayRef<at::Tensor> input
   const int32_t from = std::exchange(hosted_from_, -1);
   if (broken()) return;
   bool dynamic = false;
+  const bool is_hook = outputs.empty() && from == node_count();  // of a tensor that was looked at before
   for (const at::Tensor& input : inputs) {
+    if (is_hook) {
+      table_.reseal(table_.find(input.unsafeGetTensorImpl()));
+      continue;
+    }
     if (!check_operand(input, "an argument of an autograd.Function")) return;
     dynamic |= has_dynamic_shape(value_of(input));
     for (const at::Tensor& output : outputs) {

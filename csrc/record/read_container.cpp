@@ -77,8 +77,9 @@ void Recorder::read_dict_key(PyObject* dict, PyObject* key) {
       shadow_.read_place(node, CheckKind::kItemValue, dict, key, PyDict_GetItemWithError(dict, key)))
     return;
   if (overlaid_whole(dict) || overlaid(dict, key) || !once(dict, key, 1)) return;
-  if (graph_.is_base() && is_tensor(key) && is_plain_tensor(key) && node_of(key) != kNoNode) {
-    // An optimizer's state of a parameter.
+  if (is_tensor(key) && is_plain_tensor(key) && node_of(key) != kNoNode &&
+      (graph_.is_base() || tree_.node(node_of(key)).step != Step::kArg)) {
+    // An optimizer's state of a parameter. Arguments are other tensors at each call.
     pin(key);
     PyObject* state = dict_get_tensor(dict, key);
     if (state == nullptr || is_primitive(state))

@@ -95,7 +95,12 @@ Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* ar
       if (is_scalar(args[i])) {
         shadow_.add_argument(i, node, args[i], i < varies.size() && varies[i]);
       } else if (is_primitive(args[i]) && std::string_view(Py_TYPE(args[i])->tp_name).starts_with("numpy.")) {
-        shadow_.add_opaque_argument(i, node, args[i]);  // it may be handed back
+        // It may be handed back, and it is pinned where it is used, unless that has not lasted.
+        if (i < varies.size() && varies[i]) {
+          shadow_.add_opaque_argument(i, node, args[i]);
+        } else {
+          shadow_.add_argument(i, node, args[i], false);
+        }
       } else if (PySlice_Check(args[i]) && i < varies.size() && varies[i]) {
         shadow_.add_opaque_argument(i, node, args[i]);
       } else if (is_primitive(args[i])) {

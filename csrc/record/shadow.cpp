@@ -30,6 +30,20 @@ int parameter_slot(PyCodeObject* code, Py_ssize_t argument, Py_ssize_t positiona
   return -1;
 }
 
+// The tuple of what no other parameter takes, or -1. Elements of it are places -2, -3, ...
+int varargs_slot(PyCodeObject* code) {
+  return (code->co_flags & CO_VARARGS) != 0 ? code->co_argcount + code->co_kwonlyargcount : -1;
+}
+
+// What f(*args) hands over lies in a tuple on the stack, above the callable.
+PyObject* const* spread_tuple(const EvalFrame& frame, PyObject* callable) {
+  for (const int above : {1, 2}) {
+    PyObject* const* slot = frame.stack_pointer - above;
+    if (slot[-1] == callable && PyTuple_CheckExact(*slot)) return slot;
+  }
+  return nullptr;
+}
+
 bool is_generator(PyCodeObject* code) {
   return (code->co_flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR)) != 0;
 }
@@ -55,6 +69,10 @@ bool is_dict_get(PyObject* o) {
                                         ? reinterpret_cast<PyMethodDescrObject*>(o)->d_method
                                         : nullptr;
   return called == get || called == set_default;
+}
+
+bool in_frame(const EvalFrame& frame, PyObject* const* slot) {
+  return slot >= py::frame_slots(frame.frame) && slot < frame.stack_pointer;
 }
 
 bool is_singleton(PyObject* o) { return o == Py_None || PyBool_Check(o) || o == Py_Ellipsis; }
@@ -97,7 +115,8 @@ void Shadow::guard(Tag tag, bool identity) {
   table_.pin(tag, [&](NodeId node, PyObject* value, int32_t late) {
     if (late >= 0 && settles_late && recorder_.graph().expect_late(late, number_of(value))) return;
     if (node == kNoNode) return recorder_.end(Break::k_changing_value, "a number read from a tensor");
-    if (!is_scalar(value)) return recorder_.end(Break::k_unsupported_argument, Py_TYPE(value)->tp_name);
+    // Numbers of numpy are pinned by value like any other; nothing else of what is carried about can be.
+    if (!is_primitive(value)) return recorder_.end(Break::k_unsupported_argument, Py_TYPE(value)->tp_name);
     const bool nan = identity && PyFloat_CheckExact(value) && std::isnan(PyFloat_AS_DOUBLE(value));
     recorder_.tree().check(node, nan ? CheckKind::kIs : CheckKind::kValue, value);
   });
@@ -150,13 +169,30 @@ void Shadow::enter(EvalFrame& frame) {
 }
 
 void Shadow::apply_moves(EvalFrame& frame) {
+  PyCodeObject* const code = py::frame_code(frame.frame);
+  const int varargs = varargs_slot(code);
+  PyObject* const rest = varargs < 0 ? nullptr : py::frame_local(frame.frame, varargs);
+  std::vector<Tag> elements;
   for (const Move& move : moves_) {
+    if (move.slot < 0) {
+      const auto index = static_cast<size_t>(-2 - move.slot);
+      if (rest != nullptr && PyTuple_CheckExact(rest) &&
+          index < static_cast<size_t>(PyTuple_GET_SIZE(rest)) &&
+          PyTuple_GET_ITEM(rest, index) == table_.value(table_.resolve(move.tag))) {
+        elements.resize(static_cast<size_t>(PyTuple_GET_SIZE(rest)));
+        elements[index] = move.tag;
+      } else {
+        guard(move.tag);
+      }
+      continue;
+    }
     if (py::frame_local(frame.frame, move.slot) == table_.value(table_.resolve(move.tag))) {
       frame.tags[move.slot] = move.tag;
     } else {
       guard(move.tag);
     }
   }
+  if (!elements.empty()) frame.tags[varargs] = table_.add_tuple(rest, elements);
   moves_.clear();
 }
 
@@ -172,8 +208,11 @@ bool Shadow::move_arguments(PyObject* function, const EvalFrame* caller, const s
   moves_function_ = function;
   for (size_t i = 0; i < tags.size(); ++i) {
     if (table_.resolve(tags[i]) == 0) continue;
-    const int slot = parameter_slot(code, static_cast<Py_ssize_t>(i) + offset, positional + offset, kwnames);
-    if (slot >= 0) {
+    const auto argument = static_cast<Py_ssize_t>(i) + offset;
+    int slot = parameter_slot(code, argument, positional + offset, kwnames);
+    const bool rest = slot < 0 && argument < positional + offset && varargs_slot(code) >= 0;
+    if (rest) slot = static_cast<int>(-2 - (argument - code->co_argcount));
+    if (slot >= 0 || rest) {
       moves_.push_back({slot, tags[i]});
     } else {
       guard(tags[i]);
@@ -245,8 +284,16 @@ void Shadow::collect(EvalFrame& frame, const Operands& o) {
     if (value != nullptr) use(frame, value, o.event == Event::kStoreCell);
   }
   const Py_ssize_t total = o.nargs + (o.kwnames == nullptr ? 0 : PyTuple_GET_SIZE(o.kwnames));
+  Tag spread = 0;
+  if (o.event == Event::kCall && o.nargs > 0 && !in_frame(frame, o.args)) {
+    PyObject* const* slot = spread_tuple(frame, o.a);
+    if (slot != nullptr && PyTuple_GET_SIZE(*slot) == o.nargs) spread = table_.resolve(tag_at(frame, slot));
+    if (spread != 0 && !table_.is_tuple(spread)) spread = 0;
+  }
   for (Py_ssize_t i = 0; i < total; ++i) {
-    const Tag tag = tag_at(frame, o.args + i);
+    const Tag tag = spread == 0   ? tag_at(frame, o.args + i)
+                    : i < o.nargs ? table_.resolve(table_.first_element(spread) + static_cast<Tag>(i))
+                                  : 0;
     if (tag == 0) continue;
     call_tags_.resize(static_cast<size_t>(total));
     call_tags_[i] = tag;
@@ -355,7 +402,9 @@ bool Shadow::follow(EvalFrame& frame, const Operands& o) {
              store(tag(3), o.c);
     case Event::kStoreCell:
       // Where a local becomes a cell its value is not on the stack; that cell is new.
-      if (recorder_.node_of(o.a) == kNoNode) return false;
+      // A float of the graph is told by what it is when it is read there.
+      if (recorder_.node_of(o.a) == kNoNode)
+        return o.b != nullptr && PyFloat_CheckExact(o.b) && table_.has_late() && table_.late_of(o.b) != 0;
       [[fallthrough]];
     case Event::kStoreGlobal:
       return o.b != nullptr && store(tag(1), o.b);
@@ -386,6 +435,12 @@ bool Shadow::follow(EvalFrame& frame, const Operands& o) {
     case Event::kCall:
       return follow_call(frame, o);
     case Event::kUnpack: {
+      if (o.detail == 2) {
+        // f(*args): the call that follows takes the elements.
+        PyObject* const* slot = frame.stack_pointer - (frame.stack_pointer[-1] == o.a ? 1 : 2);
+        const Tag t = table_.resolve(tag_at(frame, slot));
+        return PyTuple_CheckExact(o.a) && *slot == o.a && t != 0 && table_.is_tuple(t);
+      }
       const Tag t = tag(1);
       if (o.b != nullptr || o.detail != 0 || t == 0 || !table_.is_tuple(t)) return false;
       unpacked_ = table_.first_element(t);
@@ -409,6 +464,12 @@ void Shadow::before(EvalFrame& frame, const Operands& o) {
   uses_ = false;
   builds_ = o.event == Event::kBuild;
   collect(frame, o);
+  if (o.event == Event::kCell && table_.has_late() && recorder_.node_of(o.a) == kNoNode) {
+    PyObject* const content = PyCell_GET(o.a);
+    const Tag late = content != nullptr && PyFloat_CheckExact(content) ? table_.late_of(content) : 0;
+    if (late != 0 && frame.tags_of != recorder_.serial) return guard(late);
+    carries_ = late != 0;
+  }
   if (used_.empty() || follow(frame, o)) return;
   if (feeds_graph) plan_feeds(frame, o);
   if (used_.empty()) return;

@@ -1,8 +1,9 @@
 // Numbers that the program reads from tensors: values of the graph, and so is arithmetic on them.
 //
 // They cannot be guarded, as nothing is known of them when an entry begins. So what is not followed (a
-// comparison, a size, a container) ends the recording before it. In code of the program that is wanted only
-// where the setting capture_scalar_outputs says so; torch's optimizers read their step counters this way.
+// comparison, a size, a container) ends the recording before it. In torch's optimizers, and where no break
+// may be, a run is expected to compare as the recording did. In code of the program that is wanted only where
+// the setting capture_scalar_outputs says so; torch's optimizers read their step counters this way.
 #include <opcode.h>
 
 #include <string_view>
@@ -59,6 +60,21 @@ const char* called_operation(PyObject* callable) {
   return nullptr;
 }
 
+// min and max hand back one of their operands: which one is a decision.
+bool is_extremum(const ScalarStep& step) {
+  if (step.kind != ScalarStep::Kind::kCall || !PyCFunction_Check(step.callable.get())) return false;
+  const std::string_view name = reinterpret_cast<PyCFunctionObject*>(step.callable.get())->m_ml->ml_name;
+  return name == "min" || name == "max";
+}
+
+const char* decision_of(const ScalarStep& step) {
+  static const char* const kComparisons[] = {"lt", "le", "eq", "ne", "gt", "ge"};  // Py_LT ...
+  if (step.kind == ScalarStep::Kind::kCompare) return kComparisons[step.detail];
+  if (!is_extremum(step)) return nullptr;
+  const std::string_view name = reinterpret_cast<PyCFunctionObject*>(step.callable.get())->m_ml->ml_name;
+  return name == "min" ? "lt" : "gt";  // of the second operand and the first
+}
+
 // What the step is called in the graph; null for what has no node.
 const char* operation_of(const ScalarStep& step) {
   switch (step.kind) {
@@ -106,13 +122,18 @@ bool Shadow::is_late(const std::vector<Tag>& tags) const {
   return false;
 }
 
-bool Shadow::computes_late(const ScalarStep& step) const { return operation_of(step) != nullptr; }
+bool Shadow::computes_late(const ScalarStep& step) const {
+  if (operation_of(step) != nullptr) return true;
+  // The outcome is expected of each run; elsewhere a break serves all values.
+  return decision_of(step) != nullptr && (settles_late || rules().computes_otherwise(recorder_.innermost()));
+}
 
 // Called once the operation has run.
 Tag Shadow::compute_late(PyObject* result) {
   if (result == nullptr) return 0;
+  const char* const decision = decision_of(step_);
   // Some hand back their operand.
-  for (size_t i = 0; i < step_values_.size(); ++i) {
+  for (size_t i = 0; decision == nullptr && i < step_values_.size(); ++i) {
     if (step_values_[i] == result && PyFloat_CheckExact(result) && table_.is_late(step_tags_[i]))
       return table_.resolve(step_tags_[i]);
   }
@@ -120,7 +141,7 @@ Tag Shadow::compute_late(PyObject* result) {
     for (const Tag tag : step_tags_) guard(tag);
     return Tag{0};
   };
-  if (!fits(result) || step_values_.size() > 2) return give_up();
+  if ((decision == nullptr && !fits(result)) || step_values_.size() > 2) return give_up();
   std::vector<GraphRecorder::NumberOperand> operands;
   for (size_t i = 0; i < step_values_.size(); ++i) {
     PyObject* const number = step_values_[i];
@@ -137,6 +158,16 @@ Tag Shadow::compute_late(PyObject* result) {
     } else {
       operand.constant = static_cast<int64_t>(PyLong_AsLongLong(number));
     }
+  }
+  if (decision != nullptr) {
+    const bool extremum = is_extremum(step_);
+    if (operands.size() != 2) return give_up();
+    const size_t chosen = step_values_[0] == result ? 0 : 1;
+    if (extremum) std::swap(operands[0], operands[1]);
+    const ir::ValueId outcome = recorder_.graph().note_number(decision, false, operands);
+    if (outcome < 0 || !recorder_.graph().expect_late(outcome, extremum ? chosen == 1 : result == Py_True))
+      return give_up();
+    return extremum ? table_.resolve(step_tags_[chosen]) : 0;
   }
   const ir::ValueId value =
       recorder_.graph().note_number(operation_of(step_), PyFloat_CheckExact(result), operands);

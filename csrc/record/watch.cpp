@@ -15,6 +15,18 @@ namespace flashpoint {
 
 namespace {
 
+// A class of the program with keys() and a subscript in Python, as `**` asks for.
+bool is_mapping_of_python(PyObject* o) {
+  PyTypeObject* type = Py_TYPE(o);
+  if (!PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || PyType_Check(o) || is_tensor(o)) return false;
+  for (const char* name : {"keys", "__getitem__"}) {
+    Ref interned = Ref::steal(PyUnicode_InternFromString(name));
+    PyObject* found = _PyType_Lookup(type, interned.get());
+    if (found == nullptr || !PyFunction_Check(found)) return false;
+  }
+  return true;
+}
+
 // The events of which watch_after() looks at the result.
 constexpr bool wants_after(Event event) {
   switch (event) {
@@ -27,6 +39,7 @@ constexpr bool wants_after(Event event) {
     case Event::kUnary:
     case Event::kCompare:
     case Event::kNext:
+    case Event::kUnpackMapping:
       return true;
     default:
       return false;
@@ -250,6 +263,13 @@ void Recorder::watch_before(EvalFrame& frame, const Operands& o, Pending& pendin
       if (PyDict_Check(o.a)) {
         read_elements(o.a);
         if (o.b != nullptr && !ended_) write_contents(o.b);
+      } else if (is_mapping_of_python(o.a)) {
+        // C code calls keys(), takes what that gives, and asks for each of them: frames that are recorded.
+        static PyObject* const keys = PyUnicode_InternFromString("keys");
+        read_attr(o.a, keys);
+        type_lookup(Py_TYPE(o.a), "__getitem__");
+        if (o.b != nullptr && !ended_) write_contents(o.b);
+        if (!ended_) read_results(2, true);
       } else {
         end(Break::k_unsupported_container, std::string("** of ") + Py_TYPE(o.a)->tp_name);
       }
@@ -338,12 +358,18 @@ bool Recorder::says_nothing(Event event, const Pending& pending, PyObject* resul
 }
 
 void Recorder::watch_after(const Operands& o, const Pending& pending, PyObject* result) {
+  const auto end_reading = [&] {
+    while (!reading_calls_.empty() && reading_calls_.back().first == frame_) {
+      reads_results_ = reading_calls_.back().second;
+      reading_calls_.pop_back();
+    }
+  };
   switch (o.event) {
+    case Event::kUnpackMapping:
+      end_reading();
+      break;
     case Event::kCall:
-      while (!reading_calls_.empty() && reading_calls_.back().first == frame_) {
-        reads_results_ = reading_calls_.back().second;
-        reading_calls_.pop_back();
-      }
+      end_reading();
       graph_.set_number_store(false);
       after_call(o, pending, result);
       break;

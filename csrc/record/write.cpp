@@ -357,8 +357,6 @@ void Recorder::write_tensor_attr(PyObject* tensor, PyObject* name, PyObject* val
   if (d != nullptr && PyUnicode_CompareWithASCIIString(name, "grad") == 0) {
     if (value == nullptr || under_function_mode_ || function_mode_answers()) return unsupported();
     if (!graph_.is_base()) return need_base("a store to Tensor.grad");
-    // On a tensor made in the call it would be lost where that leaves.
-    if (value != Py_None && node_of(tensor) == kNoNode) return unsupported();
     if (value != Py_None && !(is_plain_tensor(value) && graph_.is_known(unpack_tensor(value))))
       return unsupported();
     return write_grad(tensor);

@@ -46,6 +46,7 @@ struct MadeObject {
     kFunction,         // made from a code object; items as in recipe_builder.cpp
     kBuiltinMethod,    // items: the receiver
     kReduced,          // items: callable, arguments, state: what __reduce__ said
+    kTensor,           // an output that is more than that; items: the output, its gradient; type: Parameter
     kDictIterator,     // type: the iterator's; items: the dict, how many elements were taken
     kException,        // items: args, context, cause, traceback, whether the context is suppressed, C fields
     kInferenceRegion,  // items: the mode; state: in which it was entered
@@ -130,6 +131,7 @@ class RecipeWriter {
   RecipeValue describe_generator(PyObject* generator);
   bool describe_generator_end(PyObject* generator, PlannedEffect& effect);
   RecipeValue describe_reduced(PyObject* iterator);
+  RecipeValue describe_tensor(PyObject* tensor);
   RecipeValue describe_with_history(PyObject* tensor);
   RecipeValue describe_inference_region(PyObject* manager);
   RecipeValue fail(PyObject* object, const char* why);

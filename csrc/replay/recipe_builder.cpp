@@ -99,6 +99,25 @@ PyObject* build_function(BuildContext& c, const MadeObject& m, int32_t index) {
   return function.release();
 }
 
+PyObject* build_tensor(BuildContext& c, const MadeObject& m, int32_t index) {
+  Ref tensor = Ref::steal(build(c, m.items[0]));
+  if (!tensor) return nullptr;
+  c.made[index] = tensor;
+  if (m.type) {
+    Ref name = Ref::steal(PyUnicode_InternFromString("__class__"));
+    if (PyObject_GenericSetAttr(tensor.get(), name.get(), m.type.get()) < 0) return nullptr;
+    tensor_impl(tensor.get())->set_allow_tensor_metadata_change(true);
+  }
+  Ref grad;
+  if (!build_slot(c, m.items[1], &grad)) return nullptr;
+  if (grad) set_tensor_grad(tensor.get(), grad.get());
+  for (const auto& [name, recipe] : m.attributes) {
+    Ref value = Ref::steal(build(c, recipe));
+    if (!value || PyObject_GenericSetAttr(tensor.get(), name.get(), value.get()) < 0) return nullptr;
+  }
+  return tensor.release();
+}
+
 PyObject* build_made(BuildContext& c, int32_t index) {
   const MadeObject& m = c.recipes[index];
   switch (m.kind) {
@@ -193,6 +212,8 @@ PyObject* build_made(BuildContext& c, int32_t index) {
                                           : nullptr);
       return done ? object.release() : nullptr;
     }
+    case MadeObject::Kind::kTensor:
+      return build_tensor(c, m, index);
     case MadeObject::Kind::kException:
       return build_exception(c, m, index);
     case MadeObject::Kind::kGenerator:

@@ -130,15 +130,7 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
   PyTypeObject* type = Py_TYPE(o);
   if (is_tensor(o)) {
     if (!is_plain_tensor(o)) return fail(o, "a tensor subclass");
-    PyObject** slot = _PyObject_GetDictPtr(o);
-    if (slot != nullptr && *slot != nullptr && PyDict_GET_SIZE(*slot) > 0)
-      return fail(o, "attributes on a tensor");
-    if (tensor_has_hooks(o)) return fail(o, "hooks on a tensor");
-    if (is_parameter(o)) return fail(o, "a parameter made in the call");
-    if (recorder_.graph().is_base() && unpack_tensor(o).requires_grad()) return describe_with_history(o);
-    const int output = recorder_.graph().mark_output(unpack_tensor(o));
-    if (output < 0) return fail(o, "not a value of the graph");
-    return value_of(RecipeValue::Kind::kOutput, output);
+    return describe_tensor(o);
   }
   if (PyType_Check(o)) {
     return PyType_HasFeature(reinterpret_cast<PyTypeObject*>(o), Py_TPFLAGS_HEAPTYPE)
@@ -268,14 +260,56 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
   return failure_.empty() ? result : RecipeValue{};
 }
 
+// A tensor that the recording made, with the class, the attributes and the gradient that it was given.
+RecipeValue RecipeWriter::describe_tensor(PyObject* o) {
+  const at::Tensor& tensor = unpack_tensor(o);
+  const bool base = recorder_.graph().is_base();
+  // Above autograd they are nodes of the graph.
+  if (base && tensor_has_hooks(o)) return fail(o, "hooks on a tensor");
+  RecipeValue result;
+  if (base && tensor.requires_grad()) {
+    result = describe_with_history(o);
+  } else {
+    const int output = recorder_.graph().mark_output(tensor);
+    result = output < 0 ? fail(o, "not a value of the graph") : value_of(RecipeValue::Kind::kOutput, output);
+  }
+  PyObject** slot = _PyObject_GetDictPtr(o);
+  PyObject* dict = slot != nullptr && *slot != nullptr && PyDict_GET_SIZE(*slot) > 0 ? *slot : nullptr;
+  // With history, a parameter is an object of its class from the start (record/call_function.cpp).
+  const bool parameter = base && is_parameter(o);
+  const at::Tensor grad = tensor.is_leaf() ? tensor.grad() : at::Tensor();
+  if (!failure_.empty() || (dict == nullptr && !parameter && !grad.defined())) return result;
+  if (dict != nullptr && Py_REFCNT(dict) > 1) return fail(o, kHeldDict);
+  const int32_t index = begin(o, MadeObject::Kind::kTensor);
+  std::vector<RecipeValue> items{std::move(result), RecipeValue{}};
+  if (grad.defined()) {
+    Ref wrapped = Ref::steal(wrap_tensor(grad));
+    if (!wrapped) PyErr_Clear();
+    items[1] = wrapped ? describe(wrapped.get()) : fail(o, "its gradient");
+    kept_.push_back(std::move(wrapped));
+    if (items[1].kind == RecipeValue::Kind::kMade) return fail(o, "a gradient that has parts of its own");
+  }
+  std::vector<std::pair<Ref, RecipeValue>> attributes;
+  PyObject *key, *value;
+  Py_ssize_t pos = 0;
+  while (dict != nullptr && PyDict_Next(dict, &pos, &key, &value)) {
+    // Nothing that could hold the tensor in turn.
+    if (!is_primitive(value) && recorder_.node_of(value) == kNoNode)
+      return fail(o, "an attribute of a tensor that was made in the call");
+    attributes.emplace_back(Ref::share(key), describe(value));
+  }
+  made_[index].items = std::move(items);
+  made_[index].attributes = std::move(attributes);
+  if (parameter) made_[index].type = Ref::share(reinterpret_cast<PyObject*>(Py_TYPE(o)));
+  return value_of(RecipeValue::Kind::kMade, index);
+}
+
 // A tensor that a base recording made and that requires grad: nothing can be rebuilt of its history, so only
-// one that is of no use any more may leave, and leaves that have seen no gradient.
+// one that is of no use any more may leave, and leaves.
 RecipeValue RecipeWriter::describe_with_history(PyObject* o) {
   const at::Tensor& tensor = unpack_tensor(o);
-  bool passes;
-  if (tensor.is_leaf()) {
-    passes = !tensor.grad().defined();
-  } else {
+  bool passes = tensor.is_leaf();
+  if (!passes) {
     PyThreadState* saved = PyEval_SaveThread();
     passes = history_is_spent(tensor, recorder_.region());
     PyEval_RestoreThread(saved);

@@ -364,3 +364,73 @@ def test_long_chains_of_numbers() -> None:
     compiled = flashpoint.compile(fn)
     for n in (3, 50_000, 50_000, 5, 60_000):
         assert torch.equal(compiled(torch.ones(1), n), torch.full((1,), float(n)))
+
+
+@torch.no_grad()
+def decorated(x: torch.Tensor, n: float) -> torch.Tensor:
+    return x * n + 1
+
+
+def rest(*args: Any, **options: Any) -> torch.Tensor:
+    return handed_on(*args, **options)
+
+
+def handed_on(x: torch.Tensor, *numbers: float) -> torch.Tensor:
+    first, second = numbers
+    return x / first + second
+
+
+def spread(x: torch.Tensor, first: float, second: float) -> torch.Tensor:
+    return x / first + second
+
+
+PASSED_ON: dict[str, Callable[[torch.Tensor, float], Any]] = {
+    "a decorator": decorated,
+    "the rest of the arguments": lambda x, n: rest(x, n, n + 1),
+    "a tuple made of them": lambda x, n: spread(*(x, n, n * 2)),
+    "equal numbers": lambda x, n: rest(x, n, n),
+}
+
+
+@pytest.mark.parametrize("name", list(PASSED_ON))
+def test_numbers_in_the_rest_of_the_arguments(name: str) -> None:
+    fn = PASSED_ON[name]
+    compiled = flashpoint.compile(fn, backend="eager")
+    x = torch.randn(3, 4)
+    compiled(x, 0.5)
+    before = flashpoint.counters()
+    for n in (1.5, 2.0, -0.25, 7.0, 3.0, 0.1, 9.0, 11.0):
+        assert torch.equal(compiled(x, n), fn(x, n))
+    after = flashpoint.counters()
+    assert after["captures_started"] == before["captures_started"], compiled.last_report()
+    assert after["hits"] == before["hits"] + 8
+
+
+def test_the_rest_of_the_arguments_used_otherwise() -> None:
+    def fn(x: torch.Tensor, *numbers: int) -> Any:
+        return x * sum(numbers), numbers[0], list(numbers)
+
+    compiled = flashpoint.compile(lambda x, n: fn(x, n, 2), backend="eager")
+    x = torch.randn(3)
+    for n in (1, 2, 3, 1, 2, 3):
+        got, first, all_of_them = compiled(x, n)
+        assert torch.equal(got, x * (n + 2)) and first == n and all_of_them == [n, 2]
+
+
+def test_numbers_of_numpy_as_arguments() -> None:
+    numpy = pytest.importorskip("numpy")
+    compiled = flashpoint.compile(lambda x, n: (x * n, n, float(n) + 1), backend="eager")
+    x = torch.randn(3)
+    compiled(x, numpy.float64(2.5))
+    before = flashpoint.counters()
+    for _ in range(3):
+        n = numpy.float64(2.5)
+        got, again, number = compiled(x, n)
+        assert torch.equal(got, x * n) and again is n and number == 3.5
+    after = flashpoint.counters()
+    assert after["hits"] == before["hits"] + 3 and after["resume_hits"] == before["resume_hits"]
+    for n in (numpy.float64(0.5), numpy.float32(0.5), numpy.int64(3), 0.5, *map(numpy.float64, range(12))):
+        got, again, number = compiled(x, n)
+        assert (
+            torch.equal(got, x * n) and got.dtype == (x * n).dtype and again is n and number == float(n) + 1
+        )

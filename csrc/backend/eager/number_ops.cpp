@@ -121,16 +121,41 @@ double as_double(const c10::IValue& number) {
   return number.isInt() ? static_cast<double>(number.toInt()) : number.isNone() ? 0.0 : number.toDouble();
 }
 
+bool is_comparison(std::string_view operation) {
+  for (const char* name : {"lt", "le", "eq", "ne", "gt", "ge"}) {
+    if (operation == name) return true;
+  }
+  return false;
+}
+
+template <typename Number>
+int64_t compare(std::string_view operation, Number a, Number b) {
+  if (operation == "lt") return a < b;
+  if (operation == "le") return a <= b;
+  if (operation == "eq") return a == b;
+  if (operation == "ne") return a != b;
+  return operation == "gt" ? a > b : a >= b;
+}
+
+// Only what doubles hold exactly: CPython rounds neither an integer that it compares with a float, nor the
+// operands of a division.
+constexpr int64_t kExact = int64_t{1} << 53;
+bool is_exact(const c10::IValue& number) {
+  return !number.isInt() || (number.toInt() <= kExact && number.toInt() >= -kExact);
+}
+
 }  // namespace
 
 c10::IValue compute_number(std::string_view operation, const c10::IValue& a, const c10::IValue& b) {
   const bool ints = a.isInt() && (b.isInt() || b.isNone());
+  if (is_comparison(operation)) {
+    if (ints) return compare(operation, a.toInt(), b.toInt());
+    if (!is_exact(a) || !is_exact(b)) fail("large integers");
+    return compare(operation, as_double(a), as_double(b));
+  }
   if (operation == "int") return ints ? a.toInt() : truncated(a.toDouble());
   if (ints && operation == "div") {
-    // Only what doubles hold exactly is divided with one rounding, as CPython does it.
-    constexpr int64_t kExact = int64_t{1} << 53;
-    if (a.toInt() > kExact || a.toInt() < -kExact || b.toInt() > kExact || b.toInt() < -kExact)
-      fail("large integers");
+    if (!is_exact(a) || !is_exact(b)) fail("large integers");
   } else if (ints && operation != "float" && operation != "sqrt") {
     return compute_int(operation, a.toInt(), b.isNone() ? 0 : b.toInt());
   }

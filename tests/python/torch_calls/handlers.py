@@ -47,7 +47,7 @@ HANDLERS = [
     Entry("jit_annotate", "torch.jit.annotate", "def fn(x):\n  l = torch.jit.annotate(typing.List[int], [])\n  l.append(2)\n  return torch.jit.annotate(torch.Tensor, x) * l[0]", expect="khHH"),
     Entry("cudnn_is_acceptable", "torch.backends.cudnn.is_acceptable", "def fn(x): return torch.backends.cudnn.is_acceptable(x), x + 1", expect="khHH"),
     Entry("backward_hook", "torch.utils.hooks.BackwardHook", "m = nn.Linear(3, 2)\nseen = []\nm.register_full_backward_hook(lambda m, i, o: seen.append(o[0].shape))\ndef fn(x): return m(x)", *[Call("x", post="(r.sum().backward(), len(seen))")] * 3),
-    Entry("parameter", "torch.nn.Parameter", "def fn(x):\n  p = nn.Parameter(x * 2)\n  return p * 3, p.requires_grad, p.is_leaf"),
+    Entry("parameter", "torch.nn.Parameter", "def fn(x):\n  p = nn.Parameter(x * 2)\n  return p * 3, p.requires_grad, p.is_leaf", expect="khHH", peer="does not record the constructor"),
     Entry("sym_size", "torch.ops.aten.sym_size", "def fn(x): return torch.ops.aten.sym_size.int(x, 1) * x, torch.ops.aten.sym_size(x)", "x", "x", "x.t()", "y", expect="khkh"),
     Entry("sym_stride", "torch.ops.aten.sym_stride", "def fn(x): return torch.ops.aten.sym_stride.int(x, 0) * x, torch.ops.aten.sym_stride(x)", "x", "x", "x.t()", "y", expect="khkh"),
     Entry("addcdiv", "torch.addcdiv", "def fn(x): return torch.addcdiv(x, x, x + 1, value=2), torch.addcdiv(x, x, x + 1)", expect="khHH"),
