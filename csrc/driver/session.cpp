@@ -20,8 +20,10 @@
 #include "py/generators.h"
 #include "py/saved_error.h"
 #include "py/torch_bridge.h"
+#include "record/break_details.h"
 #include "record/call_trace.h"
 #include "record/graph_recorder.h"
+#include "record/nested_calls.h"
 #include "record/read_generator.h"
 #include "record/regions.h"
 #include "record/tracer_mode.h"
@@ -320,7 +322,16 @@ bool Session::end_at_break(Recorder& recorder, EvalFrame* frame, const Operands*
   const bool must_not_break = options_.fullgraph || errors_on_graph_break();
   const bool failed_import = recorder.failed_import.held();
   if (failed_import) remember(frame);
-  if (options_.resume && !must_not_break && !off_ && !below && !failed_import &&
+  // A cache or an optimizer's state is filled by now: the next call meets another situation, once.
+  const auto passes = [&](EvalFrame* at) {
+    const std::pair place{py::frame_code(at->frame), static_cast<size_t>(py::frame_instruction(at->frame))};
+    if (!state_->filled_caches.try_emplace(place).second) return false;
+    state_->kept.push_back(Ref::share(reinterpret_cast<PyObject*>(place.first)));
+    learned_ = true;
+    return true;
+  };
+  const bool fills = frame != nullptr && report.detail == kNoObjectForTensor && passes(frame);
+  if (options_.resume && !must_not_break && !off_ && !below && !failed_import && !fills &&
       report.reason != Break::k_internal && report.reason != Break::k_too_large) {
     if (frame != nullptr && operands->event != Event::kUnsupported) {
       kept = suspend(*frame, *operands);
@@ -340,14 +351,7 @@ bool Session::end_at_break(Recorder& recorder, EvalFrame* frame, const Operands*
       for (size_t i = chain.size(); i-- > 1;) {
         if (chain[i].frame->link == FrameLink::kOpaque) at = chain[i - 1].frame;
       }
-      // A cache is filled by now: the next call meets another situation, once.
-      const std::pair place{py::frame_code(at->frame), static_cast<size_t>(py::frame_instruction(at->frame))};
-      if (report.reason == Break::k_cached_call && state_->filled_caches.try_emplace(place).second) {
-        state_->kept.push_back(Ref::share(reinterpret_cast<PyObject*>(place.first)));
-        learned_ = true;
-      } else {
-        remember(at);
-      }
+      if (report.reason != Break::k_cached_call || !passes(at)) remember(at);
     }
   }
   recorder.reopen();
@@ -445,26 +449,6 @@ bool Session::dies_visibly(const Chain& chain) const {
   for (PyObject* generator : generators_of(chain)) references.push_back(py::generator_handled(generator));
   if (PyObject* handled = handled_in(outer_); handled != outer_.saved) references.push_back(handled);
   return flashpoint::dies_visibly(references);
-}
-
-// A generator that runs may be let go of, by its owner, where closing it is noticed: a recording would keep
-// it alive. Managers of contextlib see to the end of theirs where they are left, and will be left where their
-// __exit__ is at hand.
-bool Session::closes_late(const Chain& chain) {
-  for (size_t i = 1; i < chain.size(); ++i) {
-    PyObject* generator = py::generator_of(chain[i].frame->frame);
-    if (generator == nullptr || !py::may_close_noticeably(generator)) continue;
-    const EvalFrame& owner = *chain[i - 1].frame;
-    if (!runs_to_the_end(owner)) return true;
-    if (PyUnicode_CompareWithASCIIString(py::frame_code(owner.frame)->co_name, "__enter__") != 0) continue;
-    if (i < 2) return true;
-    const std::vector<PyObject*> slots = frame_slots(*chain[i - 2].frame, true);
-    const bool left = std::any_of(slots.begin(), slots.end(), [&](PyObject* o) {
-      return o != nullptr && PyMethod_Check(o) && PyMethod_GET_SELF(o) == py::frame_local(owner.frame, 0);
-    });
-    if (!left) return true;
-  }
-  return false;
 }
 
 // The key of the position where the innermost frame stands at a boundary, and the arguments of its entries.
@@ -603,6 +587,7 @@ FrameControl::Action Session::go_on(EvalFrame& frame) {
     give_up();
     return Action::kHandOver;
   };
+  if (recording_ && waits_for_call(recording_->recorder.get())) waiting_.push_back(std::move(recording_));
   recording_.reset();
   if (unwinding_) return unwind(frame);  // a generator between was left as if it had yielded
   if (raising_) {

@@ -116,6 +116,7 @@ class Session final : public FrameControl, public BreakSink {
   std::shared_ptr<CodeState> state_;
   SessionOptions options_;
   std::unique_ptr<Recording> recording_;
+  std::vector<std::unique_ptr<Recording>> waiting_;  // ended in calls that their recorders wait for
   uint64_t outermost_ = 0;  // serial of the function's own frame, 0 before it has started
   bool traced_before_;
   bool in_forward_ad_;            // when the call began

@@ -4,8 +4,10 @@
 #include "base/check.h"
 #include "driver/session.h"
 #include "eval/frame_state.h"
+#include "py/frame.h"
 #include "py/generators.h"
 #include "py/tracebacks.h"
+#include "record/read_generator.h"
 
 namespace flashpoint {
 
@@ -176,6 +178,26 @@ PyObject* Session::take_result() {
   if (unwinding_) return nullptr;
   has_result_ = false;
   return result_.release();
+}
+
+// A generator that runs may be let go of, by its owner, where closing it is noticed: a recording would keep
+// it alive. Managers of contextlib see to the end of theirs where they are left, and will be left where their
+// __exit__ is at hand.
+bool Session::closes_late(const Chain& chain) {
+  for (size_t i = 1; i < chain.size(); ++i) {
+    PyObject* generator = py::generator_of(chain[i].frame->frame);
+    if (generator == nullptr || !py::may_close_noticeably(generator)) continue;
+    const EvalFrame& owner = *chain[i - 1].frame;
+    if (!runs_to_the_end(owner)) return true;
+    if (PyUnicode_CompareWithASCIIString(py::frame_code(owner.frame)->co_name, "__enter__") != 0) continue;
+    if (i < 2) return true;
+    const std::vector<PyObject*> slots = frame_slots(*chain[i - 2].frame, true);
+    const bool left = std::any_of(slots.begin(), slots.end(), [&](PyObject* o) {
+      return o != nullptr && PyMethod_Check(o) && PyMethod_GET_SELF(o) == py::frame_local(owner.frame, 0);
+    });
+    if (!left) return true;
+  }
+  return false;
 }
 
 }  // namespace flashpoint

@@ -4,12 +4,15 @@
 // reads and sets. So before a run the leaves it will reach are enumerated and what their `.grad` held at
 // entry is guarded; from then on it is the recording's own, and an effect stores what it ends up as. At
 // composite level all of this ends the recording, and the next one is made at base level.
+#include <algorithm>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
+#include "record/nested_calls.h"
 #include "record/recorder.h"
 #include "record/rules/rules.h"
 
@@ -35,7 +38,13 @@ bool tensors_in(PyObject* tuple, std::vector<at::Tensor>& tensors) {
   return true;
 }
 
+thread_local std::vector<const Recorder*> waiting;
+
 }  // namespace
+
+bool waits_for_call(const Recorder* recorder) {
+  return std::find(waiting.begin(), waiting.end(), recorder) != waiting.end();
+}
 
 void Recorder::need_base(std::string what) {
   if (graph_.is_base()) return;
@@ -46,7 +55,9 @@ void Recorder::need_base(std::string what) {
 void Recorder::call_instead(PyObject* function, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
                             Pending& pending) {
   const bool saved = std::exchange(in_before_, false);
+  waiting.push_back(this);
   pending.answer = PyObject_Vectorcall(function, args, static_cast<size_t>(n), kwnames);
+  waiting.pop_back();
   in_before_ = saved;
   pending.raise = pending.answer == nullptr;
 }

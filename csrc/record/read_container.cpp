@@ -8,6 +8,7 @@
 #include "py/key_hash.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
+#include "record/break_details.h"
 #include "record/graph_recorder.h"
 #include "record/recorder.h"
 #include "record/rules/rules.h"
@@ -83,7 +84,7 @@ void Recorder::read_dict_key(PyObject* dict, PyObject* key) {
     pin(key);
     PyObject* state = dict_get_tensor(dict, key);
     if (state == nullptr || is_primitive(state))
-      return end(Break::k_unsupported_container, "dict without an object for a tensor");
+      return end(Break::k_unsupported_container, std::string(kNoObjectForTensor));
     observe(tree_.child(node, Step::kDictValue, key), state);
     return;
   }

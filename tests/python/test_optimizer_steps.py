@@ -48,12 +48,13 @@ def fresh() -> None:
     flashpoint.reset()
 
 
+@pytest.mark.parametrize("peer", [False, True], ids=["alone", "beside torch.compile"])
 @pytest.mark.parametrize("name", list(OPTIMIZERS))
-def test_a_step_alone(name: str) -> None:
+def test_a_step_alone(name: str, peer: bool) -> None:
+    """The first step makes the state; the next is recorded, also where TorchDynamo has run in the process."""
+    if peer:
+        torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2))
     ours, theirs = training(*OPTIMIZERS[name]), training(*OPTIMIZERS[name])
-    for _, optimizer, backward in (ours, theirs):
-        backward(100)
-        optimizer.step()  # makes the state
     step = flashpoint.compile(lambda: ours[1].step(), backend="eager")
     for i in range(10):
         if i == 4:
