@@ -187,7 +187,9 @@ bool may_raise_on_values(const Graph& graph, const Node& node) {
   };
   const Op& op = graph.ops[node.op];
   if (!traits_of(op).raises_on_values) return false;
-  const auto value = [&](const Arg& arg) { return graph.values[static_cast<size_t>(arg.value)]; };
+  const auto value = [&](const Arg& arg) -> const Value& {
+    return graph.values[static_cast<size_t>(arg.value)];
+  };
   if (numbers.count(op.overload.empty() ? op.name : op.name + "." + op.overload) != 0) {
     // Constants were accepted when they were recorded.
     return std::any_of(node.args.begin(), node.args.end(), [&](const Arg& arg) {

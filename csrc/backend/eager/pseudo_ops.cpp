@@ -79,7 +79,7 @@ void run_pseudo_op(ir::PseudoOp op, std::vector<c10::IValue>& stack) {
     case ir::PseudoOp::check_range: {
       const at::Tensor values = stack[0].toTensor().to(at::kLong).contiguous();
       const int64_t low = stack[1].toInt(), high = stack[2].toInt();
-      const int64_t ignored = stack[3].isNone() ? low : stack[3].toInt();
+      const int64_t ignored = stack.size() < 4 || stack[3].isNone() ? low : stack[3].toInt();
       const int64_t* const data = values.const_data_ptr<int64_t>();
       const auto fits = [&](int64_t v) { return (v >= low && v < high) || v == ignored; };
       TORCH_CHECK(std::all_of(data, data + values.numel(), fits), "an index is out of bounds");
