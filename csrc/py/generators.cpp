@@ -92,7 +92,7 @@ bool is_generator(PyObject* o) {
 }
 
 GeneratorPhase generator_phase(PyObject* o) {
-  const int state = generator(o)->gi_frame_state;
+  const auto state = generator(o)->gi_frame_state;
   return state == FRAME_CREATED     ? GeneratorPhase::kCreated
          : state == FRAME_SUSPENDED ? GeneratorPhase::kSuspended
          : state == FRAME_EXECUTING ? GeneratorPhase::kRunning

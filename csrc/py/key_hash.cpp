@@ -96,17 +96,11 @@ bool is_plain_key(PyObject* key) {
 }
 
 PyObject* dict_get(PyObject* dict, PyObject* key) {
-  PyObject* value = nullptr;
+  const bool text = PyUnicode_CheckExact(key);
+  if (!text && is_tensor(key)) return dict_get_tensor(dict, key);
   Py_hash_t hash = 0;
-  if (PyUnicode_CheckExact(key)) {
-    value = PyDict_GetItemWithError(dict, key);
-  } else if (is_tensor(key)) {
-    return dict_get_tensor(dict, key);
-  } else if (plain_hash(key, hash)) {
-    value = _PyDict_GetItem_KnownHash(dict, key, hash);
-  } else {
-    value = PyDict_GetItemWithError(dict, key);
-  }
+  PyObject* value = !text && plain_hash(key, hash) ? _PyDict_GetItem_KnownHash(dict, key, hash)
+                                                   : PyDict_GetItemWithError(dict, key);
   if (value == nullptr) PyErr_Clear();
   return value;
 }

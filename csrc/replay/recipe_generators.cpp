@@ -32,6 +32,7 @@ bool build_slots(BuildContext& c, const std::vector<RecipeValue>& items, size_t 
 
 std::vector<PyObject*> released(std::vector<Ref>& slots) {
   std::vector<PyObject*> values;
+  values.reserve(slots.size());
   for (Ref& slot : slots) values.push_back(slot.release());
   return values;
 }
