@@ -24,6 +24,17 @@ constexpr bool kTagged[] = {
 #undef X
 };
 
+// Tuples are often made anew: they are told by their elements, as text and numbers are by their value.
+bool is_same_key(PyObject* a, PyObject* b) {
+  if (a == b) return true;
+  if (!PyTuple_CheckExact(a) || !PyTuple_CheckExact(b)) return primitives_equal(a, b);
+  if (PyTuple_GET_SIZE(a) != PyTuple_GET_SIZE(b)) return false;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(a); ++i) {
+    if (!is_same_key(PyTuple_GET_ITEM(a, i), PyTuple_GET_ITEM(b, i))) return false;
+  }
+  return true;
+}
+
 // The dict is made when it is first asked for; borrowed from the function.
 PyObject* annotations_of(PyObject* function) {
   if (reinterpret_cast<PyFunctionObject*>(function)->func_annotations == nullptr) {
@@ -342,8 +353,7 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
           Ref key = Ref::steal(Py_TYPE(it.get())->tp_iternext(it.get()));
           if (!key) break;
           PyObject* expected = i < PyTuple_GET_SIZE(operand) ? item(static_cast<int>(i)) : nullptr;
-          if (expected == nullptr || (key.get() != expected && !primitives_equal(key.get(), expected)))
-            return false;
+          if (expected == nullptr || !is_same_key(key.get(), expected)) return false;
           ++i;
         }
         PyErr_Clear();
@@ -353,7 +363,7 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
       Py_ssize_t pos = 0, i = 0;
       while (PyDict_Next(v, &pos, &key, &value)) {
         PyObject* expected = item(static_cast<int>(i++));
-        if (key != expected && !primitives_equal(key, expected)) return false;
+        if (!is_same_key(key, expected)) return false;
       }
       return true;
     }

@@ -66,7 +66,9 @@ bool Recorder::lookup_key(PyObject* key) {
     }
     return true;
   }
-  if (is_tensor(key) || node_of(key) == kNoNode || !py::is_plain_key(key)) return false;
+  if (is_tensor(key) || !py::is_plain_key(key)) return false;
+  if (rules().is_enum_member(key)) const_node(key);  // one found in a key that is guarded has no source yet
+  if (node_of(key) == kNoNode) return false;
   pin(key);
   return true;
 }
@@ -152,7 +154,7 @@ void Recorder::read_keys(PyObject* dict) {
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(keys.get()); ++i) {
     PyObject* key = PyTuple_GET_ITEM(keys.get(), i);
     if ((PyTuple_CheckExact(key) || rules().is_enum_member(key)) && py::is_plain_key(key)) {
-      const_node(key);  // the very object is guarded below
+      const_node(key);  // guarded below: the very member, or a tuple of the same elements
     } else if (!hashable_key(key) || PyTuple_Check(key)) {
       return end(Break::k_unsupported_container, std::string("dict key of type ") + Py_TYPE(key)->tp_name);
     }

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import pytest
 import torch
 import torch.nn.functional as F
@@ -418,7 +419,6 @@ def test_the_rest_of_the_arguments_used_otherwise() -> None:
 
 
 def test_numbers_of_numpy_as_arguments() -> None:
-    numpy = pytest.importorskip("numpy")
     compiled = flashpoint.compile(lambda x, n: (x * n, n, float(n) + 1), backend="eager")
     x = torch.randn(3)
     compiled(x, numpy.float64(2.5))

@@ -143,3 +143,23 @@ def test_iteration_over_members() -> None:
     assert compiled(x).tolist() == [4.0, 4.0]
     del table[Act.TANH]
     assert compiled(x).tolist() == [1.0, 1.0]
+
+
+def test_tuples_made_anew_as_keys() -> None:
+    """They are told by their elements."""
+
+    def fn(x, table):
+        for key, value in table.items():
+            x = x * len(key) + value
+        return x
+
+    compiled = flashpoint.compile(fn)
+    compiled(torch.ones(2), {(a, Act.RELU, a + "z"): 0.5 for a in "pq"})
+    flashpoint.reset_counters()
+    for _ in range(12):
+        table = {(a, Act.RELU, a + "z"): 0.5 for a in "pq"}
+        assert torch.equal(compiled(torch.ones(2), table), fn(torch.ones(2), table))
+    assert flashpoint.counters()["hits"] == 12
+    for key in [("p", Act.TANH, "pz"), ("p", Act.RELU, "py"), ("p", Act.RELU), (1, 2, 3)]:
+        table = {key: 0.5, ("q", Act.RELU, "qz"): 0.5}
+        assert torch.equal(compiled(torch.ones(2), table), fn(torch.ones(2), table))
