@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,10 +11,13 @@ from typing import Any
 import torch
 
 from flashpoint.compiling import compile as flashpoint_compile
+from flashpoint.importing import when_imported
 from flashpoint.state import reset
 
 # What install() replaced; empty while it is not installed.
 _replaced: dict[str, Any] = {}
+# Whether torch._dynamo.optimize asks, once TorchDynamo is imported, if install() is in force.
+_routes_optimize = False
 
 
 def _belongs_to_an_operator(model: Any) -> bool:
@@ -25,8 +29,8 @@ def _belongs_to_an_operator(model: Any) -> bool:
 
 
 def install(backend: str | Callable[..., Any] = "native") -> None:
-    """From now on `torch.compile`, and with it `nn.Module.compile`, is `flashpoint.compile`; and
-    `torch.compiler.reset` resets Flashpoint too.
+    """From now on `torch.compile`, and with it `nn.Module.compile`, is `flashpoint.compile`, also where it is
+    spelled `torch._dynamo.optimize`; and `torch.compiler.reset` resets Flashpoint too.
 
     What was compiled before stays as it is. Installing again only sets the backend.
 
@@ -69,6 +73,32 @@ def install(backend: str | Callable[..., Any] = "native") -> None:
 
     torch.compile = compile  # type: ignore[assignment]
     torch.compiler.reset = reset_both
+    global _routes_optimize
+    if not _routes_optimize:
+        _routes_optimize = True
+        when_imported("torch._dynamo", _wrap_optimize)
+
+
+def _wrap_optimize(dynamo: Any) -> None:
+    """Routes torch._dynamo.optimize and optimize_assert, older spellings of torch.compile as a decorator."""
+
+    def routed(original: Callable[..., Any], renamed: dict[str, str], fixed: dict[str, Any]) -> Any:
+        @functools.wraps(original)
+        def optimize(backend: Any = None, **options: Any) -> Any:
+            own = {renamed[name]: value for name, value in options.items() if name in renamed}
+            chosen = {} if backend is None else {"backend": backend}
+            asked_by_torch = sys._getframe(1).f_globals.get("__name__", "").split(".")[0] == "torch"
+            # torch's own compilations stay, and so do those that hook into TorchDynamo.
+            if not _replaced or asked_by_torch or len(own) != len(options):
+                return original(**chosen, **options)
+            return functools.partial(torch.compile, **chosen, **own, **fixed)
+
+        return optimize
+
+    same = {name: name for name in ("dynamic", "recompile_limit", "isolate_recompiles")}
+    either = {**same, "nopython": "fullgraph", "disable": "disable"}
+    dynamo.optimize = routed(dynamo.optimize, either, {})
+    dynamo.optimize_assert = routed(dynamo.optimize_assert, same, {"fullgraph": True})
 
 
 def uninstall() -> None:

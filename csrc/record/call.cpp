@@ -206,14 +206,7 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     return call_type(reinterpret_cast<PyTypeObject*>(f), args, n, kwnames, &frame, &pending);
   if (rules().is_partial(f)) {
     auto* p = reinterpret_cast<py::PartialLayout*>(f);
-    const NodeId node = node_of(f);
-    if (node != kNoNode) {
-      observe(tree_.child(node, Step::kPartialFunc), p->function);
-      watch(p->args, tree_.child(node, Step::kPartialArgs));
-      watch(p->keywords, tree_.child(node, Step::kPartialKeywords));
-    }
-    read_elements(p->args);
-    read_elements(p->keywords);
+    rules().read_partial(*this, f);
     c10::SmallVector<PyObject*, 16> argv;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(p->args); ++i) argv.push_back(PyTuple_GET_ITEM(p->args, i));
     const Py_ssize_t positional = static_cast<Py_ssize_t>(argv.size()) + n;
@@ -365,6 +358,10 @@ void Recorder::call_torch(const char* name, PyObject* const* args, Py_ssize_t n,
   const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
   for (Py_ssize_t i = 0; i < total && !ended_; ++i) {
     PyObject* a = args[i];
+    // No operator sets it: the tensor is made, and then it is a leaf.
+    if (i >= n && a == Py_True && !graph_.is_base() &&
+        PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, i - n), "requires_grad") == 0)
+      return need_base(std::string(name) + "(requires_grad=True)");
     if (is_tensor(a)) {
       if (!is_plain_tensor(a))
         end(Break::k_unsupported_argument, std::string("tensor subclass ") + Py_TYPE(a)->tp_name);

@@ -477,13 +477,21 @@ void Recorder::read_contains(PyObject* c, PyObject* item) {
   end(Break::k_unsupported_container, std::string("membership in ") + type->tp_name);
 }
 
+// One object for each value.
+static bool is_small_int(PyObject* o) {
+  if (!PyLong_CheckExact(o)) return false;
+  int overflow = 0;
+  const long value = PyLong_AsLongAndOverflow(o, &overflow);
+  return overflow == 0 && value >= -5 && value <= 256;
+}
+
 void Recorder::read_identity(PyObject* a, PyObject* b) {
   if (is_primitive(a) && is_primitive(b)) {
     const bool singleton = a == Py_None || b == Py_None || PyBool_Check(a) || PyBool_Check(b) ||
                            a == Py_Ellipsis || b == Py_Ellipsis;
     const bool memo = frame_ != nullptr && rules().uses_identity_as_memo(
                                                reinterpret_cast<PyObject*>(py::frame_code(frame_->frame)));
-    if (!singleton && !memo && primitives_equal(a, b))
+    if (!singleton && !memo && !is_small_int(a) && !is_small_int(b) && primitives_equal(a, b))
       end(Break::k_identity_value, "'is' between equal values");
     return;
   }

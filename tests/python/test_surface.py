@@ -278,6 +278,32 @@ def test_install_routes_torch_compile() -> None:
     assert counts("captures_kept", "hits") == (3, 3)
 
 
+def test_install_routes_the_older_spelling() -> None:
+    """Also where TorchDynamo is imported after the first recording: its graph_break is known all the same."""
+    seen = []
+
+    def backend(module, examples):
+        seen.append(module)
+        return module
+
+    import torch._dynamo
+
+    with flashpoint.installed():
+        by_call = torch._dynamo.optimize(backend, nopython=True)(double)
+        by_call(X), by_call(X)
+
+        @torch._dynamo.optimize_assert("eager")
+        def breaks(x):
+            torch._dynamo.graph_break()
+            return x + 1
+
+        with pytest.raises(RuntimeError):
+            breaks(X)
+        assert torch._dynamo.optimize("eager", disable=True)(double) is double
+    assert len(seen) == 1 and isinstance(by_call, _C.CompiledFunction)
+    assert not isinstance(torch._dynamo.optimize("eager")(double), _C.CompiledFunction)
+
+
 def test_install_leaves_operators_their_compilations() -> None:
     """torch.cond behind a break compiles its call, with a backend that traced operators are made for."""
 

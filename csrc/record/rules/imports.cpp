@@ -9,6 +9,7 @@
 #include "py/layout.h"
 #include "record/graph_recorder.h"
 #include "record/recorder.h"
+#include "record/rules/late_modules.h"
 #include "record/rules/rules.h"
 #include "record/tracer_mode.h"
 
@@ -91,6 +92,7 @@ void Rules::import(Recorder& r, EvalFrame& frame, const Operands& o) const {
     }
     module = loaded_module(globals, o.name);
     if (!module) return r.end(Break::k_unsupported_import, PyUnicode_AsUTF8(o.name));
+    look_for_late_modules();
   }
   r.const_node(builtins);
   r.read_dict_key(builtins, hook.get());
@@ -122,6 +124,7 @@ void Rules::load_module(Recorder& r, EvalFrame& frame) const {
   PyErr_Clear();
   const Unwatched unwatched(r);
   if (Ref loaded = Ref::steal(PyImport_Import(name)); !loaded) PyErr_Clear();
+  look_for_late_modules();
 }
 
 }  // namespace flashpoint

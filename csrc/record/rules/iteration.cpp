@@ -27,8 +27,42 @@ bool one_of(std::string_view name, std::initializer_list<std::string_view> names
 bool runs_python(PyObject* f) {
   if (f == Py_None || PyFunction_Check(f)) return true;
   if (PyMethod_Check(f)) return PyFunction_Check(PyMethod_GET_FUNCTION(f));
+  if (rules().is_partial(f)) return runs_python(reinterpret_cast<py::PartialLayout*>(f)->function);
   if (PyType_Check(f)) return is_heap(reinterpret_cast<PyTypeObject*>(f)) && !rules().is_weakref(f);
   return is_heap(Py_TYPE(f)) && !rules().is_getter(f);
+}
+
+// What a functools.partial adds to each call; all borrowed but the tuple of names.
+struct Bound {
+  std::vector<PyObject*> args, keywords;
+  Ref names;
+
+  bool is_empty() const { return args.empty() && keywords.empty(); }
+  // Nothing in it that a function could look into.
+  bool is_plain() const {
+    auto plain = [](PyObject* o) { return is_primitive(o) || is_tensor(o); };
+    return std::all_of(args.begin(), args.end(), plain) &&
+           std::all_of(keywords.begin(), keywords.end(), plain);
+  }
+};
+
+Bound bound_by(PyObject* f) {
+  Bound bound;
+  if (!rules().is_partial(f)) return bound;
+  auto* partial = reinterpret_cast<py::PartialLayout*>(f);
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(partial->args); ++i)
+    bound.args.push_back(PyTuple_GET_ITEM(partial->args, i));
+  PyObject *key, *value;
+  std::vector<PyObject*> names;
+  for (Py_ssize_t pos = 0; PyDict_Next(partial->keywords, &pos, &key, &value);) {
+    names.push_back(key);
+    bound.keywords.push_back(value);
+  }
+  if (names.empty()) return bound;
+  bound.names = Ref::steal(PyTuple_New(static_cast<Py_ssize_t>(names.size())));
+  for (size_t i = 0; i < names.size(); ++i)
+    PyTuple_SET_ITEM(bound.names.get(), static_cast<Py_ssize_t>(i), Py_NewRef(names[i]));
+  return bound;
 }
 
 }  // namespace
@@ -93,9 +127,12 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
                     PyObject* kwnames) const {
   const std::string_view name = row.name;
   const Py_ssize_t count = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
+  const bool orders = name == "min" || name == "max" || name == "sorted";
   std::vector<PyObject*> callables, iterables;
   for (Py_ssize_t i = 0; i < count && !r.ended(); ++i) {
     PyObject* a = argv[i];
+    if (orders && n > 1 && i < n && is_tensor(a))
+      return r.end(Break::k_tensor_data_as_python, std::string(name) + "() of tensors");
     if (PyCallable_Check(a) && !PyType_Check(a)) {
       callables.push_back(a);
       // One that is iterated all the same, such as a list of modules.
@@ -127,6 +164,8 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
       std::vector<PyObject*> elements;
       if (!is_primitive(o)) read_elements_of(r, o, elements);
       for (PyObject* element : elements) {
+        if (is_tensor(element) && orders && elements.size() > 1 && callables.empty())
+          return r.end(Break::k_tensor_data_as_python, std::string(name) + "() of tensors");
         if (is_primitive(element) || is_tensor(element)) continue;
         if (name == "sum") {
           for (const char* slot : {"__add__", "__radd__"}) {
@@ -144,13 +183,15 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
       }
     }
   }
-  const bool truth =
-      one_of(name, {"any", "all", "filter", "filterfalse", "takewhile", "dropwhile", "compress"});
-  if (truth) {
+  if (one_of(name, {"any", "all", "filter", "filterfalse", "takewhile", "dropwhile", "compress"})) {
+    const bool asks_all = name == "any" || name == "all";  // until one decides
     for (PyObject* o : iterables) {
       std::vector<PyObject*> elements;
       if (!is_primitive(o)) read_elements_of(r, o, elements);
       for (PyObject* element : elements) {
+        if (asks_all && is_primitive(element) && (PyObject_IsTrue(element) == 1) == (name == "any")) break;
+        if (asks_all && is_tensor(element))
+          return r.end(Break::k_tensor_data_as_python, std::string(name) + "() of tensors");
         if (!is_tensor(element)) r.read_truth(element);
       }
     }
@@ -164,7 +205,12 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
       continue;
     }
     if (one_of(name, {"defaultdict", "deque", "partial"})) continue;  // called by Python code's own doing
-    // A C function: what it reads of each element.
+    // A C function: what it reads of each element, beside what a partial adds.
+    const Bound bound = bound_by(f);
+    if (is_partial(f)) {
+      read_partial(r, f);
+      f = reinterpret_cast<py::PartialLayout*>(f)->function;
+    }
     RuleRow callee;
     PyObject* self = nullptr;
     if (PyCFunction_Check(f)) {
@@ -185,7 +231,7 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
     auto unknown = [&] {
       r.end(Break::k_unknown_c_function, std::string("callback ") + Py_TYPE(f)->tp_name + " " + callee.name);
     };
-    if (callee.rule == Rule::kNone && !getter) return unknown();
+    if ((callee.rule == Rule::kNone && !getter) || (getter && !bound.is_empty())) return unknown();
     // Results of earlier calls go in as well, or the elements are not known: only what asks for nothing but
     // numbers, text and tensors.
     const bool fed_back = one_of(name, {"reduce", "accumulate"});
@@ -199,7 +245,7 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
               (!is_heap(Py_TYPE(o)) || PyTuple_Check(o) || PyDict_Check(o) || PyList_Check(o));
     if (!known) {
       const bool plain = callee.rule == Rule::kTorch || callee.rule == Rule::kPure;
-      if (!plain || getter || self != nullptr) return unknown();
+      if (!plain || getter || self != nullptr || !bound.is_plain()) return unknown();
       for (PyObject* o : iterables) {
         std::vector<PyObject*> elements;
         PyObject* source = o;
@@ -237,6 +283,7 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
       if (lazy) r.watch_lazily(PyDictValues_Check(o) || PyDictKeys_Check(o) ? py::view_dict(o) : o);
     }
     if (columns.empty()) {
+      if (!bound.is_plain()) return unknown();
       if (getter || callee.rule == Rule::kPure || callee.rule == Rule::kStrFormat ||
           callee.rule == Rule::kTypeOf)
         continue;
@@ -247,6 +294,7 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
     for (size_t i = 0; i < rows && !r.ended(); ++i) {
       std::vector<PyObject*> args;
       if (self != nullptr) args.push_back(self);
+      args.insert(args.end(), bound.args.begin(), bound.args.end());
       if (spread) {
         PyObject* element = columns[0][i];
         if (!PyTuple_Check(element)) return unknown();
@@ -260,7 +308,9 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
         continue;
       }
       Pending pending;
-      call(r, frame, callee, args.data(), static_cast<Py_ssize_t>(args.size()), nullptr, pending);
+      const auto positional = static_cast<Py_ssize_t>(args.size());
+      args.insert(args.end(), bound.keywords.begin(), bound.keywords.end());
+      call(r, frame, callee, args.data(), positional, bound.names.get(), pending);
       if (pending.word != 0 || pending.answer != nullptr) {
         Py_XDECREF(pending.answer);
         return unknown();

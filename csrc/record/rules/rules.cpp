@@ -28,8 +28,7 @@ std::vector<AttributeRow>& constant_attributes() {
 
 // An object by dotted path in a module that has been imported; null when there is none.
 Ref resolve(const char* module, const char* path) {
-  Ref name = Ref::steal(PyUnicode_FromString(module));
-  Ref object = Ref::steal(PyImport_GetModule(name.get()));
+  Ref object = imported_module(module);
   std::string rest = path;
   while (object && !rest.empty()) {
     const size_t dot = rest.find('.');
@@ -55,37 +54,13 @@ size_t slot_key(PyWrapperDescrObject* d) {
 
 }  // namespace
 
-namespace {
-bool looks_for_late_modules = false;
-bool found_late_modules = false;
-}  // namespace
-
 const Rules* current_rules = nullptr;
 
-void look_for_late_modules() {
-  if (found_late_modules) return;
-  looks_for_late_modules = true;
-  current_rules = nullptr;
-}
-
 const Rules& refresh_rules() {
-  static Rules* instance = new Rules();
+  static auto* instance = new Rules();
+  if (take_late_modules()) [[unlikely]]
+    instance->resolve_all();
   current_rules = instance;
-  if (std::exchange(looks_for_late_modules, false)) [[unlikely]] {
-    // Once TorchDynamo has run, every new module is noted by its address, for its own guards.
-    Ref tag = resolve("torch._dynamo.mutation_guard", "GenerationTracker.tag");
-    PyObject* function =
-        tag && Py_IS_TYPE(tag.get(), &PyClassMethod_Type) ? py::held_callable(tag.get()) : tag.get();
-    if (function != nullptr && PyFunction_Check(function)) {
-      instance->unwatched_.insert(Py_NewRef(PyFunction_GET_CODE(function)));
-      found_late_modules = true;
-    }
-    // Imported by the transforms that use it.
-    Ref compare = resolve("torch.fx.experimental.symbolic_shapes", "sym_eq");
-    if (compare && PyFunction_Check(compare.get()) &&
-        !instance->pure_python_.contains(PyFunction_GET_CODE(compare.get())))
-      instance->pure_python_.insert(Py_NewRef(PyFunction_GET_CODE(compare.get())));
-  }
   return *instance;
 }
 
@@ -148,7 +123,8 @@ void Rules::add_named_tuples(const char* module) {
 
 void Rules::deny(const char* module, const char* path) { add_row(module, path, Rule::kDeny); }
 
-Rules::Rules() {
+void Rules::resolve_all() {
+  constant_attributes().clear();
 #define X(module, path, rule) add_row(module, path, Rule::k##rule);
 #include "record/rules/functions.def"
 #undef X
@@ -312,6 +288,12 @@ Rules::Rules() {
     thread_local_ = reinterpret_cast<PyTypeObject*>(local.release());
   if (Ref getter = resolve("_collections", "_tuplegetter"))
     tuplegetter_ = reinterpret_cast<PyTypeObject*>(getter.release());
+  // Once TorchDynamo has run, every new module is noted by its address, for its own guards.
+  Ref tag = resolve("torch._dynamo.mutation_guard", "GenerationTracker.tag");
+  PyObject* tagging =
+      tag && Py_IS_TYPE(tag.get(), &PyClassMethod_Type) ? py::held_callable(tag.get()) : tag.get();
+  if (tagging != nullptr && PyFunction_Check(tagging))
+    unwatched_.insert(Py_NewRef(PyFunction_GET_CODE(tagging)));
   for (const char* name : {"graph_break", "disable", "disallow_in_graph", "mark_dynamic", "reset"}) {
     for (const char* module : {"torch._dynamo", "torch._dynamo.decorators", "flashpoint"}) {
       if (Ref f = resolve(module, name); f && PyFunction_Check(f.get())) {

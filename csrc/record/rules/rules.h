@@ -224,6 +224,7 @@ class Rules {
                        Pending& pending) const;
   void import(Recorder& r, EvalFrame& frame, const Operands& operands) const;
   void check_callback(Recorder& r, PyObject* callable) const;
+  void read_partial(Recorder& r, PyObject* partial) const;
   // rules/iteration.cpp: C functions that walk iterables, perhaps calling something for each element
   void iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* argv, Py_ssize_t n,
                PyObject* kwnames) const;
@@ -245,7 +246,8 @@ class Rules {
  private:
   void keep_environment_local(Recorder& r, RuleRow row, PyObject* const* argv, Py_ssize_t count) const;
   friend const Rules& refresh_rules();
-  Rules();
+  Rules() = default;
+  void resolve_all();
   bool find_constant_attribute(PyTypeObject* type, PyObject* name) const;
   void add_function(PyObject* callable, Rule rule, const char* name);
   void add_row(const char* module, const char* path, Rule rule);

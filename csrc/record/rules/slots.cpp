@@ -88,6 +88,18 @@ void Rules::store_subscript(Recorder& r, PyObject* c, PyObject* key, PyObject* v
   r.write_contents(c);
 }
 
+// What a functools.partial holds: its function, and the arguments it adds.
+void Rules::read_partial(Recorder& r, PyObject* f) const {
+  auto* p = reinterpret_cast<py::PartialLayout*>(f);
+  if (const NodeId node = r.node_of(f); node != kNoNode) {
+    r.observe(r.tree_.child(node, Step::kPartialFunc), p->function);
+    r.watch(p->args, r.tree_.child(node, Step::kPartialArgs));
+    r.watch(p->keywords, r.tree_.child(node, Step::kPartialKeywords));
+  }
+  r.read_elements(p->args);
+  r.read_elements(p->keywords);
+}
+
 void Rules::check_callback(Recorder& r, PyObject* f) const {
   if (PyFunction_Check(f) || f == Py_None) return;
   if (PyMethod_Check(f) && PyFunction_Check(PyMethod_GET_FUNCTION(f))) {
@@ -99,16 +111,9 @@ void Rules::check_callback(Recorder& r, PyObject* f) const {
     return;
   }
   if (is_partial(f)) {
-    auto* p = reinterpret_cast<py::PartialLayout*>(f);
-    const NodeId node = r.node_of(f);
-    if (node != kNoNode) {
-      r.observe(r.tree_.child(node, Step::kPartialFunc), p->function);
-      r.watch(p->args, r.tree_.child(node, Step::kPartialArgs));
-      r.watch(p->keywords, r.tree_.child(node, Step::kPartialKeywords));
-    }
-    r.read_elements(p->args);
-    r.read_elements(p->keywords);
-    if (PyFunction_Check(p->function)) return;
+    read_partial(r, f);
+    PyObject* inner = reinterpret_cast<py::PartialLayout*>(f)->function;
+    return r.ended() ? void() : check_callback(r, inner);
   }
   // C functions called from C: their arguments are not seen. Allowed where arguments cannot matter more
   // than their values, which the caller has read.
