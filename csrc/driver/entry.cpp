@@ -295,6 +295,13 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
   }
   outputs.clear();
   BuildContext context{nodes, tensors, recipes_, scalars, {}, outer, stack};
+  if (!build_hashed(context)) {
+    if (status.visible_mutation) return Outcome::kDone;
+    PyErr_Clear();
+    if (draws_random_) at::Generator(at::detail::getDefaultCPUGenerator()).set_state(random_state);
+    ++counters().restarts;
+    return Outcome::kRestart;
+  }
   if (!commit(context, effects_)) return Outcome::kDone;
   if (suspension) {
     if (!build_frames(context, *stack)) stack->frames.clear();

@@ -9,17 +9,19 @@ std::vector<TracebackEntry> traceback_entries(PyObject* traceback) {
   for (auto* tb = reinterpret_cast<PyTracebackObject*>(traceback); tb != nullptr; tb = tb->tb_next) {
     const _PyInterpreterFrame* frame = tb->tb_frame->f_frame;
     entries.push_back({frame->f_code, frame->f_globals, reinterpret_cast<PyObject*>(tb->tb_frame),
-                       tb->tb_lasti, tb->tb_lineno});
+                       tb->tb_lasti, tb->tb_lineno,
+                       _PyInterpreterFrame_LASTI(frame) * static_cast<int>(sizeof(_Py_CODEUNIT))});
   }
   return entries;
 }
 
-PyObject* make_traceback(PyObject* next, PyObject* code, PyObject* globals, int lasti, int line) {
+PyObject* make_traceback(PyObject* next, PyObject* code, PyObject* globals, int lasti, int line,
+                         int stands_at) {
   PyFrameObject* frame =
       PyFrame_New(PyThreadState_Get(), reinterpret_cast<PyCodeObject*>(code), globals, nullptr);
   if (frame == nullptr) return nullptr;
   frame->f_frame->prev_instr =
-      _PyCode_CODE(frame->f_frame->f_code) + lasti / static_cast<int>(sizeof(_Py_CODEUNIT));
+      _PyCode_CODE(frame->f_frame->f_code) + stands_at / static_cast<int>(sizeof(_Py_CODEUNIT));
   auto* tb = PyObject_GC_New(PyTracebackObject, &PyTraceBack_Type);
   if (tb == nullptr) {
     Py_DECREF(frame);

@@ -1,7 +1,7 @@
 // Tracebacks as replay makes them: of frames that run, and of frames that have ended.
 //
-// A frame that has ended is stood for by a new frame object of its code and globals, at the instruction
-// that raised, without local variables.
+// A frame that has ended is stood for by a new frame object of its code and globals, at its last instruction,
+// without local variables.
 //
 // GIL: required.
 #pragma once
@@ -20,13 +20,15 @@ struct TracebackEntry {
   PyObject* frame;  // the frame object
   int lasti;
   int line;
+  int stands_at;  // the instruction that the frame got to, in bytes
 };
 
 // From the outermost frame inwards; borrowed from the traceback.
 std::vector<TracebackEntry> traceback_entries(PyObject* traceback);
 
 // A new reference, or null with an error set. next: a traceback or null.
-PyObject* make_traceback(PyObject* next, PyObject* code, PyObject* globals, int lasti, int line);
+PyObject* make_traceback(PyObject* next, PyObject* code, PyObject* globals, int lasti, int line,
+                         int stands_at);
 // The frame that the entry stands for has been restored.
 void set_traceback_frame(PyObject* traceback, PyObject* frame);
 

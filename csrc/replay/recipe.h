@@ -168,6 +168,9 @@ PyObject* build_traceback(BuildContext& context, const MadeObject& made);
 // More memory than what Python code can see of it: a class made by C code without being a builtin one.
 bool has_c_state(PyObject* object, PyTypeObject* base);
 PyTypeObject* builtin_base(PyTypeObject* type);
+// Sets and dicts ask their keys, which may be code of the program and may raise: they are built before the
+// first effect. False with a Python error set.
+bool build_hashed(BuildContext& context);
 bool commit(BuildContext& context, const std::vector<PlannedEffect>& effects);
 
 }  // namespace flashpoint

@@ -267,9 +267,11 @@ PyObject* build(BuildContext& c, const RecipeValue& v) {
     case RecipeValue::Kind::kMade: {
       if (c.made.size() < c.recipes.size()) c.made.resize(c.recipes.size());
       if (c.made[v.index]) return Py_NewRef(c.made[v.index].get());
-      PyObject* object = build_made(c, v.index);
-      if (object != nullptr && !c.made[v.index]) c.made[v.index] = Ref::share(object);
-      return object;
+      Ref object = Ref::steal(build_made(c, v.index));
+      if (!object) return nullptr;
+      // What is made of finished elements, and is inside one of them, has been made meanwhile.
+      if (!c.made[v.index]) c.made[v.index] = std::move(object);
+      return Py_NewRef(c.made[v.index].get());
     }
     case RecipeValue::Kind::kNull:
     case RecipeValue::Kind::kKeep:
@@ -298,6 +300,22 @@ int set_attribute(PyObject* owner, PyObject* name, PyObject* value) {
 }
 
 }  // namespace
+
+bool build_hashed(BuildContext& c) {
+  for (size_t i = 0; i < c.recipes.size(); ++i) {
+    switch (c.recipes[i].kind) {
+      case MadeObject::Kind::kSet:
+      case MadeObject::Kind::kFrozenSet:
+      case MadeObject::Kind::kDict:
+      case MadeObject::Kind::kDefaultDict:
+        if (!Ref::steal(build(c, {RecipeValue::Kind::kMade, static_cast<int32_t>(i), Ref()}))) return false;
+        break;
+      default:
+        break;
+    }
+  }
+  return true;
+}
 
 bool commit(BuildContext& c, const std::vector<PlannedEffect>& effects) {
   for (const PlannedEffect& e : effects) {

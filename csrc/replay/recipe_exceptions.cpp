@@ -131,7 +131,8 @@ RecipeValue RecipeWriter::describe_traceback(PyObject* o) {
                         constant(Ref::share(entry.globals)),
                         constant(Ref::steal(PyLong_FromLong(entry.lasti))),
                         constant(Ref::steal(PyLong_FromLong(entry.line))),
-                        constant(Ref::steal(PyLong_FromLong(level)))};
+                        constant(Ref::steal(PyLong_FromLong(level))),
+                        constant(Ref::steal(PyLong_FromLong(entry.stands_at)))};
   return made(index);
 }
 
@@ -174,8 +175,8 @@ PyObject* build_traceback(BuildContext& c, const MadeObject& m) {
   Ref next;
   if (!build_slot(c, m.items[0], &next)) return nullptr;
   const auto number = [&](size_t i) { return static_cast<int>(PyLong_AsLong(m.items[i].constant.get())); };
-  Ref traceback = Ref::steal(
-      make_traceback(next.get(), m.items[1].constant.get(), m.items[2].constant.get(), number(3), number(4)));
+  Ref traceback = Ref::steal(make_traceback(next.get(), m.items[1].constant.get(), m.items[2].constant.get(),
+                                            number(3), number(4), number(6)));
   if (traceback && number(5) >= 0 && c.stack != nullptr)
     c.stack->tracebacks.emplace_back(traceback, number(5));
   return traceback.release();

@@ -131,7 +131,7 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
   std::vector<PyObject*> callables, iterables;
   for (Py_ssize_t i = 0; i < count && !r.ended(); ++i) {
     PyObject* a = argv[i];
-    if (orders && n > 1 && i < n && is_tensor(a))
+    if ((orders || name == "any" || name == "all") && i < n && is_tensor(a))
       return r.end(Break::k_tensor_data_as_python, std::string(name) + "() of tensors");
     if (PyCallable_Check(a) && !PyType_Check(a)) {
       callables.push_back(a);
