@@ -284,6 +284,35 @@ void Recorder::read_generic_attr(PyObject* o, PyTypeObject* type, PyObject* name
   if (getattr_hook) type_lookup(type, "__getattr__");
 }
 
+void Recorder::read_slot(PyObject* o, PyObject* d, PyObject* value) {
+  const NodeId node = node_of(o);
+  if (node == kNoNode || overlaid(o, d) || !once(o, d, 6)) return;
+  hold(d);
+  if (value == nullptr || is_primitive(value)) {
+    tree_.check_place(node, CheckKind::kSlotValue, d, value == nullptr ? Py_Ellipsis : value);
+  } else {
+    observe(tree_.child(node, Step::kSlot, d), value);
+  }
+}
+
+void Recorder::read_slots(PyObject* o) {
+  PyObject* mro = Py_TYPE(o)->tp_mro;
+  if (node_of(o) == kNoNode || mro == nullptr) return;
+  shadow_.reads_all();
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(mro); ++i) {
+    auto* type = reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(mro, i));
+    if (!PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) continue;
+    PyObject *name, *d;
+    for (Py_ssize_t pos = 0; !ended_ && PyDict_Next(type->tp_dict, &pos, &name, &d);) {
+      PyObject** slot = Py_IS_TYPE(d, &PyMemberDescr_Type) ? py::object_slot(o, d) : nullptr;
+      if (slot == nullptr) continue;
+      const NodeId node = node_of(o);
+      if (shadow_.has_places() && shadow_.read_place(node, CheckKind::kSlotValue, o, d, *slot)) continue;
+      read_slot(o, d, *slot);
+    }
+  }
+}
+
 void Recorder::read_c_attr(PyObject* o, PyTypeObject* type, PyObject* name, PyObject* d) {
   if (Py_IS_TYPE(d, &PyMemberDescr_Type)) {
     PyObject** slot = py::object_slot(o, d);
@@ -292,14 +321,7 @@ void Recorder::read_c_attr(PyObject* o, PyTypeObject* type, PyObject* name, PyOb
       if (node != kNoNode && shadow_.has_places() &&
           shadow_.read_place(node, CheckKind::kSlotValue, o, d, *slot))
         return;
-      if (node == kNoNode || overlaid(o, d) || !once(o, d, 6)) return;
-      hold(d);
-      if (*slot == nullptr || is_primitive(*slot)) {
-        tree_.check_place(node, CheckKind::kSlotValue, d, *slot == nullptr ? Py_Ellipsis : *slot);
-      } else {
-        observe(tree_.child(node, Step::kSlot, d), *slot);
-      }
-      return;
+      return read_slot(o, d, *slot);
     }
   }
   const char* text = PyUnicode_AsUTF8(name);

@@ -4,6 +4,7 @@
 // every fresh container they are copied to. A container this recording wrote to is treated as write.cpp
 // says: either its entry contents were guarded then (nothing more to learn), or the read ends the recording.
 #include "eval/liveness.h"
+#include "py/dicts.h"
 #include "py/frame.h"
 #include "py/key_hash.h"
 #include "py/layout.h"
@@ -147,10 +148,12 @@ void Recorder::read_keys(PyObject* dict) {
     return;
   }
   if (!once(dict, Py_True, 7)) return;
-  Ref list = Ref::steal(PyODict_Check(dict) ? PySequence_List(Ref::steal(PyODict_Type.tp_iter(dict)).get())
-                                            : PyDict_Keys(dict));
+  Ref list = py::keys_in_order(dict);
   Ref keys = Ref::steal(list ? PyList_AsTuple(list.get()) : nullptr);
-  if (!keys) return PyErr_Clear();
+  if (!keys) {
+    PyErr_Clear();
+    return end(Break::k_unsupported_container, "an ordered dict that lost its order");
+  }
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(keys.get()); ++i) {
     PyObject* key = PyTuple_GET_ITEM(keys.get(), i);
     if ((PyTuple_CheckExact(key) || rules().is_enum_member(key)) && py::is_plain_key(key)) {

@@ -185,6 +185,9 @@ class Recorder final : public Observer {
   void read_module_attr(PyObject* module, PyObject* name);
   void read_tensor_attr(PyObject* tensor, PyObject* name);
   void read_c_attr(PyObject* object, PyTypeObject* type, PyObject* name, PyObject* descriptor);
+  void read_slot(PyObject* object, PyObject* descriptor, PyObject* value);
+  // All its slots, as C code does that copies it.
+  void read_slots(PyObject* object);
   void read_descriptor(PyObject* descriptor);
   bool read_instance_dict(PyObject* object, PyObject* name);  // true when the instance has the name
   NodeId instance_dict_node(PyObject* object);

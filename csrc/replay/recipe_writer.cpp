@@ -1,4 +1,5 @@
 #include "base/check.h"
+#include "py/dicts.h"
 #include "py/iterators.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
@@ -32,6 +33,7 @@ bool has_c_state(PyObject* o, PyTypeObject* base) {
 namespace {
 
 // It would be rebuilt as another one than the object's own.
+constexpr const char* kOutOfOrder = "an ordered dict that lost its order";
 constexpr const char* kHeldDict = "its __dict__ is held by something else";
 
 // A method or slot of a class that cannot change: what LOAD_METHOD leaves on the stack.
@@ -393,9 +395,9 @@ RecipeValue RecipeWriter::describe_instance(PyObject* o) {
   made_[index].base = base;
   std::vector<RecipeValue> items;
   if (mapping) {
-    Ref keys = Ref::steal(base == &PyODict_Type ? PySequence_List(Ref::steal(PyODict_Type.tp_iter(o)).get())
-                                                : PyDict_Keys(o));
-    for (Py_ssize_t i = 0; keys && i < PyList_GET_SIZE(keys.get()); ++i) {
+    Ref keys = py::keys_in_order(o);
+    if (!keys) return fail(o, kOutOfOrder);
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(keys.get()); ++i) {
       PyObject* key = PyList_GET_ITEM(keys.get(), i);
       if (!is_primitive(key)) return fail(o, "a key that is no primitive");
       PyObject* value = PyDict_GetItemWithError(o, key);
@@ -449,9 +451,8 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
           fail(storage, "contents of a dict subclass");
           break;
         }
-        Ref keys = Ref::steal(PyODict_Check(storage)
-                                  ? PySequence_List(Ref::steal(PyODict_Type.tp_iter(storage)).get())
-                                  : PyDict_Keys(storage));
+        Ref keys = py::keys_in_order(storage);
+        if (!keys) fail(storage, kOutOfOrder);
         for (Py_ssize_t i = 0; keys && i < PyList_GET_SIZE(keys.get()); ++i) {
           PyObject* key = PyList_GET_ITEM(keys.get(), i);
           p.items.push_back(describe(key));

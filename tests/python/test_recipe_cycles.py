@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -107,3 +108,24 @@ def test_line_of_a_frame_that_has_ended() -> None:
     for _ in range(4):
         assert compiled() == expected
     assert flashpoint.counters()["resume_hits"] > 0
+
+
+def test_ordered_dict_that_lost_its_order() -> None:
+    """dict's own methods leave its list of keys behind: nothing rebuilds that, so it is a break at most."""
+
+    class Ordered(OrderedDict[str, int]):
+        pass
+
+    def fn(kind):
+        made = kind(spam=1, ham=2)
+        dict.__delitem__(made, "spam")
+        try:
+            print(made, end="")
+        except KeyError:
+            return "lost"
+        return "kept"
+
+    for kind in (Ordered, OrderedDict):
+        compiled = flashpoint.compile(fn, backend="eager")
+        for _ in range(4):
+            assert compiled(kind) == fn(kind) == "lost"

@@ -310,6 +310,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
         r.instance_dict_node(self);
         r.read_elements(dict);
       }
+      r.read_slots(self);
       if (PyDict_Check(self) || PyList_Check(self) || PyAnySet_Check(self)) r.read_elements(self);
       if (Py_TYPE(self)->tp_basicsize >
               PyBaseObject_Type.tp_basicsize + 2 * static_cast<Py_ssize_t>(sizeof(void*)) &&
