@@ -94,6 +94,8 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
   const std::string_view name = row.name;
   const Py_ssize_t count = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
   std::vector<PyObject*> callables, iterables;
+  // These hand on elements without a look at them.
+  const bool hands_on = one_of(name, {"zip", "enumerate", "list", "tuple"});
   for (Py_ssize_t i = 0; i < count && !r.ended(); ++i) {
     PyObject* a = argv[i];
     if (PyCallable_Check(a) && !PyType_Check(a)) {
@@ -102,7 +104,7 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
       if (is_heap(Py_TYPE(a)) && Py_TYPE(a)->tp_iter != nullptr) r.type_lookup(Py_TYPE(a), "__iter__");
     } else if (!PyType_Check(a) && Py_TYPE(a)->tp_iter != nullptr) {
       r.read_iterable(a);
-      if (!r.ended() && !PyIter_Check(a)) r.read_deep(a);
+      if (!r.ended() && !PyIter_Check(a) && !hands_on) r.read_deep(a);
       iterables.push_back(a);
     } else if (PyType_Check(a)) {
       callables.push_back(a);
