@@ -70,10 +70,20 @@ bool has_tags(const Tag* tags, int count) {
   return std::any_of(tags, tags + count, [](Tag tag) { return tag != 0; });
 }
 
-Tag tag_of_tuple(ThreadContext& context, EvalFrame& frame, PyObject* tuple, const Tag* tags, int count) {
-  if (context.observer == nullptr || !has_tags(tags, count)) return 0;
+bool shows_as_built(PyObject* const* slots, const Tag* tags, int count, int step) {
+  for (int i = 0; i < count; i += step) {
+    PyObject* const part = slots[i];
+    if (tags[i] != 0 || (part != nullptr && (PyTuple_CheckExact(part) || PyDict_CheckExact(part))))
+      return true;
+  }
+  return false;
+}
+
+Tag tag_of_built(ThreadContext& context, EvalFrame& frame, PyObject* made, PyObject* const* slots,
+                 const Tag* tags, int count) {
+  if (context.observer == nullptr || !has_tags(tags, count < 0 ? -count : count)) return 0;
   try {
-    return context.observer->built(frame, tuple, tags, count);
+    return context.observer->built(frame, made, slots, tags, count);
   } catch (const std::exception&) {
     drop_observer(context);
     return 0;

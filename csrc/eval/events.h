@@ -21,7 +21,10 @@ EventPair begin_event(ThreadContext& context, EvalFrame& frame, const Operands& 
 Tag end_event(ThreadContext& context, EvalFrame& frame, const Operands& operands, const EventPair& pair,
               PyObject* result);
 bool has_tags(const Tag* tags, int count);
-Tag tag_of_tuple(ThreadContext& context, EvalFrame& frame, PyObject* tuple, const Tag* tags, int count);
+// Whether one of every `step` slots has a tag, or is a tuple or dict.
+bool shows_as_built(PyObject* const* slots, const Tag* tags, int count, int step);
+Tag tag_of_built(ThreadContext& context, EvalFrame& frame, PyObject* made, PyObject* const* slots,
+                 const Tag* tags, int count);
 // enter_frame, with the error that is being thrown into a generator (if any) put aside.
 PyObject* begin_frame(ThreadContext& context, EvalFrame& frame);
 void end_frame(ThreadContext& context, EvalFrame& frame, Observer* observer, PyObject* result);

@@ -91,6 +91,12 @@ bool iterator_state_is(PyObject* o, PyObject* state) {
   return equal == 1;
 }
 
+Py_ssize_t next_index(PyObject* o) {
+  if (Py_IS_TYPE(o, &PyListIter_Type) || Py_IS_TYPE(o, &PyTupleIter_Type))
+    return reinterpret_cast<SequenceIterator*>(o)->index;
+  return over_dict(Py_TYPE(o)) ? reinterpret_cast<DictIterator*>(o)->position : -1;
+}
+
 Py_ssize_t dict_iterator_taken(PyObject* o) {
   auto* it = reinterpret_cast<DictIterator*>(o);
   return PyDict_GET_SIZE(it->dict) - it->left;

@@ -13,6 +13,8 @@ PyObject* iterator_source(PyObject* iterator, int i);
 // How far it has come: a new tuple of numbers, or null.
 PyObject* iterator_state(PyObject* iterator);
 bool iterator_state_is(PyObject* iterator, PyObject* state);
+// Where the next element is: an index of the list or tuple, what PyDict_Next takes for a dict; -1 for others.
+Py_ssize_t next_index(PyObject* iterator);
 // Elements taken from the dict; the iterator is not at its end.
 Py_ssize_t dict_iterator_taken(PyObject* iterator);
 

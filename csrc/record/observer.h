@@ -20,9 +20,10 @@
 // (locals, cells, stack), 0 = nothing known. The evaluator moves tags along with values wherever an
 // instruction only moves a value; every other push writes the tag `after` returned (0 without observer).
 // UNPACK_SEQUENCE and UNPACK_EX push several: a tag t that is not 0 gives element i (in unpacking order)
-// the tag t + i; BUILD_TUPLE pushes what `built` says. A tagged value that goes into anything else shows as
-// kBuild. When another observer takes over while a frame runs, the frame's tags are cleared, unless that
-// observer has written them (EvalFrame::tags_of).
+// the tag t + i; BUILD_TUPLE, BUILD_LIST and BUILD_MAP push what `built` says. A tagged value that goes into
+// anything else, or becomes a key, shows as kBuild, and so does a tuple or dict. When another observer takes
+// over while a frame runs, the frame's tags are cleared, unless that observer has written them
+// (EvalFrame::tags_of).
 //
 // Threads and GIL: an observer belongs to one thread and is called with the GIL held.
 #pragma once
@@ -103,7 +104,8 @@ enum class Event : uint8_t {
                  // creation of a generator). RESUME: the frame never was ours (tracing, end of the C stack)
   kAppend,       // a = list or set of a comprehension, b = item; or a = dict, b = key, c = value
   kJoin,         // BUILD_STRING: args/nargs
-  kBuild,        // args/nargs go into a container, slice or function; sent only when one of them has a tag
+  kBuild,        // args/nargs go into a set, slice or function, or are keys; sent when one of them
+                 // has a tag, or is a tuple or dict
   kRaise,        // a = an exception or class that is about to be raised, null for what is being handled
 };
 
@@ -145,8 +147,12 @@ class Observer {
   virtual void leave_frame(EvalFrame& frame, PyObject* result) = 0;
   // The tag of `value`, which the frame is about to push: a callee returned it (EvalFrame::tag_returned).
   virtual Tag returned(EvalFrame&, PyObject*) { return 0; }
-  // The tag of a tuple made of `count` slots, of which some have a tag.
-  virtual Tag built(EvalFrame&, PyObject* /*tuple*/, const Tag* /*tags*/, int /*count*/) { return 0; }
+  // A tuple, list or dict was made of `count` slots, of which some have a tag. Of a dict they are keys and
+  // values in turn, or `-count` values and the tuple of the keys behind them. Gives its own tag.
+  virtual Tag built(EvalFrame&, PyObject* /*made*/, PyObject* const* /*slots*/, const Tag* /*tags*/,
+                    int /*count*/) {
+    return 0;
+  }
 
  private:
   static uint64_t next_serial() {

@@ -169,7 +169,10 @@ void Recorder::read_keys(PyObject* dict) {
 
 void Recorder::read_elements(PyObject* c) {
   const NodeId node = node_of(c);
-  if (node == kNoNode) return read_object_keys(c);
+  if (node == kNoNode) {
+    shadow_.read_inside(c);
+    return read_object_keys(c);
+  }
   if (overlaid_whole(c) || ended_) return;
   shadow_.reads_all();
   if (PyDict_Check(c)) {

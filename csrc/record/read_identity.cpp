@@ -74,6 +74,7 @@ void Recorder::read_addresses(PyObject* o, int depth) {
     return;
   }
   if (is_container(o)) {
+    shadow_.read_inside(o);
     read_address(o);  // of the container itself, before its elements
     if (PyDictKeys_Check(o) || PyDictValues_Check(o) || PyDictItems_Check(o)) o = py::view_dict(o);
     if (PyDict_Check(o)) {
@@ -128,6 +129,7 @@ void Recorder::read_element_identity(PyObject* c, PyObject* item) {
     read_addresses(c);
     return read_addresses(item);
   }
+  shadow_.read_inside(c);
   for (Py_ssize_t i = 0; i < Py_SIZE(c) && !ended_; ++i) {
     PyObject* element = PyList_Check(c) ? PyList_GET_ITEM(c, i) : PyTuple_GET_ITEM(c, i);
     if (!is_primitive(element)) read_identity(element, item);
@@ -149,6 +151,7 @@ void Recorder::read_object_keys(PyObject* c) {
 }
 
 void Recorder::read_fresh_key(PyObject* c, PyObject* key) {
+  shadow_.read_inside(c);
   if (is_primitive(key) && !is_nan(key)) return;
   read_object_keys(c);
   read_hash(key);

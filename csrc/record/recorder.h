@@ -59,8 +59,8 @@ class Recorder final : public Observer {
   PyObject* enter_frame(EvalFrame& frame) override;
   void leave_frame(EvalFrame& frame, PyObject* result) override;
   Tag returned(EvalFrame& frame, PyObject* value) override { return shadow_.returned(frame, value); }
-  Tag built(EvalFrame&, PyObject* tuple, const Tag* tags, int count) override {
-    return shadow_.built(tuple, tags, count);
+  Tag built(EvalFrame&, PyObject* made, PyObject* const* slots, const Tag* tags, int count) override {
+    return shadow_.built(made, slots, tags, count);
   }
 
   // Ends the recording. The first reason counts.
@@ -92,6 +92,8 @@ class Recorder final : public Observer {
   bool is_written(PyObject* storage, PyObject* key) const {
     return overlaid_whole(storage) || overlaid(storage, key);
   }
+  // C code takes elements out of it while the program runs on.
+  bool read_lazily(PyObject* container) const { return !lazy_.empty() && lazy_.contains(container); }
   bool makes_classes() const { return !fresh_classes_.empty(); }  // by class statements
   // Calls that stay calls, by the index their nodes name.
   std::vector<HostedCall> take_hosted_calls() { return std::move(hosted_calls_); }
@@ -147,7 +149,6 @@ class Recorder final : public Observer {
   // Notes that C code is about to take elements out of the container while the program runs on: a change of
   // it then ends the recording.
   void watch_lazily(PyObject* container);
-  bool read_lazily(PyObject* container) const { return !lazy_.empty() && lazy_.contains(container); }
 
   // recorder.cpp: events, sources
   template <typename Step>

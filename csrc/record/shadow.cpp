@@ -35,13 +35,9 @@ int varargs_slot(PyCodeObject* code) {
   return (code->co_flags & CO_VARARGS) != 0 ? code->co_argcount + code->co_kwonlyargcount : -1;
 }
 
-// What f(*args) hands over lies in a tuple on the stack, above the callable.
-PyObject* const* spread_tuple(const EvalFrame& frame, PyObject* callable) {
-  for (const int above : {1, 2}) {
-    PyObject* const* slot = frame.stack_pointer - above;
-    if (slot[-1] == callable && PyTuple_CheckExact(*slot)) return slot;
-  }
-  return nullptr;
+int keywords_slot(PyCodeObject* code) {
+  if ((code->co_flags & CO_VARKEYWORDS) == 0) return -1;
+  return code->co_argcount + code->co_kwonlyargcount + ((code->co_flags & CO_VARARGS) != 0 ? 1 : 0);
 }
 
 bool is_generator(PyCodeObject* code) {
@@ -172,8 +168,22 @@ void Shadow::apply_moves(EvalFrame& frame) {
   PyCodeObject* const code = py::frame_code(frame.frame);
   const int varargs = varargs_slot(code);
   PyObject* const rest = varargs < 0 ? nullptr : py::frame_local(frame.frame, varargs);
+  const int keywords = keywords_slot(code);
+  PyObject* const named = keywords < 0 ? nullptr : py::frame_local(frame.frame, keywords);
   std::vector<Tag> elements;
   for (const Move& move : moves_) {
+    if (move.slot == kKeyword) {
+      PyObject* const held = named != nullptr && PyDict_CheckExact(named)
+                                 ? PyDict_GetItemWithError(named, move.keyword)
+                                 : nullptr;
+      if (held == nullptr || held != table_.value(table_.resolve(move.tag)) ||
+          !PyUnicode_CHECK_INTERNED(move.keyword)) {
+        guard(move.tag);
+      } else {
+        put(follow_new(named), move.keyword, move.tag);
+      }
+      continue;
+    }
     if (move.slot < 0) {
       const auto index = static_cast<size_t>(-2 - move.slot);
       if (rest != nullptr && PyTuple_CheckExact(rest) &&
@@ -192,7 +202,12 @@ void Shadow::apply_moves(EvalFrame& frame) {
       guard(move.tag);
     }
   }
-  if (!elements.empty()) frame.tags[varargs] = table_.add_tuple(rest, elements);
+  if (!elements.empty()) {
+    Container& container = follow_new(rest);
+    for (size_t i = 0; i < elements.size(); ++i) {
+      if (elements[i] != 0) put(container, index_key(static_cast<Py_ssize_t>(i)), elements[i]);
+    }
+  }
   moves_.clear();
 }
 
@@ -214,6 +229,8 @@ bool Shadow::move_arguments(PyObject* function, const EvalFrame* caller, const s
     if (rest) slot = static_cast<int>(-2 - (argument - code->co_argcount));
     if (slot >= 0 || rest) {
       moves_.push_back({slot, tags[i]});
+    } else if (argument >= positional + offset && keywords_slot(code) >= 0) {
+      moves_.push_back({kKeyword, tags[i], PyTuple_GET_ITEM(kwnames, argument - positional - offset)});
     } else {
       guard(tags[i]);
     }
@@ -248,10 +265,6 @@ Tag Shadow::returned(EvalFrame& frame, PyObject* value) {
   return 0;
 }
 
-Tag Shadow::built(PyObject* tuple, const Tag* tags, int count) {
-  return table_.add_tuple(tuple, {tags, tags + count});
-}
-
 Tag Shadow::tag_at(const EvalFrame& frame, PyObject* const* slot) const {
   PyObject** const base = py::frame_slots(frame.frame);
   if (frame.tags == nullptr || slot < base || slot > frame.stack_pointer) return 0;
@@ -284,16 +297,12 @@ void Shadow::collect(EvalFrame& frame, const Operands& o) {
     if (value != nullptr) use(frame, value, o.event == Event::kStoreCell);
   }
   const Py_ssize_t total = o.nargs + (o.kwnames == nullptr ? 0 : PyTuple_GET_SIZE(o.kwnames));
-  Tag spread = 0;
-  if (o.event == Event::kCall && o.nargs > 0 && !in_frame(frame, o.args)) {
-    PyObject* const* slot = spread_tuple(frame, o.a);
-    if (slot != nullptr && PyTuple_GET_SIZE(*slot) == o.nargs) spread = table_.resolve(tag_at(frame, slot));
-    if (spread != 0 && !table_.is_tuple(spread)) spread = 0;
+  if (o.event == Event::kCall && total > 0 && !in_frame(frame, o.args)) {
+    if (!containers_.empty()) spread(frame, o);
+    return;
   }
   for (Py_ssize_t i = 0; i < total; ++i) {
-    const Tag tag = spread == 0   ? tag_at(frame, o.args + i)
-                    : i < o.nargs ? table_.resolve(table_.first_element(spread) + static_cast<Tag>(i))
-                                  : 0;
+    const Tag tag = tag_at(frame, o.args + i);
     if (tag == 0) continue;
     call_tags_.resize(static_cast<size_t>(total));
     call_tags_[i] = tag;
@@ -331,15 +340,23 @@ bool Shadow::follow_call(EvalFrame& frame, const Operands& o) {
   if (PyMethod_Check(function)) {
     function = PyMethod_GET_FUNCTION(function);
     offset = 1;
-  }
-  if (PyFunction_Check(function)) {
-    PyObject* code = PyFunction_GET_CODE(function);
-    if (known.is_graph_break(code) || known.is_hash_by_address(code) || known.is_pure_python(code) ||
-        disabling_mark(function) != nullptr || known.is_unwatched(code) ||
-        known.tracing_query(code) != nullptr) {
-      return false;
+  } else if (PyType_HasFeature(Py_TYPE(function), Py_TPFLAGS_HEAPTYPE) && !PyType_Check(function)) {
+    // An object of a class of the program.
+    static PyObject* const name = PyUnicode_InternFromString("__call__");
+    PyObject* const method = _PyType_Lookup(Py_TYPE(function), name);
+    if (method != nullptr && PyFunction_Check(method)) {
+      function = method;
+      offset = 1;
     }
-    return move_arguments(function, &frame, call_tags_, offset, o.nargs, o.kwnames);
+  }
+  if (PyFunction_Check(function))
+    return runs_as_itself(function) &&
+           move_arguments(function, &frame, call_tags_, offset, o.nargs, o.kwnames);
+  if (Py_IS_TYPE(function, &PyMethodDescr_Type) && o.nargs == 2 && o.kwnames == nullptr &&
+      PyList_CheckExact(o.args[0])) {
+    static PyObject* const append = PyDict_GetItemString(PyList_Type.tp_dict, "append");
+    return function == append && call_tags_[0] == 0 &&
+           put_item(frame, o.args[0], nullptr, call_tags_[1], o.args[1]);
   }
   if (offset != 0 || o.kwnames != nullptr) return false;
   Rule rule = Rule::kNone;
@@ -398,6 +415,8 @@ bool Shadow::follow(EvalFrame& frame, const Operands& o) {
       return store(stored, o.b);
     }
     case Event::kStoreSubscr:
+      if (o.c != nullptr && recorder_.node_of(o.a) == kNoNode)
+        return tag(1) == 0 && tag(2) == 0 && put_item(frame, o.a, o.b, tag(3), o.c);
       return o.c != nullptr && PyDict_CheckExact(o.a) && PyUnicode_CheckExact(o.b) && tag(1) == 0 &&
              store(tag(3), o.c);
     case Event::kStoreCell:
@@ -434,18 +453,10 @@ bool Shadow::follow(EvalFrame& frame, const Operands& o) {
       return is_singleton(o.b) && !is_singleton(o.a);
     case Event::kCall:
       return follow_call(frame, o);
-    case Event::kUnpack: {
-      if (o.detail == 2) {
-        // f(*args): the call that follows takes the elements.
-        PyObject* const* slot = frame.stack_pointer - (frame.stack_pointer[-1] == o.a ? 1 : 2);
-        const Tag t = table_.resolve(tag_at(frame, slot));
-        return PyTuple_CheckExact(o.a) && *slot == o.a && t != 0 && table_.is_tuple(t);
-      }
-      const Tag t = tag(1);
-      if (o.b != nullptr || o.detail != 0 || t == 0 || !table_.is_tuple(t)) return false;
-      unpacked_ = table_.first_element(t);
-      return true;
-    }
+    case Event::kAppend:
+      // LIST_APPEND, MAP_ADD.
+      return o.c == nullptr ? put_item(frame, o.a, nullptr, tag(1), o.b)
+                            : tag(2) == 0 && put_item(frame, o.a, o.b, tag(1), o.c);
     default:
       return false;
   }
@@ -459,10 +470,12 @@ void Shadow::before(EvalFrame& frame, const Operands& o) {
             (o.event == Event::kCall && has_places() && (is_getattr(o.a) || is_dict_get(o.a)));
   storing_ = 0;
   computing_ = decides_ = carries_ = false;
-  unpacked_ = 0;
+  while (!container_events_.empty() && container_events_.back().frame == &frame) container_events_.pop_back();
   planned_.clear();
   uses_ = false;
   builds_ = o.event == Event::kBuild;
+  used_containers_.clear();
+  follows_event_ = false;
   collect(frame, o);
   if (o.event == Event::kCell && table_.has_late() && recorder_.node_of(o.a) == kNoNode) {
     PyObject* const content = PyCell_GET(o.a);
@@ -470,8 +483,12 @@ void Shadow::before(EvalFrame& frame, const Operands& o) {
     if (late != 0 && frame.tags_of != recorder_.serial) return guard(late);
     carries_ = late != 0;
   }
-  if (used_.empty() || follow(frame, o)) return;
-  if (feeds_graph) plan_feeds(frame, o);
+  collect_containers(frame, o);
+  follows_event_ = !used_containers_.empty() && follow_containers(frame, o);
+  if (follows_event_) used_containers_.clear();
+  if (!used_.empty() && follow(frame, o)) used_.clear();
+  if (feeds_graph && !used_.empty()) plan_feeds(frame, o);
+  for (PyObject* const used : used_containers_) collect_inside(used, used_);
   if (used_.empty()) return;
   uses_ = true;
   if (settles_late) settle_late();
@@ -479,19 +496,20 @@ void Shadow::before(EvalFrame& frame, const Operands& o) {
   if (!varies || o.event == Event::kYield) return;
   for (const Tag used : used_) {
     const Tag tag = table_.resolve(used);
-    if (tag == 0) continue;  // an element of a tuple that nothing is known of
+    if (tag == 0) continue;
     PyObject* value = table_.value(tag);
     if (table_.is_carrier(tag)) break;
-    if (!is_scalar(value) && !PyTuple_CheckExact(value))
-      return recorder_.end(Break::k_unsupported_argument, Py_TYPE(value)->tp_name);
+    if (!is_scalar(value)) return recorder_.end(Break::k_unsupported_argument, Py_TYPE(value)->tp_name);
   }
   recorder_.end(Break::k_changing_value);
 }
 
 bool Shadow::settle_uses() {
   if (uses_) {
-    for (const Tag tag : used_) guard(tag, builds_);
+    for (const Tag tag : used_) guard(tag, builds_ || !used_containers_.empty());
   }
+  for (PyObject* const used : used_containers_) container(used)->live = false;
+  used_containers_.clear();
   guard(std::exchange(storing_, 0));  // it went where it is not followed
   if (read_.tag != 0) return true;
   if (!planned_.empty()) {
@@ -499,7 +517,8 @@ bool Shadow::settle_uses() {
     planned_.clear();
     return true;
   }
-  return computing_ || carries_ || unpacked_ != 0;
+  return computing_ || carries_ ||
+         (!container_events_.empty() && container_events_.back().frame == recorder_.innermost());
 }
 
 Tag Shadow::after(const EvalFrame& frame, PyObject* result) {
@@ -518,7 +537,7 @@ Tag Shadow::after(const EvalFrame& frame, PyObject* result) {
     guard(tag);
     return 0;
   }
-  if (const Tag first = std::exchange(unpacked_, 0); first != 0) return result == nullptr ? 0 : first;
+  if (!container_events_.empty() && container_events_.back().frame == &frame) return after_container(result);
   if (!std::exchange(computing_, false)) return 0;
   if (is_late(step_tags_)) return compute_late(result);
   if (decides_ && result != nullptr && PyBool_Check(result)) {

@@ -1,11 +1,11 @@
 // Follows numbers and texts through the frames of a recording: which uses keep them open, which pin them.
 //
 // Owned by the Recorder, which tells it of every event before anything else happens. What it follows:
-// moves between slots, arguments and results of Python calls, tuples, arithmetic, formatting and pure
-// builtins on primitives. Numbers in tensor operations become inputs of the graph where no shape depends on
-// them, and where the program decides by one, its decision is guarded. Any other use guards the value
-// (csrc/record/scalars.h), or ends the recording before it where the value is known to change.
-// GIL: required; one thread.
+// moves between slots, arguments and results of Python calls, containers made in the call
+// (shadow_containers.cpp), arithmetic, formatting and pure builtins on primitives. Numbers in tensor
+// operations become inputs of the graph where no shape depends on them, and where the program decides by one,
+// its decision is guarded. Any other use guards the value (csrc/record/scalars.h), or ends the recording
+// before it where the value is known to change. GIL: required; one thread.
 #pragma once
 
 #include <string>
@@ -74,7 +74,17 @@ class Shadow {
   bool settle_uses();
   Tag after(const EvalFrame& frame, PyObject* result);
   Tag returned(EvalFrame& frame, PyObject* value);
-  Tag built(PyObject* tuple, const Tag* tags, int count);
+  Tag built(PyObject* made, PyObject* const* slots, const Tag* tags, int count);
+
+  // shadow_containers.cpp: tuples, lists and dicts made in the call that numbers with a tag were put into.
+  bool follows(PyObject* container) const;
+  // The tag of what it holds at an index, or under a key; 0 where nothing is known of it.
+  Tag item_tag(PyObject* container, Py_ssize_t index, PyObject* value) const;
+  Tag item_tag(PyObject* container, PyObject* key, PyObject* value) const;
+  // C code is about to read what is in it. May end the recording.
+  void read_inside(PyObject* container) {
+    if (!containers_.empty() && !follows_event_) pin_inside(container);
+  }
 
   const ScalarTable& table() const { return table_; }
   ScalarTable& table() { return table_; }
@@ -86,9 +96,11 @@ class Shadow {
 
  private:
   struct Move {
-    int slot;
+    int slot;  // below zero: an element of *args, or kKeyword
     Tag tag;
+    PyObject* keyword = nullptr;  // kKeyword: its key in **kwargs
   };
+  static constexpr int kKeyword = -1;
   // A number that is about to enter a tensor operation.
   struct Feed {
     Tag tag;
@@ -106,6 +118,39 @@ class Shadow {
   };
   void plan_feeds(EvalFrame& frame, const Operands& operands);
   void plan_call_feeds(const Operands& operands);
+  // shadow_containers.cpp
+  struct Container {
+    bool live = false;
+    std::vector<PyObject*> sources = {};  // of an iterator or a view
+    std::vector<std::pair<PyObject*, Tag>> entries =
+        {};  // by key, or by the odd number that stands for an index
+  };
+  // What an event makes of the containers among its operands.
+  struct ContainerEvent {
+    const EvalFrame* frame;
+    enum class Kind : uint8_t { kUnpacks, kGives, kMakes, kDerives } kind;
+    PyObject* operand;
+    Container made;          // kMakes, kDerives (its sources)
+    std::vector<Tag> gives;  // kGives: of the result, or of each of its elements
+    bool tuple = false;
+  };
+  Container* container(PyObject* object);
+  Container& follow_new(PyObject* object);
+  static PyObject* index_key(Py_ssize_t index) {
+    return reinterpret_cast<PyObject*>(static_cast<uintptr_t>(index) * 2 + 1);
+  }
+  static void put(Container& container, PyObject* key, Tag tag);
+  void pin_inside(PyObject* container);
+  void collect_containers(const EvalFrame& frame, const Operands& operands);
+  void collect_inside(PyObject* container, std::vector<Tag>& tags, int depth = 0) const;
+  bool follow_containers(EvalFrame& frame, const Operands& operands);
+  bool follow_container_call(EvalFrame& frame, const Operands& operands);
+  bool follow_next(EvalFrame& frame, PyObject* iterator);
+  bool put_item(EvalFrame& frame, PyObject* container, PyObject* key, Tag tag, PyObject* value);
+  bool owned_by_frame(const EvalFrame& frame, PyObject* object) const;
+  Tag after_container(PyObject* result);
+  Tag kept_item(PyObject* container, PyObject* key, PyObject* value) const;
+  void spread(const EvalFrame& frame, const Operands& operands);
   bool plan_feed(Tag tag, PyObject* number, int argument, const char* keyword, bool literal = false);
   void settle_feeds(PyObject* result);
   struct Read {
@@ -159,6 +204,12 @@ class Shadow {
   bool pushes_ = false;  // the event pushes the number it reads
   Read read_;            // by the event under way
   Tag storing_ = 0;
+  // By address; kept_ holds them, and what they are made of.
+  FlatMap<PyObject*, Container, PointerHash> containers_;
+  std::vector<Ref> kept_;
+  std::vector<PyObject*> used_containers_;        // among the event's operands
+  std::vector<ContainerEvent> container_events_;  // under way, innermost last
+  bool follows_event_ = false;                    // the event leaves what is in its containers followed
   // On the way into a frame that is about to start.
   std::vector<Move> moves_;
   const EvalFrame* moves_caller_ = nullptr;
@@ -174,7 +225,9 @@ class Shadow {
   ScalarStep step_{ScalarStep::Kind::kBinary};
   std::vector<Tag> step_tags_;
   std::vector<PyObject*> step_values_;
-  Tag unpacked_ = 0;
 };
+
+// Whether a call of the function is one of its own code: not answered, refused or run unwatched.
+bool runs_as_itself(PyObject* function);
 
 }  // namespace flashpoint

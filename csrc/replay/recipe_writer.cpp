@@ -76,17 +76,6 @@ RecipeValue RecipeWriter::describe(PyObject* o, Tag tag) {
   const ScalarTable& table = recorder_.shadow().table();
   tag = table.resolve(tag);
   if (tag == 0 || table.value(tag) != o) return describe(o);
-  if (table.is_tuple(tag)) {
-    if (auto known = memo_.find(o); known != memo_.end())
-      return value_of(RecipeValue::Kind::kMade, known->second);
-    const int32_t index = begin(o, MadeObject::Kind::kTuple);
-    std::vector<RecipeValue> items;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); ++i) {
-      items.push_back(describe(PyTuple_GET_ITEM(o, i), table.first_element(tag) + static_cast<Tag>(i)));
-    }
-    made_[index].items = std::move(items);
-    return value_of(RecipeValue::Kind::kMade, index);
-  }
   if (table.is_carrier(tag)) {
     if (!PyList_CheckExact(o)) return fail(o, "an iterator of numbers of the graph");
     if (auto known = memo_.find(o); known != memo_.end())
@@ -170,7 +159,8 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
     }
     std::vector<RecipeValue> described;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items.get()); ++i) {
-      described.push_back(describe(PyList_GET_ITEM(items.get(), i)));
+      PyObject* const item = PyList_GET_ITEM(items.get(), i);
+      described.push_back(describe(item, recorder_.shadow().item_tag(o, i, item)));
     }
     made_[index].items = std::move(described);
     return value_of(RecipeValue::Kind::kMade, index);
@@ -204,7 +194,7 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
         result = fail(o, "a key that is no primitive");
       }
       items.push_back(describe(key));
-      items.push_back(describe(value));
+      items.push_back(describe(value, recorder_.shadow().item_tag(o, key, value)));
     }
     made_[index].items = std::move(items);
     result = value_of(RecipeValue::Kind::kMade, index);

@@ -129,6 +129,8 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
   const Py_ssize_t count = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
   const bool orders = name == "min" || name == "max" || name == "sorted";
   std::vector<PyObject*> callables, iterables;
+  // These hand on elements without a look at them.
+  const bool hands_on = one_of(name, {"zip", "enumerate", "list", "tuple"});
   for (Py_ssize_t i = 0; i < count && !r.ended(); ++i) {
     PyObject* a = argv[i];
     if ((orders || name == "any" || name == "all") && i < n && is_tensor(a))
@@ -139,7 +141,7 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
       if (is_heap(Py_TYPE(a)) && Py_TYPE(a)->tp_iter != nullptr) r.type_lookup(Py_TYPE(a), "__iter__");
     } else if (!PyType_Check(a) && Py_TYPE(a)->tp_iter != nullptr) {
       r.read_iterable(a);
-      if (!r.ended() && !PyIter_Check(a)) r.read_deep(a);
+      if (!r.ended() && !PyIter_Check(a) && !hands_on) r.read_deep(a);
       iterables.push_back(a);
     } else if (PyType_Check(a)) {
       callables.push_back(a);
