@@ -132,6 +132,21 @@ bool fits_options(const Entry& entry, const CodeState& state) {
          (!state.compiler && state.uses_store && entry.loaded_backend == static_cast<uint8_t>(state.backend));
 }
 
+// What was recorded gets its number, and is there for other processes.
+void note_recordings(const CompiledFunction& self, const std::shared_ptr<CodeState>& state) {
+  if (self.extra == nullptr) return;
+  self.extra->number_entries(*state);
+  keep_entries(state);
+}
+
+PyObject* resume(const CompiledFunction& self, const std::shared_ptr<CodeState>& state, PyObject* function,
+                 const std::shared_ptr<Entry>& entry, BuiltStack stack) {
+  Session session(state, session_options(function, *state));
+  PyObject* result = session.resume(entry, std::move(stack));
+  if (session.has_recorded()) note_recordings(self, state);
+  return result;
+}
+
 // True when a loaded entry answered the call: result is what it returned, null with an error set.
 bool call_precompiled(const CompiledFunction& self, PyObject* function, PyObject* const* args, size_t nargs,
                       PyObject* kwnames, const GlobalState& now, const OuterHandling& outer,
@@ -151,8 +166,10 @@ bool call_precompiled(const CompiledFunction& self, PyObject* function, PyObject
     }
     ++counters().hits;
     ++counters().precompile_hits;
-    if (entry->suspension && !stack.frames.empty())
-      *result = Session(state, session_options(function, *state)).resume(entry, std::move(stack));
+    if (entry->suspension && !stack.frames.empty()) {
+      know_function({*state, *self.extra, self.code}, {function, args, nargs, kwnames, now, outer});
+      *result = resume(self, state, function, entry, std::move(stack));
+    }
     return true;
   }
   return false;
@@ -205,9 +222,8 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
       ++counters().hits;
       if (signature != 0) start.answers->note(signature, entry.get());
       start.used(i, entry.get());
-      if (entry->suspension && !stack.frames.empty()) {
-        return Session(state, session_options(function, *state)).resume(entry, std::move(stack));
-      }
+      if (entry->suspension && !stack.frames.empty())
+        return resume(*self, state, function, entry, std::move(stack));
       return result;
     }
     if (outcome == Outcome::kRestart) return call_eagerly(function, args, nargs, kwnames);
@@ -256,10 +272,7 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
     state->note_recompile(start.entries.front()->explain_miss());
   }
   PyObject* result = record_call(state, function, args, nargs, kwnames);
-  if (self->extra != nullptr) {
-    self->extra->number_entries(*state);
-    keep_entries(state);
-  }
+  note_recordings(*self, state);
   return result;
 }
 

@@ -1,15 +1,18 @@
 // The portable form of an entry, shared by writer and reader. Numbers are little-endian; objects are rows of
 // a table (portable/table.h), plus one, 0 for none.
 //
-//   "fpen" u16 version
+//   "fpen" u16 version, u8 whether it starts or ends at a break, [digest of what follows]
 //   | table
 //   | u32 positional, u32 keyword names, u8 flags, u8 outer kind
 //   | global state, [global state afterwards]
+//   | u32 frames of the position (0: a function's start), per frame: u32 its code
 //   | u32 nodes, per node: u8 step, i32 parent, i32 index, u32 key, u32 checks,
 //       per check: u8 kind, i32 number, u32 operand, u32 second, [metadata of a tensor]
 //   | u32 size, text of the graph (ir/printer.h)
 //   | scalar steps | number inputs | pinned arguments | tensors | tensors written to
-//   | made objects | effects | result
+//   | made objects | effects | result | histories of outputs
+//   | [snapshot: i32 common, u32 frames, per frame: i32 position, u8 link, u32 slots, function, self, slots;
+//       what is being handled]
 //   | u32 questions to abstract base classes, per question: u32 such a class, u32 class, u8 answer
 //   | u32 functions that C code calls by name, per function: its module and path (u32 size, text), digest of
 //     its code
@@ -18,6 +21,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "driver/entry.h"
 #include "py/layout.h"
@@ -25,12 +29,14 @@
 namespace flashpoint {
 
 constexpr char kEntryMagic[] = "fpen";
-constexpr uint16_t kEntryVersion = 2;
+constexpr uint16_t kEntryVersion = 3;
 
 enum EntryFlags : uint8_t {
   kAnyHigherRecursionLimit = 1,
   kHasStateAfter = 2,
   kHasOuterKind = 4,
+  kHasSnapshot = 8,
+  kBelowAutograd = 16,  // no two of its tensors may be one
 };
 
 constexpr uint32_t kMaxEntryNodes = 400'000;
@@ -68,9 +74,20 @@ inline PyTypeObject* const* instance_bases() {
 
 constexpr uint32_t kMaxNamedFunctions = 4096;
 
+// Operators of our own that are the same in every process: none that names code, or a place in it.
+inline bool is_portable_operator(std::string_view name) {
+  for (const std::string_view known : {"constant", "data", "set_data", "check_range", "item_float",
+                                       "item_int", "number_float", "number_int"}) {
+    if (name.size() == known.size() + 12 && name.starts_with("flashpoint::") && name.ends_with(known))
+      return true;
+  }
+  return false;
+}
+
 struct EntryAccess {
   static std::vector<MadeObject>& recipes(Entry& entry) { return entry.recipes_; }
   static std::vector<PlannedEffect>& effects(Entry& entry) { return entry.effects_; }
+  static const std::vector<NodeId>& kept_nodes(const Entry& entry) { return entry.kept_nodes_; }
   static RecipeValue& result(Entry& entry) { return entry.result_; }
 };
 

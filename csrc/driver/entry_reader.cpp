@@ -8,6 +8,7 @@
 #include "backend/native/program.h"
 #include "base/check.h"
 #include "driver/entry_format.h"
+#include "driver/frame_reader.h"
 #include "driver/recipe_reader.h"
 #include "guard/guard_access.h"
 #include "ir/parser.h"
@@ -68,8 +69,9 @@ bool get_meta(store::Reader& in, TensorMeta& m) {
 
 // Instead of names: how the guard before a node makes sure that its type stays what it is now.
 struct Reached {
-  bool fixed = false;   // its type, or itself, is guarded
-  bool tensor = false;  // it is a tensor of guarded metadata
+  bool fixed = false;     // its type, or itself, is guarded
+  bool tensor = false;    // it is a tensor of guarded metadata
+  bool function = false;  // it is a function whose code is guarded
 };
 
 class Reader {
@@ -80,6 +82,15 @@ class Reader {
   std::shared_ptr<Entry> read() {
     if (in_.take(4) != std::string_view(kEntryMagic, 4) || in_.number<uint16_t>() != kEntryVersion)
       return malformed("not an entry of this version");
+    const auto framed = in_.number<uint8_t>();
+    if (framed > 1) return malformed("its head");
+    framed_ = framed == 1;
+    if (framed_) {
+      // Of a value stack the interpreter takes everything for granted.
+      const portable::Digest digest = in_.digest();
+      if (!in_.ok() || store::sha256(in_.rest()) != digest) return malformed("a snapshot of frames");
+      if (!options_.trusted) return end(ReadOutcome::kChanged, "frames, from a file without a signature");
+    }
     if (!table_.parse(in_)) return malformed("its objects");
     const auto positional = in_.number<uint32_t>();
     const auto names = in_.number<uint32_t>();
@@ -98,13 +109,22 @@ class Reader {
       const int same = PyObject_RichCompareBool(kwnames.get(), call_.kwnames, Py_EQ);
       if (same != 1) return PyErr_Clear(), other_call("names of keyword arguments");
     }
+    below_autograd_ = (flags & kBelowAutograd) != 0;
     const bool any_limit = (flags & kAnyHigherRecursionLimit) != 0;
     if (!state.holds(call_.now, any_limit)) return other_call("global state: " + state.changes(call_.now));
     if ((flags & kHasOuterKind) != 0 && outer_kind != call_.outer.kind())
       return other_call("whether an exception is being handled");
-    if (!read_guards() || !read_graph() || !read_numbers()) return nullptr;
-    RecipeReader recipes(in_, table_, tree_, graph_->outputs.size(), steps_.size());
+    if (!read_position() || !read_guards() || !read_graph() || !read_numbers()) return nullptr;
+    RecipeReader recipes(in_, table_, tree_, *graph_, steps_.size(), framed_);
     if (!recipes.read()) return table_.why().empty() ? malformed("its recipes") : changed();
+    if ((flags & kHasSnapshot) != 0) {
+      const auto reached = [&](NodeId node) -> const Reached& { return reached_[static_cast<size_t>(node)]; };
+      snapshot_ = read_frames(
+          in_, {recipes, GuardAccess::values(tree_), [&](NodeId node) { return reached(node).function; },
+                [&](NodeId node) { return reached(node).fixed; }, call_.frames});
+      if (!framed_ || snapshot_ == nullptr)
+        return table_.why().empty() ? malformed("its snapshot") : changed();
+    }
     if (!read_answers() || !read_codes()) return nullptr;
     if (!in_.ok() || in_.left() != 0) return malformed("its end");
     for (size_t i = 0; i < reached_.size(); ++i) {
@@ -114,6 +134,8 @@ class Reader {
     return finish(state, after, positional, std::move(kwnames), any_limit,
                   (flags & kHasOuterKind) != 0 ? std::optional<uint8_t>(outer_kind) : std::nullopt, recipes);
   }
+
+  bool is_below_autograd() const { return below_autograd_; }
 
   ReadOutcome outcome = ReadOutcome::kRead;
   std::string why;
@@ -136,6 +158,17 @@ class Reader {
     PyObject* found = table_.obtain(ref);
     if (found == nullptr) changed();
     return found;
+  }
+
+  // The frames at hand are those of the position, or the record would have another name.
+  bool read_position() {
+    const size_t frames = call_.frames == nullptr ? 0 : call_.frames->size();
+    if (in_.number<uint32_t>() != frames || !in_.ok()) return bad("its position");
+    for (size_t i = 0; i < frames; ++i) {
+      if (!table_.take(in_.number<uint32_t>(), reinterpret_cast<PyObject*>((*call_.frames)[i].code)))
+        return table_.why().empty() ? bad("its position") : changed() != nullptr;
+    }
+    return frames == 0 || framed_ || bad("its position");
   }
 
   bool read_guards() {
@@ -217,10 +250,12 @@ class Reader {
       case Step::kPartialKeywords:
         return fixed && rules().is_partial(p);
       case Step::kIteratorSource:
+        return key == nullptr;
+      case Step::kTensorGrad:
+        return key == nullptr && parent != kNoNode && reached_[parent].tensor;
       case Step::kGeneratorFunction:
       case Step::kGeneratorSlot:
       case Step::kWeakTarget:
-      case Step::kTensorGrad:
       case Step::kTraceback:
       case Step::kThreadLocalDict:
       case Step::kContextValue:
@@ -245,6 +280,8 @@ class Reader {
     Reached& reached = reached_[id];
     if (kind == CheckKind::kFuncState) return read_function_state(id, value, number, first, other);
     if (kind == CheckKind::kTypeIs || kind == CheckKind::kIs) {
+      if (kind == CheckKind::kTypeIs && table_.is_another_class(first, Py_TYPE(value)))
+        return other_call(tree_.path(id) + ": an object of another class") != nullptr;
       PyObject* what = kind == CheckKind::kIs ? value : reinterpret_cast<PyObject*>(Py_TYPE(value));
       if (!table_.take(first, what)) return table_.why().empty() ? bad("an object") : changed() != nullptr;
       reached.fixed = true;
@@ -284,6 +321,7 @@ class Reader {
     Ref state = Ref::steal(Py_BuildValue("(OiOO)", f->func_code, defaults,
                                          number % 2 != 0 ? Py_True : Py_False, f->func_globals));
     if (!state || number < 0) return PyErr_Clear(), bad("a function");
+    reached_[id].function = true;
     return add(id, CheckKind::kFuncState, 0, std::move(state), Ref(), value);
   }
 
@@ -334,6 +372,11 @@ class Reader {
       case CheckKind::kRangeIs:
       case CheckKind::kSliceIs:
         return tuple(3);
+      case CheckKind::kIteratorAt:
+        return tuple(-1);
+      case CheckKind::kNoGrad:
+      case CheckKind::kNoHooks:
+        return reached_[id].tensor;
       case CheckKind::kDequeBound:
         return fixed && rules().is_deque(v) && !is_heap(Py_TYPE(v)) && value(operand);
       case CheckKind::kGetterIs:
@@ -362,8 +405,7 @@ class Reader {
     graph_ = std::make_unique<ir::Graph>(std::move(*parsed.graph));
     for (const ir::Op& op : graph_->ops) {
       const std::string_view name = op.name;
-      if (name == "flashpoint::host_call" || name == "flashpoint::kernel" ||
-          name.starts_with("flashpoint::expect"))
+      if (name.starts_with("flashpoint::") && !is_portable_operator(name))
         return bad("an operator that is this process's own");
       if (ir::find_schema(op) == nullptr) return bad("an operator that does not exist");
     }
@@ -581,10 +623,13 @@ class Reader {
     entry->state_after = after;
     entry->outer_kind = outer_kind;
     entry->function = call_.function;
+    entry->suspension = std::move(snapshot_);
     if (asked_) entry->abc_token = abc_token();
     entry->scalar_steps = std::move(steps_);
     entry->numbers = std::move(numbers_);
     entry->pinned = std::move(pinned_);
+    entry->histories = std::move(recipes.histories);
+    entry->distinct_tensors = below_autograd_;
     entry->tensor_nodes = std::move(tensors_);
     entry->mutated_nodes = std::move(mutated_);
     entry->finish();
@@ -596,7 +641,10 @@ class Reader {
   const ReadOptions& options_;
   Table table_;
   size_t nargs_ = 0;
+  bool framed_ = false;
+  bool below_autograd_ = false;
   bool asked_ = false;  // abstract base classes
+  std::unique_ptr<Suspension> snapshot_;
   GuardTree tree_;
   std::vector<Reached> reached_;
   std::unique_ptr<ir::Graph> graph_;
@@ -608,22 +656,21 @@ class Reader {
 
 }  // namespace
 
-std::shared_ptr<Entry> read_entry(std::string_view bytes, const StoredCall& call, const ReadOptions& options,
-                                  ReadOutcome* outcome, std::string* why) {
+ReadResult read_entry(std::string_view bytes, const StoredCall& call, const ReadOptions& options) {
   Reader reader(bytes, call, options);
-  std::shared_ptr<Entry> entry;
+  ReadResult result;
   try {
-    entry = reader.read();
-    *outcome = reader.outcome;
-    *why = std::move(reader.why);
+    result.entry = reader.read();
+    result.outcome = reader.outcome;
+    result.why = std::move(reader.why);
+    result.below_autograd = reader.is_below_autograd();
   } catch (const std::exception& e) {  // no memory; an operator that cannot be compiled
-    *outcome = ReadOutcome::kMalformed;
-    *why = e.what();
-    entry = nullptr;
+    result = {nullptr, ReadOutcome::kMalformed, e.what()};
   }
   if (PyErr_Occurred() != nullptr) PyErr_Clear();  // the caller had none
-  if (entry == nullptr && *outcome == ReadOutcome::kRead) *outcome = ReadOutcome::kMalformed;
-  return entry;
+  if (result.entry == nullptr && result.outcome == ReadOutcome::kRead)
+    result.outcome = ReadOutcome::kMalformed;
+  return result;
 }
 
 }  // namespace flashpoint

@@ -11,8 +11,10 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "driver/entry.h"
+#include "driver/position_key.h"
 #include "driver/positions.h"
 
 namespace flashpoint {
@@ -25,20 +27,29 @@ enum class ReadOutcome : uint8_t {
 };
 
 struct StoredCall {
-  PyObject* function;
+  PyObject* function;  // null at a position
   PyObject* const* args;
   size_t nargs;  // by position
   PyObject* kwnames;
   const GlobalState& now;
   const OuterHandling& outer;
+  const std::vector<PositionFrame>* frames =
+      nullptr;  // of the position, where it is none of a function's start
 };
 
 struct ReadOptions {
   Backend backend = Backend::kEager;
   bool poison_empty = false;
+  bool trusted = true;  // the bytes are what this user's processes wrote, or what was signed
 };
 
-std::shared_ptr<Entry> read_entry(std::string_view bytes, const StoredCall& call, const ReadOptions& options,
-                                  ReadOutcome* outcome, std::string* why);
+struct ReadResult {
+  std::shared_ptr<Entry> entry;  // with kRead
+  ReadOutcome outcome = ReadOutcome::kRead;
+  std::string why;
+  bool below_autograd = false;  // it was recorded there
+};
+
+ReadResult read_entry(std::string_view bytes, const StoredCall& call, const ReadOptions& options);
 
 }  // namespace flashpoint

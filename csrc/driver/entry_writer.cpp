@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "driver/entry_format.h"
+#include "driver/position_key.h"
 #include "guard/guard_access.h"
 #include "ir/parser.h"
 #include "ir/printer.h"
@@ -71,19 +72,29 @@ void put_meta(std::string& out, const TensorMeta& m) {
   }
 }
 
+void put_text(std::string& out, const std::string& text) {
+  put_number<uint32_t>(out, static_cast<uint32_t>(text.size()));
+  out += text;
+}
+
 class Writer {
  public:
-  explicit Writer(Entry& entry) : entry_(entry), table_(entry.function) {}
+  Writer(Entry& entry, std::string_view position)
+      : entry_(entry), position_(position), table_(entry.function) {}
 
   std::string write(std::string* reason) {
     if (!write_all()) {
       *reason = !why_.empty() ? why_ : table_.failure();
       return {};
     }
+    std::string content;
+    table_.write(content);
+    content += body_;
     std::string out(kEntryMagic, 4);
     put_number<uint16_t>(out, kEntryVersion);
-    table_.write(out);
-    return out + body_;
+    put_number<uint8_t>(out, is_framed());
+    if (is_framed()) store::put_digest(out, store::sha256(content));
+    return out + content;
   }
 
  private:
@@ -94,23 +105,58 @@ class Writer {
 
   bool write_all() {
     if (entry_.process_local != nullptr) return local(entry_.process_local);
-    if (entry_.function == nullptr) return local("it starts behind a graph break");
-    if (entry_.suspension) return local("it ends at a graph break");
+    FP_CHECK((entry_.function == nullptr) == !position_.empty(), "an entry of another position");
     if (entry_.backend_callable) return local("a Python backend compiled it");
     if (entry_.abc_token != 0 && entry_.abc_token != abc_token())
       return local("classes were registered with abstract base classes since");
-    if (entry_.distinct_tensors || !entry_.histories.empty()) return local("it was recorded below autograd");
     put_number<uint32_t>(body_, static_cast<uint32_t>(entry_.positional));
     if (!put_value(entry_.kwnames.get())) return false;
     put_number<uint8_t>(
-        body_, static_cast<uint8_t>((entry_.any_higher_recursion_limit ? kAnyHigherRecursionLimit : 0) |
-                                    (entry_.state_after ? kHasStateAfter : 0) |
-                                    (entry_.outer_kind ? kHasOuterKind : 0)));
+        body_, static_cast<uint8_t>(
+                   (entry_.any_higher_recursion_limit ? kAnyHigherRecursionLimit : 0) |
+                   (entry_.state_after ? kHasStateAfter : 0) | (entry_.outer_kind ? kHasOuterKind : 0) |
+                   (entry_.suspension ? kHasSnapshot : 0) | (entry_.distinct_tensors ? kBelowAutograd : 0)));
     put_number<uint8_t>(body_, entry_.outer_kind.value_or(0));
     if (!write_state(entry_.state()) || (entry_.state_after && !write_state(*entry_.state_after)))
       return false;
-    return write_guards() && write_graph() && write_numbers() && write_recipes() && write_answers() &&
-           write_codes();
+    return write_position() && write_guards() && write_graph() && write_numbers() && write_recipes() &&
+           (!entry_.suspension || write_frames(*entry_.suspension)) && write_answers() && write_codes();
+  }
+
+  bool is_framed() const { return !position_.empty() || entry_.suspension; }
+
+  // The code of its frames is part of the position's name.
+  bool write_position() {
+    const std::vector<PositionFrame> frames =
+        position_.empty() ? std::vector<PositionFrame>{} : frames_of_position(position_);
+    put_number<uint32_t>(body_, static_cast<uint32_t>(frames.size()));
+    for (const PositionFrame& frame : frames) {
+      auto* code = reinterpret_cast<PyObject*>(frame.code);
+      codes_.insert(code);
+      if (!put_taken(code)) return false;
+    }
+    return true;
+  }
+
+  bool write_frames(const Suspension& plan) {
+    put_number<int32_t>(body_, plan.common);
+    put_number<uint32_t>(body_, static_cast<uint32_t>(plan.frames.size()));
+    for (size_t i = 0; i < plan.frames.size(); ++i) {
+      const FramePlan& frame = plan.frames[i];
+      const FrameLink link = i == 0 ? FrameLink::kOpaque : frame.link;  // nothing is said of the outermost
+      if (link != FrameLink::kOpaque && link != FrameLink::kResult && link != FrameLink::kInit)
+        return local("a generator's frame at a graph break");
+      put_number<int32_t>(body_, frame.position);
+      put_number<uint8_t>(body_, static_cast<uint8_t>(frame.link));
+      put_number<uint32_t>(body_, static_cast<uint32_t>(frame.slots.size()));
+      if (!put_recipe(frame.function) || !put_recipe(frame.self)) return false;
+      for (const RecipeValue& slot : frame.slots) {
+        if (!put_recipe(slot, true)) return false;
+      }
+    }
+    if (plan.handled.kind != RecipeValue::Kind::kKeep && plan.handled.kind != RecipeValue::Kind::kNull)
+      return local("an exception that is being handled at a graph break");
+    return put_recipe(plan.handled, true);
   }
 
   bool write_state(const GlobalState& state) {
@@ -139,8 +185,35 @@ class Writer {
     return true;
   }
 
+  // Objects that the recording came by and nothing refers to: they are left out.
+  std::vector<bool> unused_constants(const GuardTree& tree) const {
+    std::vector<bool> unused(tree.size());
+    const auto use = [&](int32_t node) {
+      if (node >= 0 && static_cast<size_t>(node) < unused.size()) unused[static_cast<size_t>(node)] = false;
+    };
+    for (size_t i = 0; i < tree.size(); ++i) {
+      const auto id = static_cast<NodeId>(i);
+      unused[i] = tree.node(id).step == Step::kConst;
+      use(tree.node(id).parent);
+      GuardAccess::for_each_check(tree, id, [&](const Check& check) {
+        use(id);
+        if (check.kind == CheckKind::kSameAs || check.kind == CheckKind::kNotSameAs) use(check.number);
+      });
+    }
+    for (const NodeId node : EntryAccess::kept_nodes(entry_)) use(node);
+    const auto use_operand = [&](const ScalarOperand& operand) {
+      if (operand.kind == ScalarOperand::Kind::kNode) use(operand.index);
+    };
+    for (const ScalarStep& step : entry_.scalar_steps) {
+      for (const ScalarOperand& operand : step.operands) use_operand(operand);
+    }
+    for (const NumberInput& input : entry_.numbers) use_operand(input.from);
+    return unused;
+  }
+
   bool write_guards() {
     const GuardTree& tree = entry_.guards();
+    const std::vector<bool> unused = unused_constants(tree);
     put_number<uint32_t>(body_, static_cast<uint32_t>(tree.size()));
     for (size_t i = 0; i < tree.size(); ++i) {
       const auto id = static_cast<NodeId>(i);
@@ -150,7 +223,7 @@ class Writer {
       put_number<uint8_t>(body_, static_cast<uint8_t>(node.step));
       put_number<int32_t>(body_, node.parent);
       put_number<int32_t>(body_, node.index);
-      if (!put_value(node.key.get())) return local_at(tree, id);
+      if (!put_value(unused[i] ? Py_None : node.key.get())) return local_at(tree, id);
       const size_t count_at = body_.size();
       uint32_t count = 0;
       put_number<uint32_t>(body_, 0);
@@ -208,9 +281,7 @@ class Writer {
     for (const ir::Op& op : graph.ops) {
       const std::string_view name = op.name;
       const bool own = name.starts_with("flashpoint::");
-      if (own ? name != "flashpoint::constant" && name != "flashpoint::data" &&
-                    name != "flashpoint::set_data" && name != "flashpoint::check_range"
-              : !name.starts_with("aten::") && !name.starts_with("prims::"))
+      if (own ? !is_portable_operator(name) : !name.starts_with("aten::") && !name.starts_with("prims::"))
         return local("the operator " + op.name);
     }
     const std::string text = ir::print(graph);
@@ -294,11 +365,13 @@ class Writer {
     return false;
   }
 
-  bool put_recipe(const RecipeValue& value) {
+  bool put_recipe(const RecipeValue& value, bool in_frame = false) {
     switch (value.kind) {
+      case RecipeValue::Kind::kKeep:
+        FP_CHECK(in_frame, "a dead slot outside of frames");
+        break;
       case RecipeValue::Kind::kSaved:
       case RecipeValue::Kind::kHandled:
-      case RecipeValue::Kind::kKeep:
         return local("an exception that the caller is handling");
       default:
         break;
@@ -333,7 +406,13 @@ class Writer {
     for (const PlannedEffect& effect : effects) {
       if (!write_effect(effect)) return false;
     }
-    return put_recipe(EntryAccess::result(entry_));
+    if (!put_recipe(EntryAccess::result(entry_))) return false;
+    put_number<uint32_t>(body_, static_cast<uint32_t>(entry_.histories.size()));
+    for (const SpentHistory& history : entry_.histories) {
+      put_number<int32_t>(body_, history.output);
+      put_text(body_, history.name);
+    }
+    return true;
   }
 
   bool write_made(const MadeObject& made) {
@@ -356,17 +435,20 @@ class Writer {
       case MadeObject::Kind::kMethod:
       case MadeObject::Kind::kDeque:
       case MadeObject::Kind::kCell:
-        break;
       case MadeObject::Kind::kFunction:
-      case MadeObject::Kind::kBuiltinMethod:
-      case MadeObject::Kind::kReduced:
-      case MadeObject::Kind::kTensor:
       case MadeObject::Kind::kDictIterator:
+      case MadeObject::Kind::kTensor:
+        break;
+      case MadeObject::Kind::kReduced:
+        if (!is_framed()) return local("it returns or stores an iterator that it made");
+        break;
+      case MadeObject::Kind::kBuiltinMethod:
+        return local("a bound method of C code that it made");
       case MadeObject::Kind::kException:
       case MadeObject::Kind::kInferenceRegion:
       case MadeObject::Kind::kGenerator:
       case MadeObject::Kind::kTraceback:
-        return local("it returns or stores a function, an iterator or an exception that it made");
+        return local("an exception, a generator or a region that it made");
     }
     put_number<uint8_t>(body_, static_cast<uint8_t>(made.kind));
     put_number<uint8_t>(body_, base);
@@ -394,13 +476,15 @@ class Writer {
       case EffectKind::kSlot:
       case EffectKind::kTypeAttr:
       case EffectKind::kTensorAttr:
-        break;
       case EffectKind::kTensorGrad:
-      case EffectKind::kContextVar:
       case EffectKind::kIteratorSteps:
+        break;
+      case EffectKind::kContextVar:
+        return local("it sets a context variable");
       case EffectKind::kCachedCall:
+        return local("it asks a cache of functools");
       case EffectKind::kGenerator:
-        return local("it writes a gradient or a context variable, takes from an iterator, or asks a cache");
+        return local("it runs a generator on");
     }
     put_number<uint8_t>(body_, static_cast<uint8_t>(effect.kind));
     put_number<int32_t>(body_, effect.owner);
@@ -424,10 +508,6 @@ class Writer {
   bool write_codes() {
     std::string bytes;
     uint32_t count = 0;
-    const auto put_text = [&](const std::string& text) {
-      put_number<uint32_t>(bytes, static_cast<uint32_t>(text.size()));
-      bytes += text;
-    };
     table_.for_each_taken_code([&](PyObject* code) { codes_.insert(code); });
     for (const Ref& code : entry_.codes) {
       if (codes_.contains(code.get())) continue;
@@ -438,8 +518,8 @@ class Writer {
       portable::Digest digest;
       if (portable::find_library_code(code.get(), &module, &path) && count < kMaxNamedFunctions &&
           portable::fingerprint_code(code.get(), &digest)) {
-        put_text(module);
-        put_text(path);
+        put_text(bytes, module);
+        put_text(bytes, path);
         store::put_digest(bytes, digest);
         ++count;
         continue;
@@ -454,6 +534,7 @@ class Writer {
   }
 
   Entry& entry_;
+  std::string_view position_;
   Table table_;
   std::string body_;
   std::string why_;
@@ -462,6 +543,8 @@ class Writer {
 
 }  // namespace
 
-std::string write_entry(Entry& entry, std::string* reason) { return Writer(entry).write(reason); }
+std::string write_entry(Entry& entry, std::string_view position, std::string* reason) {
+  return Writer(entry, position).write(reason);
+}
 
 }  // namespace flashpoint

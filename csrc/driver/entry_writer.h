@@ -8,12 +8,14 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "driver/entry.h"
 
 namespace flashpoint {
 
+// position: the key of the one where it starts (driver/position_key.h), empty for the start of its function.
 // Empty, with the reason, for an entry that is of no use elsewhere.
-std::string write_entry(Entry& entry, std::string* reason);
+std::string write_entry(Entry& entry, std::string_view position, std::string* reason);
 
 }  // namespace flashpoint

@@ -98,4 +98,9 @@ void PositionEntries::add(std::unique_ptr<Entry> entry, uint64_t call) {
   hits.insert(hits.begin(), 0);
 }
 
+void PositionEntries::take(std::shared_ptr<Entry> entry) {
+  entries.insert(entries.begin(), std::move(entry));
+  hits.insert(hits.begin(), 0);
+}
+
 }  // namespace flashpoint

@@ -53,6 +53,8 @@ struct PositionEntries {
   void used(size_t i, const Entry* entry);
   // call: which call of a compiled function made it.
   void add(std::unique_ptr<Entry> entry, uint64_t call);
+  // One that the store had: it counts for no recording.
+  void take(std::shared_ptr<Entry> entry);
   // Its place, 0 when it is not there.
   size_t find(const Entry* entry) const;
   // Which of these arguments are known to change from call to call.

@@ -4,6 +4,8 @@
 
 #include "driver/entry_format.h"
 #include "guard/guard_access.h"
+#include "portable/parts.h"
+#include "py/iterators.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/rules/rules.h"
@@ -30,15 +32,31 @@ bool is_member_of(PyObject* descriptor, PyTypeObject* type) {
   return Py_IS_TYPE(descriptor, &PyMemberDescr_Type) && PyType_IsSubtype(type, PyDescr_TYPE(descriptor));
 }
 
+// What __reduce__ of an iterator names.
+bool makes_iterators(PyObject* callable) {
+  for (PyTypeObject* type : {&PyEnum_Type, &PyZip_Type, &PyReversed_Type, &PyMap_Type}) {
+    if (callable == reinterpret_cast<PyObject*>(type)) return true;
+  }
+  return PyCFunction_CheckExact(callable) &&
+         std::string_view(reinterpret_cast<PyCFunctionObject*>(callable)->m_ml->ml_name) == "iter";
+}
+
+bool is_dict_iterator(PyObject* type) {
+  return type == reinterpret_cast<PyObject*>(&PyDictIterKey_Type) ||
+         type == reinterpret_cast<PyObject*>(&PyDictIterValue_Type) ||
+         type == reinterpret_cast<PyObject*>(&PyDictIterItem_Type);
+}
+
 }  // namespace
 
-RecipeReader::RecipeReader(store::Reader& in, portable::Table& table, const GuardTree& tree, size_t outputs,
-                           size_t scalars)
+RecipeReader::RecipeReader(store::Reader& in, portable::Table& table, const GuardTree& tree,
+                           const ir::Graph& graph, size_t scalars, bool framed)
     : in_(in),
       table_(table),
       nodes_(GuardAccess::values(tree)),
-      outputs_(outputs),
+      graph_(graph),
       scalars_(scalars),
+      framed_(framed),
       fixed_(nodes_.size()) {}
 
 bool RecipeReader::read() {
@@ -53,7 +71,11 @@ bool RecipeReader::read() {
   for (uint32_t i = 0; i < writes; ++i) {
     if (!read_effect(effects.emplace_back())) return false;
   }
-  return read_value(result) && is_acyclic();
+  // Functions are made of others that may come behind them.
+  for (const MadeObject& object : made) {
+    if (object.kind == MadeObject::Kind::kFunction && !fits_function(object)) return false;
+  }
+  return read_value(result) && is_acyclic() && read_histories();
 }
 
 bool RecipeReader::read_object(Ref& object, bool required) {
@@ -64,7 +86,7 @@ bool RecipeReader::read_object(Ref& object, bool required) {
   return static_cast<bool>(object);
 }
 
-bool RecipeReader::read_value(RecipeValue& value) {
+bool RecipeReader::read_value(RecipeValue& value, bool in_frame) {
   const auto kind = in_.number<uint8_t>();
   value.index = in_.number<int32_t>();
   if (!in_.ok() || value.index < 0) return false;
@@ -78,12 +100,13 @@ bool RecipeReader::read_value(RecipeValue& value) {
     case RecipeValue::Kind::kNode:
       return index < nodes_.size();
     case RecipeValue::Kind::kOutput:
-      return index < outputs_;
+      return index < graph_.outputs.size();
     case RecipeValue::Kind::kMade:
       return index < made_count_;
     case RecipeValue::Kind::kScalar:
       return index < scalars_;
     case RecipeValue::Kind::kKeep:
+      return in_frame;
     case RecipeValue::Kind::kSaved:
     case RecipeValue::Kind::kHandled:
       return false;
@@ -121,13 +144,16 @@ bool RecipeReader::read_made(MadeObject& object) {
   return fits(object);
 }
 
-bool RecipeReader::fits(const MadeObject& object) const {
+bool RecipeReader::fits(const MadeObject& object) {
   const size_t items = object.items.size();
   auto* type = object.type && PyType_Check(object.type.get())
                    ? reinterpret_cast<PyTypeObject*>(object.type.get())
                    : nullptr;
-  if (object.kind != MadeObject::Kind::kInstance && (!object.attributes.empty() || !object.slots.empty()))
-    return false;
+  const bool may_have =
+      object.kind == MadeObject::Kind::kInstance ||
+      ((object.kind == MadeObject::Kind::kFunction || object.kind == MadeObject::Kind::kTensor) &&
+       object.slots.empty());
+  if (!may_have && (!object.attributes.empty() || !object.slots.empty())) return false;
   switch (object.kind) {
     case MadeObject::Kind::kList:
     case MadeObject::Kind::kTuple:
@@ -164,10 +190,19 @@ bool RecipeReader::fits(const MadeObject& object) const {
                          [&](const auto& slot) { return is_member_of(slot.first.get(), type); });
     }
     case MadeObject::Kind::kFunction:
-    case MadeObject::Kind::kBuiltinMethod:
+      return items == 10;
     case MadeObject::Kind::kReduced:
-    case MadeObject::Kind::kTensor:
+      return framed_ && items == 3 && object.items[0].kind == RecipeValue::Kind::kConstant &&
+             makes_iterators(object.items[0].constant.get());
     case MadeObject::Kind::kDictIterator:
+      return items == 2 && is_dict_iterator(object.type.get()) &&
+             object.items[1].kind == RecipeValue::Kind::kConstant &&
+             PyLong_CheckExact(object.items[1].constant.get());
+    case MadeObject::Kind::kTensor:
+      return items == 2 && tensor_of(object.items[0]) != nullptr &&
+             (object.items[1].kind == RecipeValue::Kind::kNull || is_tensor_or_none(object.items[1])) &&
+             (!object.type || object.type.get() == portable::find_by_name("torch.nn.parameter", "Parameter"));
+    case MadeObject::Kind::kBuiltinMethod:
     case MadeObject::Kind::kException:
     case MadeObject::Kind::kInferenceRegion:
     case MadeObject::Kind::kGenerator:
@@ -175,6 +210,76 @@ bool RecipeReader::fits(const MadeObject& object) const {
       return false;
   }
   return false;
+}
+
+// An output of the graph that is a tensor; null for anything else.
+const ir::Value* RecipeReader::tensor_of(const RecipeValue& value) const {
+  if (value.kind != RecipeValue::Kind::kOutput) return nullptr;
+  const ir::Value& found =
+      graph_.values[static_cast<size_t>(graph_.outputs[static_cast<size_t>(value.index)])];
+  return found.kind == ir::ValueKind::kTensor ? &found : nullptr;
+}
+
+// What can be made a gradient.
+bool RecipeReader::is_tensor_or_none(const RecipeValue& value) {
+  if (value.kind == RecipeValue::Kind::kConstant) return value.constant.get() == Py_None;
+  if (value.kind == RecipeValue::Kind::kNode) {
+    fixed_[static_cast<size_t>(value.index)] = true;
+    return is_tensor(nodes_[static_cast<size_t>(value.index)]);
+  }
+  return tensor_of(value) != nullptr;
+}
+
+bool RecipeReader::read_histories() {
+  const auto count = in_.number<uint32_t>();
+  if (!in_.ok() || count > in_.left()) return false;
+  for (uint32_t i = 0; i < count; ++i) {
+    const auto output = in_.number<int32_t>();
+    std::string name(in_.take(in_.number<uint32_t>()));
+    if (!in_.ok() || output < 0 || static_cast<size_t>(output) >= graph_.outputs.size()) return false;
+    const ir::Value* tensor = tensor_of({RecipeValue::Kind::kOutput, output, Ref()});
+    if (tensor == nullptr) return false;
+    const auto dtype = static_cast<c10::ScalarType>(tensor->meta.dtype);
+    if (!c10::isFloatingType(dtype) && !c10::isComplexType(dtype)) return false;
+    histories.push_back({output, std::move(name)});
+  }
+  return true;
+}
+
+// What the interpreter takes for granted of a function: items as in replay/recipe_builder.cpp.
+bool RecipeReader::fits_function(const MadeObject& function) {
+  const auto constant = [&](size_t i) {
+    const RecipeValue& item = function.items[i];
+    return item.kind == RecipeValue::Kind::kConstant ? item.constant.get() : nullptr;
+  };
+  const auto is_made = [&](const RecipeValue& item, MadeObject::Kind kind) {
+    return item.kind == RecipeValue::Kind::kMade && made[static_cast<size_t>(item.index)].kind == kind;
+  };
+  const auto none = [&](size_t i) { return function.items[i].kind == RecipeValue::Kind::kNull; };
+  const auto text = [](PyObject* o) { return o != nullptr && PyUnicode_CheckExact(o); };
+  PyObject* code = constant(0);
+  if (code == nullptr || !PyCode_Check(code) || constant(1) == nullptr || !PyDict_Check(constant(1)))
+    return false;
+  if (!text(constant(2)) || !text(constant(3))) return false;
+  PyObject* defaults = constant(4);
+  const bool plain_defaults = none(4) || is_made(function.items[4], MadeObject::Kind::kTuple) ||
+                              (defaults != nullptr && PyTuple_CheckExact(defaults));
+  if (!plain_defaults || (!none(5) && !is_made(function.items[5], MadeObject::Kind::kDict))) return false;
+  const auto cells = static_cast<size_t>(reinterpret_cast<PyCodeObject*>(code)->co_nfreevars);
+  if (none(6) ? cells != 0 : !is_made(function.items[6], MadeObject::Kind::kTuple)) return false;
+  if (!none(6)) {
+    const MadeObject& closure = made[static_cast<size_t>(function.items[6].index)];
+    if (closure.type || closure.items.size() != cells) return false;
+    for (const RecipeValue& cell : closure.items) {
+      const auto node = static_cast<size_t>(cell.index);
+      const bool older = cell.kind == RecipeValue::Kind::kNode && PyCell_Check(nodes_[node]);
+      if (!older && !is_made(cell, MadeObject::Kind::kCell)) return false;
+      if (older) fixed_[node] = true;
+    }
+  }
+  if (!none(7) && !is_made(function.items[7], MadeObject::Kind::kDict)) return false;
+  return std::all_of(function.attributes.begin(), function.attributes.end(),
+                     [&](const auto& attribute) { return text(attribute.first.get()); });
 }
 
 bool RecipeReader::read_effect(PlannedEffect& effect) {
@@ -214,11 +319,15 @@ bool RecipeReader::fits(const PlannedEffect& effect) {
       return PyType_Check(owner) && named && items == 1;
     case EffectKind::kTensorAttr:
       return is_tensor(owner) && named && items == 1;
+    case EffectKind::kIteratorSteps:
+      return py::is_known_iterator(Py_TYPE(owner)) &&
+             std::all_of(effect.items.begin(), effect.items.end(),
+                         [](const RecipeValue& v) { return v.kind == RecipeValue::Kind::kNull; });
+    case EffectKind::kTensorGrad:
+      return is_tensor(owner) && items == 1 && is_tensor_or_none(effect.items[0]);
     case EffectKind::kCachedCall:
     case EffectKind::kGenerator:
-    case EffectKind::kTensorGrad:
     case EffectKind::kContextVar:
-    case EffectKind::kIteratorSteps:
       return false;
   }
   return false;

@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <mutex>
 #include <thread>
 
@@ -14,6 +15,7 @@
 #include "base/log.h"
 #include "driver/compiled_function.h"
 #include "driver/entry_writer.h"
+#include "driver/position_key.h"
 #include "driver/session.h"
 #include "portable/fingerprint.h"
 #include "py/released.h"
@@ -25,6 +27,7 @@ namespace flashpoint {
 namespace {
 
 constexpr size_t kMostEntries = 8;
+constexpr size_t kMostAtPosition = 64;  // a loop has one for each step
 constexpr size_t kMostHistory = 32;
 constexpr uint32_t kPayloadVersion = 1;
 constexpr auto kDelay = std::chrono::milliseconds(50);
@@ -114,6 +117,7 @@ struct Kept {
   std::weak_ptr<CodeState> state;
   const CodeState* address;
   std::weak_ptr<Entry> entry;
+  std::string position;  // empty: the start
 };
 
 std::vector<Kept>& kept() {
@@ -168,6 +172,7 @@ bool make_key(store::KeyParts& parts, PyObject* function, PyObject* code, PyObje
            {"code.name", text_of(reinterpret_cast<PyCodeObject*>(code)->co_qualname)},
            {"code.code", digest_of(code)},
            {"class", f->func_code == code ? std::string() : class_of(first)},
+           {"position", "start"},
            {"options", std::string(state.backend == Backend::kNative ? "native" : "eager") + " queries=" +
                            flag(config.tracing_state_queries) + " values=" + flag(config.value_guards) +
                            " scalars=" + flag(config.capture_scalars)}};
@@ -198,11 +203,11 @@ std::string join_payload(const std::vector<std::string_view>& entries) {
   return payload;
 }
 
-std::string join_payload(const StoredEntries& mine) {
+std::string join_payload(const StoredRecord& mine, size_t most) {
   std::vector<std::string_view> chosen;
   for (const auto* list : {&mine.used, &mine.waiting}) {
-    for (const StoredEntries::Blob& blob : *list) {
-      if (chosen.size() < kMostEntries) chosen.push_back(*blob);
+    for (const StoredRecord::Blob& blob : *list) {
+      if (chosen.size() < most) chosen.push_back(*blob);
     }
   }
   return join_payload(chosen);
@@ -212,7 +217,7 @@ bool split_payload(std::string_view payload, std::vector<std::string_view>& entr
   store::Reader in(payload);
   if (in.number<uint32_t>() != kPayloadVersion) return false;
   const auto count = in.number<uint32_t>();
-  if (!in.ok() || count > kMostEntries) return false;
+  if (!in.ok() || count > kMostAtPosition) return false;
   for (uint32_t i = 0; i < count; ++i) {
     const auto size = in.number<uint64_t>();
     if (size > in.left()) return false;
@@ -224,12 +229,12 @@ bool split_payload(std::string_view payload, std::vector<std::string_view>& entr
 // Two processes that write at once: behind the entries of the one, newest first, those of the other that the
 // one has neither, nor found to be of no use. On the store's thread, without the GIL.
 std::string merge_payloads(std::string_view present, std::string_view fresh,
-                           const std::vector<store::Digest>& refused) {
+                           const std::vector<store::Digest>& refused, size_t most) {
   std::vector<std::string_view> entries;
   std::vector<std::string_view> others;
   if (!split_payload(fresh, entries) || !split_payload(present, others)) return std::string(fresh);
   for (const std::string_view other : others) {
-    if (entries.size() >= kMostEntries) break;
+    if (entries.size() >= most) break;
     if (std::find(entries.begin(), entries.end(), other) != entries.end()) continue;
     if (!refused.empty() && std::find(refused.begin(), refused.end(), store::sha256(other)) != refused.end())
       continue;
@@ -238,7 +243,7 @@ std::string merge_payloads(std::string_view present, std::string_view fresh,
   return join_payload(entries);
 }
 
-bool take_payload(const std::string& payload, StoredEntries& mine) {
+bool take_payload(const std::string& payload, StoredRecord& mine) {
   std::vector<std::string_view> entries;
   if (!split_payload(payload, entries)) return false;
   for (const std::string_view entry : entries)
@@ -246,83 +251,141 @@ bool take_payload(const std::string& payload, StoredEntries& mine) {
   return true;
 }
 
-void write_entry_of(CodeState& state, Entry& entry) {
+bool make_position_key(store::KeyParts& parts, const StoredEntries& mine, std::string_view position) {
+  std::string where = portable_position(position);
+  if (mine.start.key.empty() || where.empty()) return false;
+  parts = mine.start.key;
+  for (auto& [name, value] : parts) {
+    if (name == "position") value = std::move(where);
+  }
+  return true;
+}
+
+StoredRecord& record_of(CodeState& state, const std::string& position) {
   StoredEntries& mine = stored(state);
+  if (position.empty()) return mine.start;
+  StoredRecord& record = mine.positions[position];
+  if (!std::exchange(record.has_key, true) && !make_position_key(record.key, mine, position))
+    record.key.clear();
+  return record;
+}
+
+size_t most_of(const std::string& position) { return position.empty() ? kMostEntries : kMostAtPosition; }
+
+// False for an entry that stays here.
+bool encode_entry(CodeState& state, Entry& entry, const std::string& position) {
+  StoredRecord& mine = record_of(state, position);
+  if (mine.key.empty()) return false;
   std::string reason;
-  std::string blob = write_entry(entry, &reason);
+  std::string blob = write_entry(entry, position, &reason);
   if (blob.empty()) {
     ++counters().entries_process_local;
-    note(state, "an entry stays in this process: " + reason);
-    return;
+    note(state, std::string(position.empty() ? "an entry" : "an entry behind a break") +
+                    " stays in this process: " + reason);
+    return false;
   }
-  std::erase_if(mine.used, [&](const StoredEntries::Blob& other) { return *other == blob; });
+  std::erase_if(mine.used, [&](const StoredRecord::Blob& other) { return *other == blob; });
   mine.used.insert(mine.used.begin(), std::make_shared<const std::string>(std::move(blob)));
-  if (mine.used.size() > kMostEntries) mine.used.pop_back();
-  std::string payload = join_payload(mine);
+  if (mine.used.size() > most_of(position)) mine.used.pop_back();
+  return true;
+}
+
+void put_record(CodeState& state, const std::string& position, size_t entries) {
+  StoredRecord& mine = record_of(state, position);
+  const size_t most = most_of(position);
+  std::string payload = join_payload(mine, most);
   const size_t size = payload.size();
-  store::Merge merge = [refused = mine.refused](std::string_view present, std::string_view fresh) {
-    return merge_payloads(present, fresh, refused);
+  store::Merge merge = [refused = mine.refused, most](std::string_view present, std::string_view fresh) {
+    return merge_payloads(present, fresh, refused, most);
   };
   const store::Outcome outcome = released([&] {
     return store::Store::shared().put(mine.key, std::move(payload), store::Origin::kOwn, std::move(merge));
   });
-  if (outcome == store::Outcome::k_queued) ++counters().entries_stored;
-  note(state,
-       std::string("an entry was written, ") + std::to_string(size) + " bytes: " + store::name_of(outcome));
+  if (outcome == store::Outcome::k_queued) counters().entries_stored += entries;
+  note(state, std::string(position.empty() ? "" : "behind a break: ") +
+                  (entries == 1 ? "an entry was" : std::to_string(entries) + " entries were") + " written, " +
+                  std::to_string(size) + " bytes: " + store::name_of(outcome));
 }
 
-bool load(const RecordedFunction& function, const StoredCall& call) {
-  CodeState& state = function.state;
-  StoredEntries& mine = stored(state);
-  if (!mine.has_key) {
-    mine.has_key = true;
-    PyObject* first = call.nargs == 0 ? nullptr : call.args[0];
-    if (!store::Store::shared().options().enabled ||
-        !make_key(mine.key, call.function, function.code, first, state)) {
-      mine.key.clear();
-      return false;
-    }
-    store::Found found = released([&] { return store::Store::shared().get(mine.key); });
-    if (found.outcome != store::Outcome::k_hit) {
-      ++counters().store_misses;
-      note(state, std::string("no record: ") + store::name_of(found.outcome));
-    } else if (found.origin == store::Origin::kUnsigned && found.layer != store::Layer::kBase) {
-      // What a recording writes, and where, is what its bytes say.
-      ++counters().store_misses;
-      note(state, "the record came from a file without a signature");
-    } else if (!take_payload(found.payload, mine)) {
-      ++counters().entries_refused;
-      note(state, "a malformed record");
-    }
+// Reads the record of this key; what it holds waits from then on.
+void ask(CodeState& state, StoredRecord& mine) {
+  store::Found found = released([&] { return store::Store::shared().get(mine.key); });
+  mine.trusted = found.origin != store::Origin::kUnsigned;
+  if (found.outcome != store::Outcome::k_hit) {
+    ++counters().store_misses;
+    note(state, std::string("no record: ") + store::name_of(found.outcome));
+  } else if (!mine.trusted && found.layer != store::Layer::kBase) {
+    // What a recording writes, and where, is what its bytes say.
+    ++counters().store_misses;
+    note(state, "the record came from a file without a signature");
+  } else if (!take_payload(found.payload, mine)) {
+    ++counters().entries_refused;
+    note(state, "a malformed record");
+  } else {
+    mine.found = true;
   }
+}
+
+// The first of those that wait that fits the call.
+std::shared_ptr<Entry> first_fitting(CodeState& state, StoredRecord& mine, const StoredCall& call,
+                                     const std::vector<StoredRecord::Blob>& waiting) {
   ReadOptions options;
   options.backend = state.backend;
   options.poison_empty = driver_config().poison_empty;
-  const std::vector<StoredEntries::Blob> waiting = mine.waiting;  // reading may let other threads run
-  for (const StoredEntries::Blob& blob : waiting) {
-    ReadOutcome outcome;
-    std::string why;
-    const std::shared_ptr<Entry> entry = read_entry(*blob, call, options, &outcome, &why);
+  options.trusted = mine.trusted;
+  for (const StoredRecord::Blob& blob : waiting) {
+    auto [entry, outcome, why, below_autograd] = read_entry(*blob, call, options);
     if (outcome == ReadOutcome::kOtherCall) {
       note(state, "an entry does not fit this call: " + why);
+      // What another process has learned need not be learned again by a recording that is dropped.
+      PositionEntries& start = state.start;
+      if (below_autograd && call.frames == nullptr && call.now.grad_mode && start.entries.empty() &&
+          !start.base_refused)
+        start.level = TracerLevel::kBase;
       continue;
     }
     std::erase(mine.waiting, blob);
     if (outcome == ReadOutcome::kRead) {
       entry->loaded_by = &state;
       entry->loaded_backend = static_cast<uint8_t>(state.backend);
-      function.extra.precompiled.push_back(entry);
+      entry->kept = true;
       mine.used.push_back(blob);
       ++counters().entries_loaded;
-      note(state, "an entry was loaded");
-      return true;
+      note(state, call.frames == nullptr ? "an entry was loaded" : "an entry behind a break was loaded");
+      return entry;
     }
     ++counters().entries_refused;
     mine.refused.push_back(store::sha256(*blob));
     note(state,
          (outcome == ReadOutcome::kChanged ? "an entry is out of date: " : "a malformed entry: ") + why);
   }
-  return false;
+  return nullptr;
+}
+
+void know(const RecordedFunction& function, const StoredCall& call) {
+  StoredRecord& mine = stored(function.state).start;
+  if (std::exchange(mine.has_key, true)) return;
+  PyObject* first = call.nargs == 0 ? nullptr : call.args[0];
+  if (!store::Store::shared().options().enabled ||
+      !make_key(mine.key, call.function, function.code, first, function.state)) {
+    mine.key.clear();
+    return;
+  }
+  ask(function.state, mine);
+}
+
+bool load(const RecordedFunction& function, const StoredCall& call) {
+  know(function, call);
+  StoredRecord& mine = stored(function.state).start;
+  const std::vector<StoredRecord::Blob> waiting = mine.waiting;  // reading may let other threads run
+  std::shared_ptr<Entry> entry = first_fitting(function.state, mine, call, waiting);
+  if (entry == nullptr) return false;
+  function.extra.precompiled.push_back(std::move(entry));
+  return true;
+}
+
+bool uses_recordings(const CodeState& state) {
+  return recordings_enabled() && !state.compiler && state.uses_store;
 }
 
 }  // namespace
@@ -331,12 +394,43 @@ bool recordings_enabled() { return enabled() && !stopped; }
 void set_recordings_enabled(bool on) { enabled() = on; }
 
 bool load_entries(const RecordedFunction& function, const StoredCall& call) {
-  if (!recordings_enabled() || function.state.compiler || !function.state.uses_store) return false;
+  if (!uses_recordings(function.state)) return false;
   try {
     return load(function, call);
   } catch (const std::exception&) {  // no memory: a miss like any other
     ++counters().store_misses;
     return false;
+  }
+}
+
+void know_function(const RecordedFunction& function, const StoredCall& call) {
+  if (!uses_recordings(function.state) || (function.state.stored && function.state.stored->start.has_key))
+    return;
+  try {
+    know(function, call);
+  } catch (const std::exception&) {
+    ++counters().store_misses;
+  }
+}
+
+std::shared_ptr<Entry> load_entry_at(CodeState& state, const std::string& position, const StoredCall& call) {
+  // What has no record has none of its positions.
+  if (!uses_recordings(state) || !state.stored || !state.stored->start.found) return nullptr;
+  try {
+    const bool first = !state.stored->positions.contains(position);
+    StoredRecord& mine = record_of(state, position);
+    if (mine.key.empty()) return nullptr;
+    if (first) ask(state, mine);
+    if (mine.waiting.empty()) return nullptr;
+    const std::vector<PositionFrame> frames = frames_of_position(position);
+    StoredCall there = call;
+    there.frames = &frames;
+    // The steps of a loop come in the order in which they were recorded.
+    const std::vector<StoredRecord::Blob> waiting(mine.waiting.rbegin(), mine.waiting.rend());
+    return first_fitting(state, mine, there, waiting);
+  } catch (const std::exception&) {
+    ++counters().store_misses;
+    return nullptr;
   }
 }
 
@@ -346,15 +440,18 @@ void note_missed_entry(const RecordedFunction& function) {
 }
 
 void keep_entries(const std::shared_ptr<CodeState>& state) {
-  if (!recordings_enabled() || state->compiler || !state->uses_store) return;
-  StoredEntries& mine = stored(*state);
-  if (mine.key.empty()) return;  // it was asked for before the recording
+  if (!uses_recordings(*state)) return;
+  if (stored(*state).start.key.empty()) return;  // it was asked for before the recording
   bool any = false;
-  for (const std::shared_ptr<Entry>& entry : state->start.entries) {
-    if (std::exchange(entry->kept, true)) continue;
-    kept().push_back({state, state.get(), entry});
-    any = true;
-  }
+  const auto keep = [&](const PositionEntries& position, const std::string& key) {
+    for (auto entry = position.entries.rbegin(); entry != position.entries.rend(); ++entry) {
+      if (std::exchange((*entry)->kept, true)) continue;
+      kept().push_back({state, state.get(), *entry, key});
+      any = true;
+    }
+  };
+  keep(state->start, "");
+  for (const auto& [key, position] : state->positions) keep(position, key);
   if (any) Timer::shared().start();
 }
 
@@ -369,14 +466,22 @@ void write_kept_entries(const CodeState* of) {
     (of == nullptr || item.address == of ? now : later).push_back(std::move(item));
   }
   kept() = std::move(later);
+  std::map<std::pair<std::shared_ptr<CodeState>, std::string>, size_t> written;
   for (const Kept& item : now) {
     const std::shared_ptr<CodeState> state = item.state.lock();
     const std::shared_ptr<Entry> entry = item.entry.lock();
     if (state == nullptr || entry == nullptr) continue;
     try {
-      write_entry_of(*state, *entry);
+      if (encode_entry(*state, *entry, item.position)) ++written[{state, item.position}];
     } catch (const std::exception&) {  // no memory: nobody asked for it
       ++counters().entries_process_local;
+    }
+  }
+  for (const auto& [where, entries] : written) {
+    try {
+      put_record(*where.first, where.second, entries);
+    } catch (const std::exception&) {
+      counters().entries_process_local += entries;
     }
   }
   PyErr_Restore(type, value, traceback);

@@ -9,7 +9,9 @@
 #include "base/check.h"
 #include "base/counters.h"
 #include "base/log.h"
+#include "driver/position_key.h"
 #include "driver/recording.h"
+#include "driver/recordings.h"
 #include "driver/stance.h"
 #include "eval/frame_state.h"
 #include "eval/liveness.h"
@@ -277,6 +279,7 @@ void Session::add(std::unique_ptr<Entry> entry) {
   log_entry(options_.name, *entry);
   PositionEntries& position = recording_->key.empty() ? state_->start : state_->positions[recording_->key];
   position.add(std::move(entry), outermost_);
+  has_recorded_ = true;
   ++counters().captures_kept;
   follow(position.entries.front());
 }
@@ -454,6 +457,7 @@ bool Session::dies_visibly(const Chain& chain) const {
 // The key of the position where the innermost frame stands at a boundary, and the arguments of its entries.
 bool Session::describe(const Chain& chain, std::string* key, std::vector<PyObject*>* args) const {
   const bool all_live = sees_locals(chain);
+  std::vector<PositionFrame> frames;
   for (size_t i = 0; i < chain.size(); ++i) {
     EvalFrame& frame = *chain[i].frame;
     const bool innermost = i + 1 == chain.size();
@@ -462,14 +466,8 @@ bool Session::describe(const Chain& chain, std::string* key, std::vector<PyObjec
     const int at = innermost ? boundary_position(frame) : call_position(frame);
     if (at < 0) return false;
     const std::vector<PyObject*> slots = frame_slots(frame, !innermost);
-    const struct {
-      PyCodeObject* code;
-      int32_t at;
-      int16_t slots;
-      int16_t link;
-    } part{py::frame_code(frame.frame), at, static_cast<int16_t>(slots.size()),
-           static_cast<int16_t>(frame.link)};
-    key->append(reinterpret_cast<const char*>(&part), sizeof part);
+    frames.push_back({py::frame_code(frame.frame), at, static_cast<int16_t>(slots.size()),
+                      static_cast<int16_t>(frame.link)});
     args->push_back(py::frame_function(frame.frame));
     if (PyObject* self = receiver_of(frame)) args->push_back(self);
     const std::vector<bool>& live = live_locals(py::frame_code(frame.frame), at);
@@ -480,12 +478,7 @@ bool Session::describe(const Chain& chain, std::string* key, std::vector<PyObjec
       args->push_back(py::generator_handled(generator));
   }
   args->push_back(handled_in(outer_) == outer_.saved ? nullptr : handled_in(outer_));
-  // Nothing guards an empty slot, so which ones are is part of the position.
-  for (size_t i = 0; i < args->size(); i += 8) {
-    unsigned char empty = 0;
-    for (size_t k = i; k < args->size() && k < i + 8; ++k) empty |= ((*args)[k] == nullptr) << (k - i);
-    key->push_back(static_cast<char>(empty));
-  }
+  *key = position_key(frames, *args);
   return true;
 }
 
@@ -611,8 +604,8 @@ FrameControl::Action Session::go_on(EvalFrame& frame) {
   // In a loop each step has an entry of its own: the one that came next before comes first.
   const size_t guess = position.find(last_entry_ ? last_entry_->successor.lock().get() : nullptr);
   std::shared_ptr<Entry> first_tried;
-  for (size_t n = 0; n < position.entries.size(); ++n) {
-    const size_t i = n == 0 ? guess : n <= guess ? n - 1 : n;
+  // Nothing where its guards do not hold.
+  const auto answer = [&](size_t i) -> std::optional<Action> {
     std::shared_ptr<Entry> entry = position.entries[i];
     PyObject* result = nullptr;
     BuiltStack stack;
@@ -620,11 +613,12 @@ FrameControl::Action Session::go_on(EvalFrame& frame) {
     const Outcome outcome = entry->call(args.data(), args.size(), nullptr, now, outer_, &result, &stack);
     if (outcome == Outcome::kRestart) return hand_over("its graph failed");
     if (outcome == Outcome::kMiss) {
-      if (n == 0) first_tried = entry;
-      continue;
+      if (!first_tried) first_tried = entry;
+      return std::nullopt;
     }
     ran_since_ = before;
     ++counters().resume_hits;
+    if (entry->loaded_by != nullptr) ++counters().precompile_hits;
     position.used(i, entry.get());
     follow(entry);
     if (entry->suspension) {
@@ -639,8 +633,15 @@ FrameControl::Action Session::go_on(EvalFrame& frame) {
     if (chain.size() == 1) return Action::kLeave;
     built_ = std::move(stack);
     return drop_to(outermost_, frame);
+  };
+  for (size_t n = 0; n < position.entries.size(); ++n) {
+    if (const auto action = answer(n == 0 ? guess : n <= guess ? n - 1 : n)) return *action;
   }
   for (size_t i = position.entries.size(); i-- > 0;) position.wears_out(i, *state_);
+  if (std::shared_ptr<Entry> loaded = load(key, args, now)) {
+    position.take(std::move(loaded));
+    if (const auto action = answer(0)) return *action;
+  }
   if (position.entries.size() >= kEntriesAtPosition || position.recording_calls >= kRecordingCalls)
     return hand_over("too many recordings of it");
   if (is_dispatch_hidden()) return hand_over("operators are hidden");
@@ -669,6 +670,14 @@ FrameControl::Action Session::go_on(EvalFrame& frame) {
   start_recording(std::move(kept), std::move(key), chain, nullptr, args.size(), nullptr);
   if (!off_) attach_arguments(chain);
   return off_ ? Action::kHandOver : Action::kGoOn;
+}
+
+// From the store: an entry of this position that fits.
+std::shared_ptr<Entry> Session::load(const std::string& key, const std::vector<PyObject*>& args,
+                                     const GlobalState& now) {
+  SavedError error;
+  DisarmedScope disarmed;  // classes may be asked about others
+  return load_entry_at(*state_, key, {nullptr, args.data(), args.size(), nullptr, now, outer_});
 }
 
 // The slots of the frames are the recording's arguments, in the order of describe().

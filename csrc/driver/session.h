@@ -52,6 +52,8 @@ class Session final : public FrameControl, public BreakSink {
   void raise_break(const BreakReport& report);
   // Whether the pending error is the one raise_break() set, and not one that the program made of it.
   bool has_raised_break() const;
+  // Whether an entry was made.
+  bool has_recorded() const { return has_recorded_; }
 
   bool restoring() const override { return restoring_; }
   bool unwinding() const override { return unwinding_; }
@@ -100,6 +102,8 @@ class Session final : public FrameControl, public BreakSink {
   void end_hand_over();
   bool end_at_break(Recorder& recorder, EvalFrame* frame, const Operands* operands);
   Action go_on(EvalFrame& frame);
+  std::shared_ptr<Entry> load(const std::string& key, const std::vector<PyObject*>& args,
+                              const GlobalState& now);
   void dropped(const BreakReport& report);
   bool learn_level(PositionEntries& position, const BreakReport& report);
   bool may_go_below() const;
@@ -124,6 +128,7 @@ class Session final : public FrameControl, public BreakSink {
   bool restoring_ = false;
   bool unwinding_ = false;
   bool off_ = false;
+  bool has_recorded_ = false;
   bool learned_ = false;  // the recording that is being dropped has left an instruction to break before
   KeptError backend_error_;
   Ref raised_;            // what raise_break() set

@@ -119,6 +119,20 @@ int call_position(const EvalFrame& frame) {
 
 int boundary_position(const EvalFrame& frame) { return current_unit(frame) + 1; }
 
+bool is_instruction(PyCodeObject* code, int at) {
+  return at >= 0 && at < Py_SIZE(code) && first_unit(code, at) == at;
+}
+
+bool holds_cell(PyCodeObject* code, size_t slot) {
+  const char kind = PyBytes_AS_STRING(code->co_localspluskinds)[slot];
+  return (kind & (CO_FAST_CELL | CO_FAST_FREE)) != 0;
+}
+
+bool can_make_frame(PyCodeObject* code) {
+  constexpr int kSuspendable = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR | CO_ITERABLE_COROUTINE;
+  return (code->co_flags & CO_OPTIMIZED) != 0 && (code->co_flags & kSuspendable) == 0;
+}
+
 std::vector<PyObject*> frame_slots(const EvalFrame& frame, bool in_call) {
   PyObject** const slots = frame.frame->localsplus;
   PyObject** const end = frame.stack_pointer - (in_call ? operand_count(frame) : 0);

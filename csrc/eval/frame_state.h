@@ -24,6 +24,14 @@ int call_position(const EvalFrame& frame);
 // The position of the next instruction of a frame that stands at a boundary.
 int boundary_position(const EvalFrame& frame);
 
+// Whether an instruction, or the first of its prefixes, starts at this code unit.
+bool is_instruction(PyCodeObject* code, int at);
+
+// Whether instructions take what lies in this slot of localsplus for a cell.
+bool holds_cell(PyCodeObject* code, size_t slot);
+// Whether start_frame() makes one that can be restored.
+bool can_make_frame(PyCodeObject* code);
+
 // Slots without the operands of the instruction in progress; borrowed, null for empty ones.
 std::vector<PyObject*> frame_slots(const EvalFrame& frame, bool in_call);
 // Adds what the frame holds a reference to, once for each, and what C code holds for its call in progress.

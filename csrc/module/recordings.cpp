@@ -4,7 +4,9 @@
 //   _recordings_write()                 writes what waits now
 //   _recordings_exit()                  the same, for the last time
 //   _recordings_report(compiled)        (parts of the key or None, how accesses ended)
-//   _recordings_encode(compiled)        the portable form of each entry, or the reason why there is none
+//   _recordings_encode(compiled)        the portable form of each entry, or the reason why there is none;
+//   those
+//                                       of the function's start first
 //   _recordings_try(bytes, compiled, args)  for tests: (outcome, why, result) of a call that the bytes answer
 #include <string>
 
@@ -57,8 +59,8 @@ PyObject* report(PyObject*, PyObject* compiled) {
       Ref item = Ref::steal(text(line));
       if (!item || PyList_Append(lines.get(), item.get()) < 0) return nullptr;
     }
-    if (!state->stored->key.empty()) key = Ref::steal(PyDict_New());
-    for (const auto& [name, value] : state->stored->key) {
+    if (!state->stored->start.key.empty()) key = Ref::steal(PyDict_New());
+    for (const auto& [name, value] : state->stored->start.key) {
       Ref content = Ref::steal(key ? text(value) : nullptr);
       if (!content || PyDict_SetItemString(key.get(), name.c_str(), content.get()) < 0) return nullptr;
     }
@@ -70,9 +72,14 @@ PyObject* encode(PyObject*, PyObject* compiled) {
   if (!is_compiled(compiled)) return nullptr;
   const std::shared_ptr<CodeState> state = state_of(compiled);
   Ref list = Ref::steal(PyList_New(0));
-  for (const std::shared_ptr<Entry>& entry : std::vector<std::shared_ptr<Entry>>(state->start.entries)) {
+  std::vector<std::pair<std::shared_ptr<Entry>, std::string>> all;
+  for (const std::shared_ptr<Entry>& entry : state->start.entries) all.emplace_back(entry, "");
+  for (const auto& [key, position] : state->positions) {
+    for (const std::shared_ptr<Entry>& entry : position.entries) all.emplace_back(entry, key);
+  }
+  for (const auto& [entry, position] : all) {
     std::string reason;
-    const std::string bytes = write_entry(*entry, &reason);
+    const std::string bytes = write_entry(*entry, position, &reason);
     Ref item = Ref::steal(
         bytes.empty() ? text(reason)
                       : PyBytes_FromStringAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
@@ -99,10 +106,8 @@ PyObject* try_bytes(PyObject*, PyObject* arguments) {
   const OuterHandling outer = OuterHandling::now();
   ReadOptions options;
   options.backend = state_of(compiled)->backend;
-  ReadOutcome outcome;
-  std::string why;
-  const std::shared_ptr<Entry> entry = read_entry(
-      bytes, {function, values.data(), values.size(), nullptr, now, outer}, options, &outcome, &why);
+  auto [entry, outcome, why, below] =
+      read_entry(bytes, {function, values.data(), values.size(), nullptr, now, outer}, options);
   static constexpr const char* kNames[] = {"read", "other_call", "changed", "malformed"};
   Ref result = Ref::share(Py_None);
   const char* name = kNames[static_cast<int>(outcome)];
@@ -110,8 +115,9 @@ PyObject* try_bytes(PyObject*, PyObject* arguments) {
     PyObject* made = nullptr;
     BuiltStack stack;
     const Outcome how = entry->call(values.data(), values.size(), nullptr, now, outer, &made, &stack);
-    if (how == Outcome::kDone && made == nullptr) return nullptr;
-    if (how == Outcome::kDone) result = Ref::steal(made);
+    const bool stands = entry->suspension && !stack.frames.empty();  // up to a break: frames, and no result
+    if (how == Outcome::kDone && made == nullptr && !stands) return nullptr;
+    if (how == Outcome::kDone && !stands) result = Ref::steal(made);
     if (how == Outcome::kMiss) why = entry->explain_miss();
     if (how != Outcome::kDone) name = how == Outcome::kMiss ? "read, and missed" : "read, and failed";
   }

@@ -107,6 +107,7 @@ bool Table::describe(PyObject* o, Value& value) {
   if (PyFunction_Check(o)) {
     auto* f = reinterpret_cast<PyFunctionObject*>(o);
     value.text = utf8(f->func_qualname);
+    value.name = f->func_module == nullptr ? std::string() : utf8(f->func_module);
     for (PyObject* part : parts_of(f)) value.parts.push_back(add(part));
     return kind(ValueKind::kFunction);
   }
@@ -149,6 +150,14 @@ bool Table::describe(PyObject* o, Value& value) {
     const std::vector<Ref> parts = alias_parts(o);
     for (const Ref& part : parts) value.parts.push_back(add(part.get()));
     return !parts.empty() && kind(ValueKind::kAlias);
+  }
+  if (is_typing_form(o)) {
+    PyObject *name, *found;
+    for (Py_ssize_t pos = 0; PyDict_Next(PyModule_GetDict(imported("typing")), &pos, &name, &found);) {
+      if (found == o) value.text = utf8(name);
+    }
+    return !value.text.empty() && find(Value{ValueKind::kTypingForm, 0, 0, value.text}) == o &&
+           kind(ValueKind::kTypingForm);
   }
   if (is_singleton(o)) {
     value.text = repr_of(o);

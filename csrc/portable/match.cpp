@@ -7,6 +7,22 @@
 
 namespace flashpoint::portable {
 
+// By module and name; behind decorators that say what they wrap, the one with this code.
+PyObject* Table::find_function(const Value& value) const {
+  if (value.parts.empty() || !is_kind(value.parts[0], ValueKind::kCode)) return nullptr;
+  PyObject* found = find_by_name(value.name, value.text);
+  for (int depth = 0; found != nullptr && depth < 8; ++depth) {
+    Digest digest;
+    if (PyFunction_Check(found) && fingerprint_code(PyFunction_GET_CODE(found), &digest) &&
+        digest == values_[value.parts[0] - 1].digest)
+      return found;
+    PyObject* dict = PyFunction_Check(found) ? reinterpret_cast<PyFunctionObject*>(found)->func_dict
+                                             : py::instance_dict(found);
+    found = dict == nullptr ? nullptr : PyDict_GetItemString(dict, "__wrapped__");
+  }
+  return nullptr;
+}
+
 // A code object's constant: found again through the code, which must be there already.
 PyObject* Table::find(const Value& value) {
   switch (value.kind) {
@@ -60,9 +76,22 @@ PyObject* Table::find(const Value& value) {
                  ? nullptr
                  : find_by_name("torch", value.text.substr(dot + 1));
     }
+    case ValueKind::kFunction:
+      return find_function(value);
+    case ValueKind::kTypingForm: {
+      PyObject* found = find_by_name("typing", value.text);
+      return found != nullptr && is_typing_form(found) ? found : nullptr;
+    }
     default:
       return nullptr;
   }
+}
+
+bool Table::is_another_class(ValueRef ref, PyTypeObject* type) {
+  if (!is_kind(ref, ValueKind::kType)) return false;
+  const Value& recorded = values_[ref - 1];
+  return ready_[ref - 1] ? objects_[ref - 1].get() != as_object(type)
+                         : recorded.text != type_name(type) || recorded.name != type_module(type);
 }
 
 bool Table::matches_type(const Value& value, PyTypeObject* type) {
@@ -120,6 +149,7 @@ bool Table::matches(const Value& value, PyObject* o) {
     case ValueKind::kModuleDict:
     case ValueKind::kModules:
     case ValueKind::kSingleton:
+    case ValueKind::kTypingForm:
       return find(value) == o || differs(value, "is another object");
     case ValueKind::kGlobals: {
       PyObject* name = PyDict_CheckExact(o) ? PyDict_GetItemString(o, "__name__") : nullptr;

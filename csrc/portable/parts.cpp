@@ -49,7 +49,16 @@ PyTypeObject* unlisted_type(std::string_view name) {
                                         Py_TYPE(Py_None),
                                         Py_TYPE(Py_Ellipsis),
                                         Py_TYPE(Py_NotImplemented),
-                                        &PyClassMethodDescr_Type};
+                                        &PyClassMethodDescr_Type,
+                                        &PyListIter_Type,
+                                        &PyListRevIter_Type,
+                                        &PyTupleIter_Type,
+                                        &PyRangeIter_Type,
+                                        &PyLongRangeIter_Type,
+                                        &PyUnicodeIter_Type,
+                                        &PyDictIterKey_Type,
+                                        &PyDictIterValue_Type,
+                                        &PyDictIterItem_Type};
   for (PyTypeObject* type : types) {
     if (name == type->tp_name) return type;
   }
@@ -64,6 +73,11 @@ bool is_singleton(PyObject* o) {
     if (Py_TYPE(o) == type) return true;
   }
   return false;
+}
+
+bool is_typing_form(PyObject* o) {
+  PyObject* type = find_by_name("typing", "_SpecialForm");
+  return type != nullptr && as_object(Py_TYPE(o)) == type;
 }
 
 bool is_alias(PyObject* o) {

@@ -32,6 +32,9 @@ inline PyObject* as_object(PyTypeObject* type) { return reinterpret_cast<PyObjec
 bool is_singleton(PyObject* o);  // a dtype, layout or memory format
 std::string repr_of(PyObject* singleton);
 
+// Optional, Union and the like, which the module has under a name.
+bool is_typing_form(PyObject* o);
+
 // X | Y and list[X], as the interpreter makes them; of these, the type and what they are made of, nothing
 // where they have something else to say.
 bool is_alias(PyObject* o);

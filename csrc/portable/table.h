@@ -88,6 +88,8 @@ class Table {
   const Value& value(ValueRef ref) const { return values_[ref - 1]; }
   // False, with why(), when the object is not what the row describes.
   bool take(ValueRef ref, PyObject* object);
+  // Not the class that the row is about, but one of another name: the row may be right all the same.
+  bool is_another_class(ValueRef ref, PyTypeObject* type);
   // Borrowed from the table; null, with why(), when there is no such object.
   PyObject* obtain(ValueRef ref);
 
@@ -105,6 +107,7 @@ class Table {
   bool matches_type(const Value& value, PyTypeObject* type);
   Ref make(const Value& value);
   PyObject* find(const Value& value);  // borrowed; by name
+  PyObject* find_function(const Value& value) const;
   bool is_ours(const std::vector<ValueRef>& parts) const;
 
   PyObject* root_;

@@ -47,6 +47,7 @@ class Reader {
     if (!bytes.empty()) std::memcpy(value.data(), bytes.data(), bytes.size());
     return value;
   }
+  std::string_view rest() const { return data_; }
   size_t left() const { return data_.size(); }
   bool ok() const { return ok_; }
 

@@ -5,6 +5,7 @@ The record's digest would refuse all of these; here the reader of entries meets 
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable
 from typing import Any
@@ -52,7 +53,7 @@ def recorded(make: Callable[[], tuple[Any, tuple[Any, ...]]]) -> tuple[_C.Compil
         compiled(*args)
     core = compiled.forward if isinstance(compiled, nn.Module) else compiled
     core.__wrapped__ = target.__call__ if isinstance(target, nn.Module) else target
-    (entry,) = _C._recordings_encode(core)
+    entry = _C._recordings_encode(core)[0]
     assert isinstance(entry, bytes), entry
     return core, entry, args
 
@@ -61,11 +62,22 @@ def make_plain() -> tuple[Any, tuple[Any, ...]]:
     return plain, (torch.arange(3.0), 2, "n")
 
 
+def broken(x: torch.Tensor, n: int) -> Any:
+    y = [x + n]
+    print(end="")
+    y.append(helper(y[0], 2))
+    return y
+
+
+def make_broken() -> tuple[Any, tuple[Any, ...]]:
+    return broken, (torch.arange(3.0), 2)
+
+
 def make_net() -> tuple[Any, tuple[Any, ...]]:
     return Net(), (torch.ones(2, 3),)
 
 
-PROGRAMS = [make_plain, make_net]
+PROGRAMS = [make_plain, make_net, make_broken]
 
 
 def attempt(entry: bytes, core: _C.CompiledFunction, args: tuple[Any, ...]) -> str:
@@ -111,6 +123,33 @@ def test_every_byte(make: Callable[[], Any]) -> None:
         )  # digests, names and structure; a constant's value is as good as another
 
     in_child(tried)  # an entry that says something else may write elsewhere
+
+
+def test_snapshots_are_whole() -> None:
+    """Of frames nothing is taken that is not what was written."""
+    core, entry, args = recorded(make_broken)
+    assert entry[6] == 1
+    for at in range(6, len(entry)):
+        damaged = bytearray(entry)
+        damaged[at] ^= 1 << at % 8
+        assert attempt(bytes(damaged), core, args) == "malformed", at
+
+
+def test_every_byte_of_a_snapshot() -> None:
+    """The reader behind the digest."""
+
+    def tried() -> None:
+        core, entry, args = recorded(make_broken)
+        numbers = random.Random(0)
+        refused = 0
+        for at in range(39, len(entry)):
+            damaged = bytearray(entry)
+            damaged[at] ^= numbers.choice((1, 2, 4, 8, 16, 32, 64, 128, 255))
+            damaged[7:39] = hashlib.sha256(damaged[39:]).digest()
+            refused += attempt(bytes(damaged), core, args) not in ("read", "raised")
+        assert refused > len(entry) // 3
+
+    in_child(tried)
 
 
 @pytest.mark.slow

@@ -133,6 +133,20 @@ def test_base_layer(tmp_path: Path) -> None:
     assert captures(rows) == [1], report
 
 
+BROKEN = "import torch, os\ndef fn(x):\n    y = x * 2 + 1\n    os.getpid()\n    return torch.relu(y) + 1\n"
+
+
+def test_frames_of_a_base_layer(tmp_path: Path) -> None:
+    """What is restored in frames is taken like code: from this user's processes, or signed."""
+    file = str(tmp_path / "records")
+    run(tmp_path, tmp_path / "first", "eager", "3", file, "", source=BROKEN)
+    rows, report = run(tmp_path, tmp_path / "first", "eager", "3", source=BROKEN)
+    assert captures(rows) == [0] and rows[0]["counts"]["resume_hits"] == 2, (rows, report)
+    rows, report = run(tmp_path, tmp_path / "second", "eager", "3", source=BROKEN, FLASHPOINT_CACHE_BASE=file)
+    assert captures(rows) == [2], report
+    assert any("without a signature" in line for line in report), report
+
+
 def test_generated_code(tmp_path: Path) -> None:
     """The native backend's code is there for the next process, which generates none."""
     rows, _ = run(tmp_path, tmp_path / "cache", "native", "3")
