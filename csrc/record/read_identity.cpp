@@ -52,6 +52,19 @@ void Recorder::read_address(PyObject* o) {
   if (identified_.size() > 128) end(Break::k_too_large, "objects told apart by address");
 }
 
+void Recorder::expose_address(PyObject* o) {
+  exposed_.insert(o);
+  hold(o);
+  read_address(o);
+}
+
+bool Recorder::is_exposed_address(PyObject* number) const {
+  if (exposed_.empty() || !PyLong_CheckExact(number)) return false;
+  auto* address = static_cast<PyObject*>(PyLong_AsVoidPtr(number));
+  if (PyErr_Occurred() != nullptr) PyErr_Clear();
+  return exposed_.contains(address);
+}
+
 void Recorder::read_addresses(PyObject* o, int depth) {
   if (ended_) return;
   if (is_primitive(o)) {

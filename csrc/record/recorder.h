@@ -72,6 +72,7 @@ class Recorder final : public Observer {
   GuardTree& tree() { return tree_; }
   Shadow& shadow() { return shadow_; }
   GraphRecorder& graph() { return graph_; }
+  bool is_exposed_address(PyObject* number) const;  // see expose_address
   NodeId node_of(PyObject* object) const {
     const NodeId* found = table_.find(object);
     return found == nullptr ? kNoNode : *found;
@@ -221,6 +222,8 @@ class Recorder final : public Observer {
   bool may_pin(PyObject* object) const;
   void read_hash(PyObject* object);
   void read_address(PyObject* object);
+  // Its address becomes a number of the program, which no replay may hand out.
+  void expose_address(PyObject* object);
   void read_addresses(PyObject* object, int depth = 0);  // of everything in it, where containers are compared
   void read_order(PyObject* object);
   void read_compared(PyObject* a, PyObject* b);                // operands of == and its like
@@ -332,6 +335,7 @@ class Recorder final : public Observer {
   FlatSet<PyObject*> codes_;               // evaluated; kept alive by held_
   FlatSet<PyObject*> fresh_classes_;       // made by class statements; kept alive by held_
   std::vector<PyObject*> identified_;      // told apart by address; kept alive by held_
+  FlatSet<PyObject*> exposed_;             // by their addresses; kept alive by held_
   // Generators, not kept alive, and where they were made.
   std::vector<std::pair<PyObject*, std::pair<PyCodeObject*, size_t>>> made_;
   int blamed_ = -1;

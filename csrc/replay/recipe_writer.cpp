@@ -109,6 +109,7 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
   const ScalarTable& scalars = recorder_.shadow().table();
   if (const Tag late = PyFloat_CheckExact(o) && scalars.has_late() ? scalars.late_of(o) : 0; late != 0)
     return value_of(RecipeValue::Kind::kOutput, recorder_.graph().mark_number(scalars.operand(late).index));
+  if (recorder_.is_exposed_address(o)) return fail(o, "an address");
   if (is_primitive(o)) return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
   const NodeId node = recorder_.node_of(o);
   if (node != kNoNode) return value_of(RecipeValue::Kind::kNode, node);

@@ -284,7 +284,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
         r.keep_local("id()");
         return;
       }
-      r.read_address(self);
+      r.expose_address(self);
       return;
     }
     case Rule::kHash:
