@@ -27,7 +27,7 @@ constexpr bool kTagged[] = {
 // Tuples are often made anew: they are told by their elements, as text and numbers are by their value.
 bool is_same_key(PyObject* a, PyObject* b) {
   if (a == b) return true;
-  if (!PyTuple_CheckExact(a) || !PyTuple_CheckExact(b)) return primitives_equal(a, b);
+  if (!py::is_plain_tuple(a) || !Py_IS_TYPE(b, Py_TYPE(a))) return primitives_equal(a, b);
   if (PyTuple_GET_SIZE(a) != PyTuple_GET_SIZE(b)) return false;
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(a); ++i) {
     if (!is_same_key(PyTuple_GET_ITEM(a, i), PyTuple_GET_ITEM(b, i))) return false;

@@ -60,7 +60,7 @@ bool tuple_hash(PyObject* tuple, Py_hash_t& hash) {
 }
 
 bool plain_hash(PyObject* key, Py_hash_t& hash) {
-  if (PyTuple_CheckExact(key)) return tuple_hash(key, hash);
+  if (is_plain_tuple(key)) return tuple_hash(key, hash);
   PyTypeObject* type = Py_TYPE(key);
   if (enumerations().base != nullptr && type->tp_hash == enumerations().base->tp_hash) {
     PyObject* dict = hashes_by_name(type) ? instance_dict(key) : nullptr;
@@ -76,8 +76,13 @@ bool plain_hash(PyObject* key, Py_hash_t& hash) {
 
 }  // namespace
 
+bool is_plain_tuple(PyObject* o) {
+  return PyTuple_Check(o) && Py_TYPE(o)->tp_hash == PyTuple_Type.tp_hash &&
+         Py_TYPE(o)->tp_richcompare == PyTuple_Type.tp_richcompare;
+}
+
 bool is_plain_key(PyObject* key) {
-  if (PyTuple_CheckExact(key)) {
+  if (is_plain_tuple(key)) {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(key); ++i) {
       if (!is_plain_key(PyTuple_GET_ITEM(key, i))) return false;
     }

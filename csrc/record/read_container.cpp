@@ -27,6 +27,13 @@ const char* const kBinaryNames[] = {"add", "and", "floordiv", "lshift", "matmul"
                                     "or",  "pow", "rshift",   "sub",    "truediv", "xor"};
 constexpr int kInplace = 13;
 
+// An object of a class of the program that has neither a hash nor an equality of its own.
+bool is_told_apart_by_address(PyObject* o) {
+  PyTypeObject* type = Py_TYPE(o);
+  return is_heap(type) && !PyType_Check(o) && !is_tensor(o) && type->tp_hash == PyBaseObject_Type.tp_hash &&
+         type->tp_richcompare == PyBaseObject_Type.tp_richcompare;
+}
+
 // Called without arguments: a Python function, or a builtin class whose objects are empty then.
 bool is_known_factory(PyObject* factory) {
   if (PyFunction_Check(factory)) return true;
@@ -50,7 +57,7 @@ bool Recorder::hashable_key(PyObject* key) const {
   if (Py_IS_TYPE(key, &_PyMethodWrapper_Type)) {
     return Py_IS_TYPE(reinterpret_cast<py::MethodWrapperLayout*>(key)->self, &PyGetSetDescr_Type);
   }
-  if (PyTuple_CheckExact(key)) {
+  if (py::is_plain_tuple(key)) {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(key); ++i) {
       if (!hashable_key(PyTuple_GET_ITEM(key, i))) return false;
     }
@@ -61,7 +68,7 @@ bool Recorder::hashable_key(PyObject* key) const {
 
 bool Recorder::lookup_key(PyObject* key) {
   if (hashable_key(key)) return true;
-  if (PyTuple_CheckExact(key)) {
+  if (py::is_plain_tuple(key)) {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(key); ++i) {
       if (!lookup_key(PyTuple_GET_ITEM(key, i))) return false;
     }
@@ -156,8 +163,9 @@ void Recorder::read_keys(PyObject* dict) {
   }
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(keys.get()); ++i) {
     PyObject* key = PyTuple_GET_ITEM(keys.get(), i);
-    if ((PyTuple_CheckExact(key) || rules().is_enum_member(key)) && py::is_plain_key(key)) {
-      const_node(key);  // guarded below: the very member, or a tuple of the same elements
+    if ((py::is_plain_tuple(key) || rules().is_enum_member(key) || is_told_apart_by_address(key)) &&
+        py::is_plain_key(key)) {
+      const_node(key);  // guarded below: the very object, or a tuple of the same elements
     } else if (!hashable_key(key) || PyTuple_Check(key)) {
       return end(Break::k_unsupported_container, std::string("dict key of type ") + Py_TYPE(key)->tp_name);
     }
@@ -193,7 +201,9 @@ void Recorder::read_elements(PyObject* c) {
     if (!order) return PyErr_Clear();
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(order.get()); ++i) {
       PyObject* item = PyTuple_GET_ITEM(order.get(), i);
-      if (!hashable_key(item) || PyTuple_Check(item)) {
+      if (is_told_apart_by_address(item)) {
+        const_node(item);
+      } else if (!hashable_key(item) || PyTuple_Check(item)) {
         return end(Break::k_unsupported_container, std::string("set of ") + Py_TYPE(item)->tp_name);
       }
       read_hash(item);
@@ -449,7 +459,8 @@ void Recorder::read_contains(PyObject* c, PyObject* item) {
   if (PyAnySet_Check(c)) {
     const NodeId node = node_of(c);
     if (node == kNoNode) return read_fresh_key(c, item);
-    if (!hashable_key(item)) return end(Break::k_unsupported_container, "set membership");
+    if (!hashable_key(item) && !(is_told_apart_by_address(item) && lookup_key(item)))
+      return end(Break::k_unsupported_container, "set membership");
     read_hash(item);
     if (overlaid_whole(c) || !once(c, item, 2)) return;
     if (touched(c)) return end(Break::k_read_after_mutation, type->tp_name);

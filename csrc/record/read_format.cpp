@@ -21,6 +21,11 @@ bool is_objects_own(PyObject* slot) {
          PyDescr_TYPE(slot) == &PyBaseObject_Type;
 }
 
+bool repr_is_objects_own(PyTypeObject* type) {
+  static PyObject* const name = PyUnicode_InternFromString("__repr__");
+  return is_objects_own(_PyType_Lookup(type, name));
+}
+
 }  // namespace
 
 void Recorder::read_text(PyObject* value, Text how, int depth) {
@@ -63,8 +68,16 @@ void Recorder::read_text(PyObject* value, Text how, int depth) {
     if (how == Text::kRepr) {
       PyObject* repr = type_lookup(type, "__repr__");
       if (repr != nullptr && PyFunction_Check(repr)) return;
-      if (!PyExceptionInstance_Check(value)) return end(Break::k_format_object, type->tp_name);
+      if (!PyExceptionInstance_Check(value) && !is_objects_own(repr))
+        return end(Break::k_format_object, type->tp_name);
     }
+  }
+  // "<function f at 0x...>": of what stays, its name and its address are constants.
+  if ((PyFunction_Check(value) || (how == Text::kRepr && repr_is_objects_own(type))) && may_pin(value)) {
+    static PyObject* const name = PyUnicode_InternFromString("__qualname__");
+    if (PyFunction_Check(value)) read_attr(value, name);
+    pin(value);
+    return keep_local("an address");
   }
   if (PyExceptionInstance_Check(value) && node_of(value) == kNoNode) {
     PyObject* args = reinterpret_cast<PyBaseExceptionObject*>(value)->args;

@@ -6,6 +6,7 @@
 // matters (it equals itself only as an object), and numbers have no identity here: it ends the recording.
 #include <cmath>
 
+#include "py/key_hash.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/recorder.h"
@@ -176,11 +177,15 @@ void Recorder::read_hash(PyObject* o) {
     if (is_nan(o)) end(Break::k_identity_value, "NaN as a key");
     return;
   }
-  if (PyTuple_CheckExact(o)) {
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); ++i) read_hash(PyTuple_GET_ITEM(o, i));
+  if (py::is_plain_tuple(o)) {
+    if (node_of(o) != kNoNode) read_elements(o);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o) && !ended_; ++i) read_hash(PyTuple_GET_ITEM(o, i));
     return;
   }
-  if (PyFrozenSet_CheckExact(o)) return read_object_keys(o);
+  if (PyFrozenSet_CheckExact(o)) {
+    if (node_of(o) != kNoNode) read_elements(o);
+    return ended_ ? void() : read_object_keys(o);
+  }
   if (PyFunction_Check(o)) return pin(o);
   if (PyMethod_Check(o) || PyCFunction_Check(o)) return read_addresses(o);
   if (PyType_Check(o) || PyModule_Check(o) || rules().is_singleton_type(Py_TYPE(o)) ||

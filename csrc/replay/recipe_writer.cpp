@@ -233,7 +233,7 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
     made_[index].items = std::move(items);
     made_[index].type = Ref::share(reinterpret_cast<PyObject*>(type));
     result = value_of(RecipeValue::Kind::kMade, index);
-  } else if (is_rebuilt_iterator(type) || rules().is_partial(o)) {
+  } else if (is_rebuilt_iterator(type) || rules().is_partial(o) || rules().is_getter(o)) {
     result = describe_reduced(o);
   } else if (PyTuple_Check(o) && PyDict_GetItemString(type->tp_dict, "n_sequence_fields") != nullptr) {
     result = sequence(MadeObject::Kind::kStruct);

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import enum
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 
 import flashpoint
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
 
 
 class Act(enum.Enum):
@@ -163,3 +169,47 @@ def test_tuples_made_anew_as_keys() -> None:
     for key in [("p", Act.TANH, "pz"), ("p", Act.RELU, "py"), ("p", Act.RELU), (1, 2, 3)]:
         table = {key: 0.5, ("q", Act.RELU, "qz"): 0.5}
         assert torch.equal(compiled(torch.ones(2), table), fn(torch.ones(2), table))
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["tuple", "named tuple"])
+def test_an_argument_that_is_a_key(named: bool) -> None:
+    """What a key is made of is guarded: another tuple is another key."""
+    make = Pair if named else lambda a, b: (a, b)
+    table = {make(i, "a"): float(i) for i in range(3)}
+    members = {make(0, "a"), make(1, "b")}
+
+    def fn(x: torch.Tensor, key: tuple) -> torch.Tensor:
+        return x * table[key] + (key in members) + len({key, (1, "a")})
+
+    compiled = flashpoint.compile(fn, backend="eager")
+    for i in (0, 0, 1, 1, 0, 2, 2, 1):
+        x = torch.randn(3)
+        assert torch.equal(compiled(x, make(i, "a")), fn(x, make(i, "a"))), i
+    counters = flashpoint.counters()
+    assert counters["hits"] == 5 and counters["captures_started"] == 3, compiled.last_report()
+
+
+def test_iteration_over_objects() -> None:
+    layers = [torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)]
+    table = {layer: i for i, layer in enumerate(layers)}
+    chosen = {layers[0]}
+
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        for layer, i in table.items():
+            x = layer(x) + i + (layer in chosen)
+        for layer in chosen:
+            x = x + layer.in_features
+        return x
+
+    compiled = flashpoint.compile(fn, backend="eager")
+    for step in range(8):
+        if step == 3:
+            table[layers[0]] = 5
+        if step == 5:
+            chosen.clear()
+            chosen.add(layers[1])
+        if step == 7:
+            table[torch.nn.Linear(3, 3)] = 2
+        x = torch.randn(3)
+        assert torch.equal(compiled(x), fn(x)), step
+    assert flashpoint.counters()["hits"] >= 4, compiled.last_report()

@@ -18,7 +18,7 @@ SCHEDULERS: dict[str, tuple[Callable[[Any], Any], int, int]] = {
     "CosineAnnealingLR": (lambda o: lr_scheduler.CosineAnnealingLR(o, 40), 6, 0),
     "LambdaLR": (lambda o: lr_scheduler.LambdaLR(o, lambda epoch: 0.95**epoch), 6, 0),
     "MultiplicativeLR": (lambda o: lr_scheduler.MultiplicativeLR(o, lambda epoch: 0.97), 6, 0),
-    "OneCycleLR": (lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=60), 8, 0),
+    "OneCycleLR": (lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=100), 8, 0),
     "LinearLR": (lambda o: lr_scheduler.LinearLR(o, total_iters=40), 6, 0),
     "CosineAnnealingWarmRestarts": (lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 5), 8, 0),
     "CyclicLR": (lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.1, 5), 8, 0),

@@ -158,6 +158,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
         if (is_tensor(argv[i]) && count == 1 && makes_number(row.name) && !r.may_read_value(argv[i])) {
           return r.end(Break::k_tensor_data_as_python, row.name);
         }
+        if (PyUnicode_Check(argv[i]) && is_singleton_type(Py_TYPE(argv[i]))) continue;
         if (is_heap(Py_TYPE(argv[i])) && !is_tensor(argv[i])) {
           // int(), float(), operator functions: Python code of the argument's class runs, if it has any.
           read_operator_slots(r, argv[i]);
@@ -293,11 +294,15 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kStrFormat:
       return format(r, row, argv, count);
     case Rule::kVars:
+      if (count == 0 && std::string_view(row.name).ends_with("globals")) {
+        r.const_node(py::frame_globals(frame.frame));
+        return;
+      }
       if (count != 1) return unsupported("no argument");
       r.read_whole_dict(self);
       return;
-    case Rule::kFiltersChanged:
-      return r.change_filters();
+    case Rule::kSayAgain:
+      return count == 0 ? r.change_filters() : say_again(r, row.name, argv, count);
     case Rule::kImport: {
       Operands o{Event::kCall};
       o.name = self;

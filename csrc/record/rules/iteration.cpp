@@ -327,36 +327,4 @@ void Rules::run_generator(Recorder& r, EvalFrame& frame, PyObject* generator, bo
   if (is_result && !r.ended()) r.expect_generator(frame, generator, FrameLink::kSend);
 }
 
-// itemgetter(1)(o) is o[1]; the getter itself never changes.
-void Rules::call_getter(Recorder& r, PyObject* getter, PyObject* const* args, Py_ssize_t n) const {
-  if (n != 1) return r.end(Break::k_unknown_c_function, Py_TYPE(getter)->tp_name);
-  Ref reduced = Ref::steal(PyObject_CallMethod(getter, "__reduce__", nullptr));  // (type, (what to get, ...))
-  if (!reduced || !PyTuple_Check(reduced.get()) || PyTuple_GET_SIZE(reduced.get()) != 2) {
-    PyErr_Clear();
-    return r.end(Break::k_unknown_c_function, Py_TYPE(getter)->tp_name);
-  }
-  PyObject* wanted = PyTuple_GET_ITEM(reduced.get(), 1);
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(wanted); ++i) {
-    if (!is_primitive(PyTuple_GET_ITEM(wanted, i)))
-      return r.end(Break::k_unknown_c_function, "a getter of something that is no number or text");
-  }
-  if (const NodeId node = r.node_of(getter); node != kNoNode)
-    r.tree_.check(node, CheckKind::kGetterIs, wanted);
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(wanted) && !r.ended(); ++i) {
-    PyObject* what = PyTuple_GET_ITEM(wanted, i);
-    r.hold(what);
-    if (Py_IS_TYPE(getter, itemgetter_)) {
-      r.read_subscript(args[0], what);
-    } else if (PyUnicode_Check(what) && PyUnicode_FindChar(what, '.', 0, PyUnicode_GET_LENGTH(what), 1) < 0) {
-      Py_INCREF(what);
-      PyUnicode_InternInPlace(&what);
-      Ref interned = Ref::steal(what);
-      r.hold(what);
-      r.read_attr(args[0], what);
-    } else {
-      r.end(Break::k_unknown_c_function, "attrgetter of a dotted name");
-    }
-  }
-}
-
 }  // namespace flashpoint

@@ -170,6 +170,9 @@ void Rules::resolve_all() {
        {"device", "Size", "finfo", "iinfo", "dtype", "layout", "memory_format", "qscheme"}) {
     if (PyTypeObject* t = type_of("torch", name)) value_types_.insert(t);
   }
+  if (PyTypeObject* t = type_of("datetime", "timedelta")) value_types_.insert(t);
+  // Text with a Python __eq__ of its own; there is one.
+  if (PyTypeObject* t = type_of("torch.torch_version", "TorchVersion")) singleton_types_.insert(t);
   singleton_types_.insert(&PyProperty_Type);
   singleton_types_.insert(&PyStaticMethod_Type);
   singleton_types_.insert(&PyClassMethod_Type);
@@ -185,6 +188,7 @@ void Rules::resolve_all() {
   if (PyTypeObject* t = type_of("re", "Match")) opaque_types_.insert(t);
   itemgetter_ = type_of("operator", "itemgetter");
   attrgetter_ = type_of("operator", "attrgetter");
+  methodcaller_ = type_of("operator", "methodcaller");
   for (const auto& [module, name] : {std::pair{"torch._higher_order_ops.cond", "cond_op_dense"},
                                      {"torch._higher_order_ops.while_loop", "while_loop_dense"}}) {
     if (Ref f = resolve(module, name); f && PyFunction_Check(f.get()))

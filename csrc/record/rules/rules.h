@@ -50,7 +50,7 @@ enum class Rule : uint8_t {
   kStrFormat,
   kSum,
   kVars,
-  kFiltersChanged,
+  kSayAgain,
   kImport,
   kObjectNew,
   kObjectInit,
@@ -171,9 +171,10 @@ class Rules {
   PyObject* defaultdict_type() const { return reinterpret_cast<PyObject*>(defaultdict_); }
   bool is_exact_defaultdict(PyObject* object) const { return Py_IS_TYPE(object, defaultdict_); }
   bool is_weakref(PyObject* object) const { return PyWeakref_CheckRefExact(object); }
-  // operator.itemgetter and attrgetter.
+  // operator.itemgetter, attrgetter and methodcaller.
   bool is_getter(PyObject* object) const {
-    return Py_IS_TYPE(object, itemgetter_) || Py_IS_TYPE(object, attrgetter_);
+    return Py_IS_TYPE(object, itemgetter_) || Py_IS_TYPE(object, attrgetter_) ||
+           Py_IS_TYPE(object, methodcaller_);
   }
   // Types whose objects hold state that nothing here can guard.
   bool is_opaque(PyTypeObject* type) const { return opaque_types_.contains(type); }
@@ -229,6 +230,9 @@ class Rules {
   void iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* argv, Py_ssize_t n,
                PyObject* kwnames) const;
   void call_getter(Recorder& r, PyObject* getter, PyObject* const* args, Py_ssize_t n) const;
+  void get_dotted(Recorder& r, PyObject* object, PyObject* path) const;
+  void call_method_of(Recorder& r, PyObject* object, PyObject* wanted) const;
+  void say_again(Recorder& r, const char* name, PyObject* const* argv, Py_ssize_t count) const;
   void run_generator(Recorder& r, EvalFrame& frame, PyObject* generator, bool is_result) const;
   void read_behind(Recorder& r, PyObject* iterator, int depth) const;
   void read_elements_of(Recorder& r, PyObject* iterable, std::vector<PyObject*>& elements) const;
@@ -268,6 +272,7 @@ class Rules {
   FlatSet<PyTypeObject*> opaque_types_, operator_holders_;
   PyTypeObject* itemgetter_ = nullptr;
   PyTypeObject* attrgetter_ = nullptr;
+  PyTypeObject* methodcaller_ = nullptr;
   PyObject* cached_property_code_ = nullptr;
   FlatSet<PyObject*> pure_python_, unwatched_, choosing_;
   PyObject* import_module_ = nullptr;  // the code of importlib's function
