@@ -77,7 +77,7 @@ PyObject* record_call(std::shared_ptr<CodeState> state, PyObject* function, PyOb
                       size_t nargs, PyObject* kwnames) {
   SessionOptions options = session_options(function, *state);
   options.fullgraph = state->fullgraph;
-  options.resume = options.resume && !state->fullgraph;
+  options.resume = may_resume(*state);
   Session session(state, options);
   PyObject* result = session.record(function, args, nargs, kwnames);
   if (log_enabled(LogKind::kBreak)) {
@@ -128,6 +128,7 @@ FrameAction action_of(const CompiledFunction& self) {
 // Entries of the store run with the backend that they were loaded for; those that were loaded by hand with
 // any.
 bool fits_options(const Entry& entry, const CodeState& state) {
+  if (entry.suspension && !may_resume(state)) return false;
   return entry.loaded_by == nullptr ||
          (!state.compiler && state.uses_store && entry.loaded_backend == static_cast<uint8_t>(state.backend));
 }
@@ -537,6 +538,8 @@ DriverConfig& driver_config() {
   static DriverConfig config;
   return config;
 }
+
+bool may_resume(const CodeState& state) { return driver_config().resume_breaks && !state.fullgraph; }
 
 std::shared_ptr<CodeState> state_of(PyObject* compiled) {
   return *reinterpret_cast<CompiledFunction*>(compiled)->state;

@@ -42,5 +42,7 @@ struct DriverConfig {
   int64_t break_at_event = 0;
 };
 DriverConfig& driver_config();
+// Whether calls of the function go on behind a break.
+bool may_resume(const CodeState& state);
 
 }  // namespace flashpoint

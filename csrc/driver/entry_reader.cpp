@@ -100,6 +100,7 @@ class Reader {
     std::optional<GlobalState> after;
     if (flags & kHasStateAfter) after = get_state(in_);
     if (!in_.ok() || !table_.is_valid(names)) return malformed("its head");
+    if ((flags & kHasSnapshot) != 0 && !options_.may_break) return other_call("there may be no graph break");
     if (positional != call_.nargs) return other_call("number of positional arguments");
     if ((names == 0) != (call_.kwnames == nullptr)) return other_call("names of keyword arguments");
     Ref kwnames;
@@ -196,6 +197,7 @@ class Reader {
     if (key_ref != 0 && (key = object(key_ref, "a key")) == nullptr) return false;
     if (!root && GuardAccess::values(tree_)[parent] == nullptr) return bad("a guard's parent");
     if (!may_step(step, parent, key)) return bad("a guard that cannot be followed");
+    if (step == Step::kDictValue) bind_operator(parent, key);
     GuardAccess::add_node(tree_, parent, step, key, index);
     PyObject* value = GuardAccess::reach_last(tree_, call_.args, nargs_);
     if (value == nullptr) return other_call(tree_.path(id) + ": not there") != nullptr;
@@ -204,6 +206,14 @@ class Reader {
       if (!read_check(id, value)) return false;
     }
     return true;
+  }
+
+  // The call would bind it when it came to read it.
+  void bind_operator(NodeId dict, PyObject* name) const {
+    const Node& node = tree_.node(dict);
+    if (node.step != Step::kInstanceDict || !PyUnicode_CheckExact(name)) return;
+    PyObject* holder = GuardAccess::values(tree_)[node.parent];
+    if (holder != nullptr && rules().holds_operators(Py_TYPE(holder))) rules().bind_operator(holder, name);
   }
 
   // Steps that take their parent's type for granted need a guard that makes sure of it.

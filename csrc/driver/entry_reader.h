@@ -40,7 +40,8 @@ struct StoredCall {
 struct ReadOptions {
   Backend backend = Backend::kEager;
   bool poison_empty = false;
-  bool trusted = true;  // the bytes are what this user's processes wrote, or what was signed
+  bool may_break = true;  // an entry may end at a break
+  bool trusted = true;    // the bytes are what this user's processes wrote, or what was signed
 };
 
 struct ReadResult {

@@ -17,6 +17,7 @@
 #include "driver/entry_writer.h"
 #include "driver/position_key.h"
 #include "driver/session.h"
+#include "driver/stance.h"
 #include "portable/fingerprint.h"
 #include "py/released.h"
 #include "store/bytes.h"
@@ -333,6 +334,7 @@ std::shared_ptr<Entry> first_fitting(CodeState& state, StoredRecord& mine, const
   options.backend = state.backend;
   options.poison_empty = driver_config().poison_empty;
   options.trusted = mine.trusted;
+  options.may_break = may_resume(state) && !errors_on_graph_break();
   for (const StoredRecord::Blob& blob : waiting) {
     auto [entry, outcome, why, below_autograd] = read_entry(*blob, call, options);
     if (outcome == ReadOutcome::kOtherCall) {
@@ -420,9 +422,14 @@ std::shared_ptr<Entry> load_entry_at(CodeState& state, const std::string& positi
     const bool first = !state.stored->positions.contains(position);
     StoredRecord& mine = record_of(state, position);
     if (mine.key.empty()) return nullptr;
-    if (first) ask(state, mine);
-    if (mine.waiting.empty()) return nullptr;
     const std::vector<PositionFrame> frames = frames_of_position(position);
+    if (first) {
+      ask(state, mine);
+      // The position names them by address.
+      for (const PositionFrame& frame : frames)
+        state.kept.push_back(Ref::share(reinterpret_cast<PyObject*>(frame.code)));
+    }
+    if (mine.waiting.empty()) return nullptr;
     StoredCall there = call;
     there.frames = &frames;
     // The steps of a loop come in the order in which they were recorded.
@@ -440,6 +447,8 @@ void note_missed_entry(const RecordedFunction& function) {
 }
 
 void keep_entries(const std::shared_ptr<CodeState>& state) {
+  if (recordings_enabled() && state->compiler && state->uses_store && stored(*state).history.empty())
+    note(*state, "entries stay in this process: a Python backend compiled their graphs");
   if (!uses_recordings(*state)) return;
   if (stored(*state).start.key.empty()) return;  // it was asked for before the recording
   bool any = false;

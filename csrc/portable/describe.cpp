@@ -118,7 +118,7 @@ bool Table::describe(PyObject* o, Value& value) {
     value.name = f->m_module == nullptr ? std::string() : utf8(f->m_module);
     value.number = f->m_ml->ml_flags;
     if (self != nullptr && rules().is_function_record(self))
-      return find_by_name(value.name, value.text) == o && kind(ValueKind::kCFunction);
+      return find_record(value.name, value.text) == o && kind(ValueKind::kCFunction);
     value.parts = {add(self)};
     return kind(ValueKind::kCFunction);
   }
@@ -151,6 +151,8 @@ bool Table::describe(PyObject* o, Value& value) {
     for (const Ref& part : parts) value.parts.push_back(add(part.get()));
     return !parts.empty() && kind(ValueKind::kAlias);
   }
+  // Whichever is there: guards say the rest of it, and it is another one than the other rows'.
+  if (is_tensor(o)) return kind(ValueKind::kTensor);
   if (is_typing_form(o)) {
     PyObject *name, *found;
     for (Py_ssize_t pos = 0; PyDict_Next(PyModule_GetDict(imported("typing")), &pos, &name, &found);) {

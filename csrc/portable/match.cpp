@@ -3,13 +3,16 @@
 #include "portable/parts.h"
 #include "portable/table.h"
 #include "py/layout.h"
+#include "py/torch_bridge.h"
 #include "record/rules/rules.h"
 
 namespace flashpoint::portable {
 
-// By module and name; behind decorators that say what they wrap, the one with this code.
+// What the caches of typing wrap, which no guard leads to: by name, and the one with this code. Functions of
+// others may depend on what was registered where.
 PyObject* Table::find_function(const Value& value) const {
-  if (value.parts.empty() || !is_kind(value.parts[0], ValueKind::kCode)) return nullptr;
+  if (value.name != "typing" || value.parts.empty() || !is_kind(value.parts[0], ValueKind::kCode))
+    return nullptr;
   PyObject* found = find_by_name(value.name, value.text);
   for (int depth = 0; found != nullptr && depth < 8; ++depth) {
     Digest digest;
@@ -50,7 +53,8 @@ PyObject* Table::find(const Value& value) {
                  : PyTuple_GET_ITEM(constants, value.number);
     }
     case ValueKind::kCFunction: {
-      if (value.parts.empty() || value.parts[0] == 0) return find_by_name(value.name, value.text);
+      if (value.parts.empty()) return find_record(value.name, value.text);
+      if (value.parts[0] == 0) return find_by_name(value.name, value.text);
       PyObject* self = obtain(value.parts[0]);
       return self == nullptr        ? nullptr
              : PyModule_Check(self) ? PyDict_GetItemString(PyModule_GetDict(self), value.text.c_str())
@@ -165,6 +169,8 @@ bool Table::matches(const Value& value, PyObject* o) {
     }
     case ValueKind::kCodeConstant:
       return find(value) == o;
+    case ValueKind::kTensor:
+      return is_tensor(o) || differs(value, "is no tensor any more");
     case ValueKind::kFunction: {
       if (!PyFunction_Check(o)) return differs(value, "is no function any more");
       const std::vector<PyObject*> parts = parts_of(reinterpret_cast<PyFunctionObject*>(o));
@@ -180,7 +186,7 @@ bool Table::matches(const Value& value, PyObject* o) {
       bool same = value.text == f->m_ml->ml_name && value.number == f->m_ml->ml_flags && value.name == module;
       if (same && value.parts.empty()) {
         same =
-            self != nullptr && rules().is_function_record(self) && find_by_name(value.name, value.text) == o;
+            self != nullptr && rules().is_function_record(self) && find_record(value.name, value.text) == o;
       } else if (same && value.parts[0] != 0 && self != nullptr &&
                  !has_identity(values_[value.parts[0] - 1].kind)) {
         same = is_same(value.parts[0], self);

@@ -30,6 +30,17 @@ std::string module_name(PyObject* module) {
   return name == nullptr ? std::string() : utf8(name);
 }
 
+PyObject* find_record(const std::string& module, const std::string& name) {
+  constexpr std::string_view kOperators = "torch._ops.";
+  if (!module.starts_with(kOperators)) return find_by_name(module, name);
+  PyObject* found = find_by_name("torch", "ops");
+  for (const std::string& part : {module.substr(kOperators.size()), name, std::string("_op")}) {
+    PyObject* dict = found == nullptr ? nullptr : py::instance_dict(found);
+    found = dict == nullptr ? nullptr : PyDict_GetItemString(dict, part.c_str());
+  }
+  return found;
+}
+
 PyTypeObject* unlisted_type(std::string_view name) {
   static PyTypeObject* const types[] = {&PyFunction_Type,
                                         &PyMethod_Type,

@@ -22,6 +22,8 @@ PyObject* imported(const std::string& name);
 std::string module_name(PyObject* module);
 // By lookups in the dicts of an imported module and of classes; null where there is none.
 PyObject* find_by_name(const std::string& module, const std::string& path);
+// What torch made for C++ code by name: of a module, or what calls an operator of torch.ops.
+PyObject* find_record(const std::string& module, const std::string& name);
 // Types of C code that no module holds under their name.
 PyTypeObject* unlisted_type(std::string_view name);
 

@@ -104,11 +104,15 @@ void Rules::import(Recorder& r, EvalFrame& frame, const Operands& o) const {
 }
 
 void Rules::bind_operator(Recorder& r, PyObject* holder, PyObject* name) const {
+  const Unwatched unwatched(r);
+  bind_operator(holder, name);
+}
+
+void Rules::bind_operator(PyObject* holder, PyObject* name) const {
   PyObject* dict = py::instance_dict(holder);
   if (dict == nullptr || PyDict_GetItemWithError(dict, name) != nullptr ||
       _PyType_Lookup(Py_TYPE(holder), name) != nullptr)
     return PyErr_Clear();
-  const Unwatched unwatched(r);
   if (Ref bound = Ref::steal(PyObject_GetAttr(holder, name)); !bound) PyErr_Clear();
 }
 

@@ -149,6 +149,7 @@ class Rules {
   void load_module(Recorder& r, EvalFrame& frame) const;
   // torch.ops and what it holds bind an operator when it is first asked for.
   void bind_operator(Recorder& r, PyObject* holder, PyObject* name) const;
+  void bind_operator(PyObject* holder, PyObject* name) const;
   bool holds_operators(PyTypeObject* type) const { return operator_holders_.contains(type); }
   bool is_thread_local(PyTypeObject* type) const { return type == thread_local_; }
   bool is_unwatched(PyObject* code) const { return unwatched_.contains(code); }

@@ -368,6 +368,20 @@ def fn(x):
     loss.backward()
     return loss.detach()
 """
+GRADS_KEPT = """
+weight = nn.Parameter(torch.ones(3))
+def reset():
+    weight.grad = None
+    torch.nn.init.ones_(weight)
+def state():
+    return weight, weight.grad
+def fn(x):
+    y = weight * x
+    y.sum().backward()
+    with torch.no_grad():
+        weight.sub_(weight.grad * 0.1)
+    return weight.detach() + 1, weight.grad, y.detach()
+"""
 STEP = """
 net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
 def reset():
@@ -391,6 +405,7 @@ INPUTS = "def make():\n    return fn, [(torch.arange(6.).reshape(2, 3) * k,) for
 
 TRAINING = [
     case("grads", GRADS, "same", tail=INPUTS),
+    case("grads_kept", GRADS_KEPT, "same", tail=INPUTS),
     case("grads_gain", GRADS, "same", "GAIN = 1.0", "GAIN = 2.0", tail=INPUTS),
     case("grads_source", GRADS, "same", "square().sum()", "square().mean()", tail=INPUTS),
     case(

@@ -14,7 +14,7 @@ import pytest
 import flashpoint
 
 PROGRAM = """
-import json, sys
+import json, os, sys
 sys.path.insert(0, sys.argv[1])
 import torch
 import flashpoint
@@ -23,7 +23,7 @@ torch.set_num_threads(1)
 if sys.argv[2] == "import":
     flashpoint.store.load(sys.argv[3], key=sys.argv[4].encode() or None)
     sys.argv[2:] = sys.argv[5:]
-compiled = flashpoint.compile(fn, backend=sys.argv[2])
+compiled = flashpoint.compile(fn, backend=sys.argv[2], fullgraph="FULLGRAPH" in os.environ)
 rows = []
 for size in map(int, sys.argv[3].split(",")):
     x = torch.arange(float(size * 32)).reshape(size, 32)
@@ -145,6 +145,37 @@ def test_frames_of_a_base_layer(tmp_path: Path) -> None:
     rows, report = run(tmp_path, tmp_path / "second", "eager", "3", source=BROKEN, FLASHPOINT_CACHE_BASE=file)
     assert captures(rows) == [2], report
     assert any("without a signature" in line for line in report), report
+
+
+def test_limits(tmp_path: Path) -> None:
+    """What was loaded is no recompilation, behind a break either."""
+    source = "import flashpoint, os\nflashpoint.config.recompile_limit = int(os.environ['LIMIT'])\n" + BROKEN
+    run(tmp_path, tmp_path / "cache", "eager", "3,4,5", source=source, LIMIT="8")
+    rows, report = run(tmp_path, tmp_path / "cache", "eager", "3,4,5", source=source, LIMIT="1")
+    assert captures(rows) == [0, 0, 0], report
+    assert all(row["counts"]["hits"] == 2 for row in rows), rows
+    assert not any("recompile_limits_reached" in row["counts"] for row in rows), rows
+    # The first one of its own is not one too many.
+    rows, report = run(tmp_path, tmp_path / "cache", "eager", "3,6", source=source, LIMIT="1")
+    assert captures(rows) == [0, 2] and rows[1]["counts"]["hits"] == 1, (rows, report)
+
+
+def test_fullgraph(tmp_path: Path) -> None:
+    """A function that must have no break takes no entry that ends at one."""
+    run(tmp_path, tmp_path / "cache", "eager", "3", source=BROKEN)
+    process = Process(tmp_path, tmp_path / "cache", "eager", "3", source=BROKEN, FULLGRAPH="1")
+    assert process.child.stdout is not None and process.child.stdout.readline() == ""
+    assert process.child.wait(timeout=60) != 0
+    rows, report = run(tmp_path, tmp_path / "cache", "eager", "3", FULLGRAPH="1")
+    rows, report = run(tmp_path, tmp_path / "cache", "eager", "3", FULLGRAPH="1")
+    assert captures(rows) == [0], report
+
+
+def test_python_backends(tmp_path: Path) -> None:
+    """Their graphs are functions of this process, and that is said."""
+    rows, report = run(tmp_path, tmp_path / "cache", "aot_eager", "3")
+    assert captures(rows) == [1], rows
+    assert any("a Python backend" in line for line in report), report
 
 
 def test_generated_code(tmp_path: Path) -> None:
