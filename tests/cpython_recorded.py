@@ -1,4 +1,4 @@
-"""CPython's own tests as compiled functions: `python -P -m tests.cpython_recorded test_dict` tells what differs.
+"""CPython's tests as compiled functions: `python -P -m tests.cpython_recorded test_dict` tells what differs.
 
 Each method that passes three times as it is has to pass three times compiled, for new instances of its class
 and for one: the first call records, the others replay what the recording kept.

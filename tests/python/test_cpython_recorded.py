@@ -18,8 +18,8 @@ MODULES = tuple(
     for name in """
     baseexception bool class collections contextlib dataclasses defaultdict deque descr dictcomps enum
     except_star exception_group exception_variations exceptions float funcattrs functools generators grammar
-    int iter itertools operator ordered_dict patma raise range scope set slice sort string super tuple userdict
-    userlist with
+    int iter itertools operator ordered_dict patma raise range scope set slice sort string super tuple
+    userdict userlist with
     """.split()
 )
 # A cycle that is garbage at the break is held by the recording until the instruction behind it has run.
