@@ -118,8 +118,31 @@ void Recorder::read_addresses(PyObject* o, int depth) {
   read_address(o);
 }
 
+// C code of its own compares it by what it holds, which nothing guards: dates, decimals, subclasses of
+// numbers.
+static bool compares_by_content(PyObject* o) {
+  PyTypeObject* type = Py_TYPE(o);
+  if (type->tp_richcompare == PyBaseObject_Type.tp_richcompare || is_tensor(o)) return false;
+  // Told by address, or by what they refer to.
+  if (rules().is_enum_member(o) || rules().is_value_type(type) || rules().is_singleton_type(type) ||
+      PyObject_TypeCheck(o, &Py_GenericAliasType) || PyWeakref_Check(o) || PyMethod_Check(o) ||
+      PyCFunction_Check(o) || type == &_PyMethodWrapper_Type)
+    return false;
+  static PyObject* const names[] = {PyUnicode_InternFromString("__eq__"),
+                                    PyUnicode_InternFromString("__lt__")};
+  for (PyObject* name : names) {
+    PyObject* found = _PyType_Lookup(type, name);
+    if (found != nullptr && Py_IS_TYPE(found, &PyWrapperDescr_Type) &&
+        PyDescr_TYPE(found) != &PyBaseObject_Type)
+      return true;
+  }
+  return false;
+}
+
 // What decides how C code compares an object.
 void Recorder::read_order(PyObject* o) {
+  if (compares_by_content(o) && !is_container(o))
+    return end(Break::k_unsupported_container, std::string("comparison of ") + Py_TYPE(o)->tp_name);
   if (!PyType_HasFeature(Py_TYPE(o), Py_TPFLAGS_HEAPTYPE)) return;
   for (const char* name : {"__lt__", "__le__", "__eq__", "__ne__", "__gt__", "__ge__", "__hash__"})
     type_lookup(Py_TYPE(o), name);
@@ -196,13 +219,16 @@ void Recorder::read_hash(PyObject* o) {
     type_lookup(Py_TYPE(o), "__hash__");
     type_lookup(Py_TYPE(o), "__eq__");
   }
+  if (compares_by_content(o) && !is_container(o))
+    return end(Break::k_unsupported_container, std::string("a key of type ") + Py_TYPE(o)->tp_name);
   read_address(o);
 }
 
 void Recorder::read_inside(PyObject* o) {
   if (is_primitive(o) || is_tensor(o) || PyType_Check(o)) return;
   read_deep(o);
-  if (ended_ || !PyType_HasFeature(Py_TYPE(o), Py_TPFLAGS_HEAPTYPE)) return;
+  if (ended_) return;
+  if (!PyType_HasFeature(Py_TYPE(o), Py_TPFLAGS_HEAPTYPE)) return read_order(o);
   for (const char* name : {"__bool__", "__len__", "__add__", "__radd__", "__iter__"})
     type_lookup(Py_TYPE(o), name);
   read_order(o);

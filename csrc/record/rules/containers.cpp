@@ -78,6 +78,7 @@ void Rules::change_contents(Recorder& r, RuleRow row, PyObject* const* argv, Py_
     r.read_contains(self, argv[1]);
   }
   if (name == "list.sort" && !r.ended()) {
+    if (count > 1) r.read_results(2, true);  // of a key function
     r.read_elements(self);
     for (Py_ssize_t i = 0; PyList_Check(self) && i < PyList_GET_SIZE(self); ++i) {
       PyObject* element = PyList_GET_ITEM(self, i);

@@ -135,6 +135,7 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
     PyObject* a = argv[i];
     if ((orders || name == "any" || name == "all") && i < n && is_tensor(a))
       return r.end(Break::k_tensor_data_as_python, std::string(name) + "() of tensors");
+    if (orders && n > 1 && i < n && !is_primitive(a)) r.read_addresses(a);
     if (PyCallable_Check(a) && !PyType_Check(a)) {
       callables.push_back(a);
       // One that is iterated all the same, such as a list of modules.
@@ -160,6 +161,7 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
       r.read_results(PyGen_Check(o) ? 1 : 2, until_return);
     }
   }
+  if (orders && !callables.empty()) r.read_results(2, true);  // keys, which are compared
   // Elements are compared with one another, as keys, or in nested sequences.
   if (one_of(name, {"sorted", "min", "max", "groupby", "sum"})) {
     for (PyObject* o : iterables) {
@@ -169,6 +171,8 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
         if (is_tensor(element) && orders && elements.size() > 1 && callables.empty())
           return r.end(Break::k_tensor_data_as_python, std::string(name) + "() of tensors");
         if (is_primitive(element) || is_tensor(element)) continue;
+        if (name == "sum" && !is_heap(Py_TYPE(element)) && !PyTuple_Check(element) && !PyList_Check(element))
+          return r.end(Break::k_unsupported_container, std::string("sum of ") + Py_TYPE(element)->tp_name);
         if (name == "sum") {
           for (const char* slot : {"__add__", "__radd__"}) {
             PyObject* found = is_heap(Py_TYPE(element)) ? r.type_lookup(Py_TYPE(element), slot) : nullptr;
