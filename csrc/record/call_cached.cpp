@@ -84,6 +84,21 @@ std::string name_of(PyObject* wrapper) {
 
 }  // namespace
 
+// Of a tuple that is made in the call: what in it is older is the very object at each replay.
+void Recorder::pin_elements(PyObject* o) {
+  if (!PyTuple_CheckExact(o)) return;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o) && !ended_; ++i) {
+    PyObject* element = PyTuple_GET_ITEM(o, i);
+    if (is_primitive(element)) continue;
+    if (node_of(element) == kNoNode) {
+      pin_elements(element);
+    } else {
+      read_hash(element);
+      pin(element);
+    }
+  }
+}
+
 void Recorder::call_cached(PyObject* f, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
                            Pending& pending) {
   Ref wrapped = Ref::steal(PyObject_GetAttrString(f, "__wrapped__"));
@@ -107,7 +122,10 @@ void Recorder::call_cached(PyObject* f, PyObject* const* args, Py_ssize_t n, PyO
       continue;
     }
     // Found in the cache by its address, or by code of its own: the very object.
-    if (typing && node_of(args[i]) == kNoNode && !is_tensor(args[i])) continue;
+    if (typing && node_of(args[i]) == kNoNode && !is_tensor(args[i])) {
+      pin_elements(args[i]);
+      continue;
+    }
     if (is_tensor(args[i]) || node_of(args[i]) == kNoNode) return end(Break::k_cached_call, name_of(f));
     read_hash(args[i]);
     pin(args[i]);

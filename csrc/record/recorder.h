@@ -320,6 +320,7 @@ class Recorder final : public Observer {
   void call_cached(PyObject* wrapper, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
                    Pending& pending);
   void after_cached(const Pending& pending, PyObject* result);
+  void pin_elements(PyObject* tuple);
 
   FlatMap<SuperKey, Nothing, SuperHash> super_keys_;  // kept alive by held_
   GraphRecorder& graph_;

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import itertools
+import typing
+from typing import Any
 
 import pytest
 import torch
@@ -253,3 +255,25 @@ def test_what_the_function_did_is_not_repeated() -> None:
     results = [(value.tolist(), count) for value, count in (compiled(x) for _ in range(4))]
     assert results == [([1.0, 1.0], 1)] + [([2.0, 2.0], 1)] * 3
     assert table == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda k: typing.Union[k, None],  # noqa: UP007
+        lambda k: typing.Dict[str, k],  # noqa: UP006
+        lambda k: typing.Callable[[k], int],  # noqa: UP006
+        lambda k: typing.Tuple[k, ...],  # noqa: UP006
+    ],
+    ids=["union", "dict", "callable", "tuple"],
+)
+def test_generic_types_of_generic_types(make: Any) -> None:
+    """The key is a tuple made in the call: what it is made of decides."""
+
+    def fn(k, x):
+        return make(k), x + 1
+
+    compiled = flashpoint.compile(fn, backend="eager")
+    for k in (int, int, str, typing.List[int], typing.Tuple[int, int], typing.List[int]):  # noqa: UP006
+        assert compiled(k, torch.ones(2))[0] == make(k)
+    assert flashpoint.counters()["hits"] >= 2
