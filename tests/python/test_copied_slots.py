@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 from collections import OrderedDict
 from typing import Any
 
@@ -95,3 +96,32 @@ def test_slot_that_is_set_later(kind: type) -> None:
     assert torch.equal(compiled(o, T), T + 1)
     del o.x
     assert torch.equal(compiled(o, T), T)
+
+
+class Triple(tuple):
+    pass
+
+
+class Birthday(datetime.date):
+    pass
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: datetime.date(2020, n, 1),
+        lambda n: Birthday(2020, n, 1),
+        datetime.timedelta,
+        lambda n: Triple((n, 1)),
+    ],
+    ids=["date", "subclass of date", "timedelta", "subclass of tuple"],
+)
+def test_content_of_c_classes(make: Any) -> None:
+    def fn(o, t):
+        return copy.copy(o), t + 1
+
+    compiled = flashpoint.compile(fn, backend="eager")
+    for n in (1, 1, 2, 3, 2, 1):
+        copied, result = compiled(make(n), T)
+        assert copied == make(n) and type(copied) is type(make(n))
+        assert torch.equal(result, T + 1)

@@ -71,6 +71,17 @@ void Rules::keep_environment_local(Recorder& r, RuleRow row, PyObject* const* ar
   for (Py_ssize_t i = of_set && !takes_out ? 1 : 0; i < count; ++i) r.keep_hash_order_local(argv[i]);
 }
 
+// What a builtin class keeps in C fields, as a date does. Containers are read element by element.
+static bool keeps_c_state(PyObject* o) {
+  PyTypeObject* base = Py_TYPE(o);
+  while (base != nullptr && PyType_HasFeature(base, Py_TPFLAGS_HEAPTYPE)) base = base->tp_base;
+  for (PyTypeObject* known : {&PyBaseObject_Type, &PyDict_Type, &PyODict_Type, &PyList_Type, &PyTuple_Type,
+                              &PySet_Type, &PyFrozenSet_Type, &_PyNamespace_Type}) {
+    if (base == known) return false;
+  }
+  return true;
+}
+
 void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* argv, Py_ssize_t n,
                  PyObject* kwnames, Pending& pending) const {
   const Py_ssize_t count = total(n, kwnames);
@@ -316,10 +327,12 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
         r.read_elements(dict);
       }
       r.read_slots(self);
-      if (PyDict_Check(self) || PyList_Check(self) || PyAnySet_Check(self)) r.read_elements(self);
-      if (Py_TYPE(self)->tp_basicsize >
-              PyBaseObject_Type.tp_basicsize + 2 * static_cast<Py_ssize_t>(sizeof(void*)) &&
-          !PyDict_Check(self) && !PyList_Check(self) && !PyAnySet_CheckExact(self)) {
+      if (PyDict_Check(self) || PyList_Check(self) || PyAnySet_Check(self) || PyTuple_Check(self))
+        r.read_elements(self);
+      if (keeps_c_state(self) ||
+          (Py_TYPE(self)->tp_basicsize >
+               PyBaseObject_Type.tp_basicsize + 2 * static_cast<Py_ssize_t>(sizeof(void*)) &&
+           !PyDict_Check(self) && !PyList_Check(self) && !PyAnySet_CheckExact(self))) {
         unsupported("an object with C state");
       }
       return;
