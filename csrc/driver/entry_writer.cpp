@@ -12,6 +12,7 @@
 #include "portable/library_code.h"
 #include "portable/table.h"
 #include "py/layout.h"
+#include "py/rebuilt_iterators.h"
 #include "record/rules/rules.h"
 #include "store/bytes.h"
 
@@ -441,6 +442,9 @@ class Writer {
         break;
       case MadeObject::Kind::kReduced:
         if (!is_framed()) return local("it returns or stores an iterator that it made");
+        if (made.type) return local("an iterator over a set, whose order differs between processes");
+        if (!py::makes_iterators(made.items[0].constant.get()))
+          return local("an iterator, a partial function or a getter of C code that it made");
         break;
       case MadeObject::Kind::kBuiltinMethod:
         return local("a bound method of C code that it made");

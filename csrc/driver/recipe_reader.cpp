@@ -7,6 +7,7 @@
 #include "portable/parts.h"
 #include "py/iterators.h"
 #include "py/layout.h"
+#include "py/rebuilt_iterators.h"
 #include "py/torch_bridge.h"
 #include "record/rules/rules.h"
 
@@ -30,15 +31,6 @@ bool has_c_state_of_its_own(PyTypeObject* type, PyTypeObject* base) {
 
 bool is_member_of(PyObject* descriptor, PyTypeObject* type) {
   return Py_IS_TYPE(descriptor, &PyMemberDescr_Type) && PyType_IsSubtype(type, PyDescr_TYPE(descriptor));
-}
-
-// What __reduce__ of an iterator names.
-bool makes_iterators(PyObject* callable) {
-  for (PyTypeObject* type : {&PyEnum_Type, &PyZip_Type, &PyReversed_Type, &PyMap_Type}) {
-    if (callable == reinterpret_cast<PyObject*>(type)) return true;
-  }
-  return PyCFunction_CheckExact(callable) &&
-         std::string_view(reinterpret_cast<PyCFunctionObject*>(callable)->m_ml->ml_name) == "iter";
 }
 
 bool is_dict_iterator(PyObject* type) {
@@ -193,7 +185,7 @@ bool RecipeReader::fits(const MadeObject& object) {
       return items == 10;
     case MadeObject::Kind::kReduced:
       return framed_ && items == 3 && object.items[0].kind == RecipeValue::Kind::kConstant &&
-             makes_iterators(object.items[0].constant.get());
+             py::makes_iterators(object.items[0].constant.get());
     case MadeObject::Kind::kDictIterator:
       return items == 2 && is_dict_iterator(object.type.get()) &&
              object.items[1].kind == RecipeValue::Kind::kConstant &&

@@ -42,11 +42,11 @@ struct MadeObject {
     kMethod,
     kDeque,
     kInstance,
-    kCell,             // items: its contents
-    kFunction,         // made from a code object; items as in recipe_builder.cpp
-    kBuiltinMethod,    // items: the receiver
-    kReduced,          // items: callable, arguments, state: what __reduce__ said
-    kTensor,           // an output that is more than that; items: the output, its gradient; type: Parameter
+    kCell,           // items: its contents
+    kFunction,       // made from a code object; items as in recipe_builder.cpp
+    kBuiltinMethod,  // items: the receiver
+    kReduced,  // items: callable, arguments, state: what __reduce__ said; type: of an iterator over a set
+    kTensor,   // an output that is more than that; items: the output, its gradient; type: Parameter
     kDictIterator,     // type: the iterator's; items: the dict, how many elements were taken
     kException,        // items: args, context, cause, traceback, whether the context is suppressed, C fields
     kInferenceRegion,  // items: the mode; state: in which it was entered

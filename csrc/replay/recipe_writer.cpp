@@ -2,6 +2,7 @@
 #include "py/dicts.h"
 #include "py/iterators.h"
 #include "py/layout.h"
+#include "py/rebuilt_iterators.h"
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
 #include "record/history.h"
@@ -45,17 +46,6 @@ bool is_builtin_descriptor(PyObject* o) {
 }
 
 RecipeValue value_of(RecipeValue::Kind kind, int32_t index) { return {kind, index, Ref()}; }
-
-// Iterators whose __reduce__ is exact: it names what is iterated and how far it got. Those over dicts and
-// sets are not among them: theirs copies the elements.
-bool is_rebuilt_iterator(PyTypeObject* type) {
-  for (PyTypeObject* t :
-       {&PyListIter_Type, &PyListRevIter_Type, &PyTupleIter_Type, &PyRangeIter_Type, &PyLongRangeIter_Type,
-        &PyEnum_Type, &PyZip_Type, &PyReversed_Type, &PyUnicodeIter_Type, &PyMap_Type}) {
-    if (type == t) return true;
-  }
-  return false;
-}
 
 }  // namespace
 
@@ -233,7 +223,7 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
     made_[index].items = std::move(items);
     made_[index].type = Ref::share(reinterpret_cast<PyObject*>(type));
     result = value_of(RecipeValue::Kind::kMade, index);
-  } else if (is_rebuilt_iterator(type) || rules().is_partial(o) || rules().is_getter(o)) {
+  } else if (py::is_rebuilt_iterator(type) || rules().is_partial(o) || rules().is_getter(o)) {
     result = describe_reduced(o);
   } else if (PyTuple_Check(o) && PyDict_GetItemString(type->tp_dict, "n_sequence_fields") != nullptr) {
     result = sequence(MadeObject::Kind::kStruct);
@@ -352,10 +342,13 @@ RecipeValue RecipeWriter::describe_function(PyObject* o) {
 }
 
 RecipeValue RecipeWriter::describe_reduced(PyObject* o) {
-  Ref reduced = Ref::steal(PyObject_CallMethod(o, "__reduce__", nullptr));  // C code of a builtin type
+  const bool iterator = py::is_rebuilt_iterator(Py_TYPE(o));
+  Ref reduced = iterator
+                    ? py::reduce_iterator(o)
+                    : Ref::steal(PyObject_CallMethod(o, "__reduce__", nullptr));  // C code of a builtin type
   if (!reduced || !PyTuple_Check(reduced.get()) || PyTuple_GET_SIZE(reduced.get()) < 2) {
     PyErr_Clear();
-    return fail(o, "an object without a state");
+    return fail(o, iterator ? "an iterator that cannot be made again" : "an object without a state");
   }
   const int32_t index = begin(o, MadeObject::Kind::kReduced);
   std::vector<RecipeValue> items;
@@ -365,6 +358,7 @@ RecipeValue RecipeWriter::describe_reduced(PyObject* o) {
                                                       : RecipeValue{});
   kept_.push_back(std::move(reduced));  // memo_ knows its parts by address
   made_[index].items = std::move(items);
+  if (Py_IS_TYPE(o, &PySetIter_Type)) made_[index].type = Ref::share(reinterpret_cast<PyObject*>(Py_TYPE(o)));
   return value_of(RecipeValue::Kind::kMade, index);
 }
 

@@ -1,0 +1,19 @@
+// Iterators that can be made again where another one stands: what their own __reduce__ names, and where that
+// is exact. Those over dicts are not among them (theirs copies the elements). GIL: required.
+#pragma once
+
+#include <Python.h>
+
+#include "py/ref.h"
+
+namespace flashpoint::py {
+
+// Of builtins, itertools and deques. Whether one of them can be rebuilt says reduce_iterator.
+bool is_rebuilt_iterator(PyTypeObject* type);
+// (callable, arguments) or (callable, arguments, state); null, without an exception, where the result would
+// be another one than `iterator`.
+Ref reduce_iterator(PyObject* iterator);
+// A callable that iterators of builtins name: one that means the same in every process.
+bool makes_iterators(PyObject* callable);
+
+}  // namespace flashpoint::py
