@@ -10,7 +10,9 @@ hooks, which run once as in eager instead of twice.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import functools
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -75,6 +77,17 @@ class OptimizedModule(Module):
         return copied
 
     @property
+    def __class__(self) -> type:  # type: ignore[override]
+        # isinstance() asks for it: code that unwraps what torch.compile returns knows this one as well.
+        peer = sys.modules.get("torch._dynamo.eval_frame")
+        return getattr(peer, "OptimizedModule", type(self))
+
+    @property
+    def dynamo_ctx(self) -> Callable[[Any], Any]:
+        """Compiles another callable with this module's backend and options, as torch.compile's wrapper does."""
+        return functools.partial(_compile_alike, self._core_options)
+
+    @property
     def training(self) -> bool:  # type: ignore[override]
         return self._orig_mod.training
 
@@ -123,6 +136,12 @@ class OptimizedModule(Module):
 
     def __bool__(self) -> bool:
         return bool(self._orig_mod)
+
+
+def _compile_alike(options: dict[str, Any], fn: Any) -> Any:
+    return (
+        OptimizedModule(unwrap(fn), options) if isinstance(fn, Module) else _C.CompiledFunction(fn, options)
+    )
 
 
 def unwrap(module: Module) -> Module:

@@ -506,8 +506,18 @@ PyMemberDef members[] = {
     {nullptr, 0, 0, 0, nullptr},
 };
 
+// Under torch.compile's names: torch._dynamo, and libraries, find what a compiled function was made of by them.
+// Not in __dict__, which functools.wraps copies.
+PyObject* original(PyObject* self, void*) {
+  PyObject* function = reinterpret_cast<CompiledFunction*>(self)->function;
+  return Py_NewRef(function != nullptr ? function : Py_None);
+}
+PyObject* wrapper_id(PyObject* self, void*) { return PyLong_FromVoidPtr(self); }
+
 PyGetSetDef getset[] = {
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
+    {"_torchdynamo_orig_callable", original, nullptr, "The function that was compiled.", nullptr},
+    {"_torchdynamo_wrapper_id", wrapper_id, nullptr, "id() of this object.", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
