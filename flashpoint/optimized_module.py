@@ -84,8 +84,10 @@ class OptimizedModule(Module):
 
     @property
     def dynamo_ctx(self) -> Callable[[Any], Any]:
-        """Compiles another callable with this module's backend and options, as torch.compile's wrapper does."""
-        return functools.partial(_compile_alike, self._core_options)
+        """Compiles another callable with this module's backend and options."""
+        from flashpoint.compiling import wrap  # which needs this module first
+
+        return functools.partial(wrap, core_options=self._core_options)
 
     @property
     def training(self) -> bool:  # type: ignore[override]
@@ -136,12 +138,6 @@ class OptimizedModule(Module):
 
     def __bool__(self) -> bool:
         return bool(self._orig_mod)
-
-
-def _compile_alike(options: dict[str, Any], fn: Any) -> Any:
-    return (
-        OptimizedModule(unwrap(fn), options) if isinstance(fn, Module) else _C.CompiledFunction(fn, options)
-    )
 
 
 def unwrap(module: Module) -> Module:

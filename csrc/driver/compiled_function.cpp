@@ -506,15 +506,29 @@ PyMemberDef members[] = {
     {nullptr, 0, 0, 0, nullptr},
 };
 
-// Under torch.compile's names: torch._dynamo, and libraries, find what a compiled function was made of by them.
-// Not in __dict__, which functools.wraps copies.
+// Under torch.compile's names: torch._dynamo, and libraries, find what a compiled function was made of by
+// them. Not in __dict__, which functools.wraps copies.
 PyObject* original(PyObject* self, void*) {
   PyObject* function = reinterpret_cast<CompiledFunction*>(self)->function;
   return Py_NewRef(function != nullptr ? function : Py_None);
 }
 PyObject* wrapper_id(PyObject* self, void*) { return PyLong_FromVoidPtr(self); }
 
+// What code that inspects functions reads of one. `name` is the attribute of the original.
+PyObject* of_original(PyObject* self, void* name) {
+  PyObject* function = reinterpret_cast<CompiledFunction*>(self)->function;
+  return PyObject_GetAttrString(function != nullptr ? function : Py_None, static_cast<const char*>(name));
+}
+
+#define OF_ORIGINAL(name) \
+  { name, of_original, nullptr, "The original's.", const_cast<char*>(name) }
+
 PyGetSetDef getset[] = {
+    OF_ORIGINAL("__code__"),
+    OF_ORIGINAL("__defaults__"),
+    OF_ORIGINAL("__kwdefaults__"),
+    OF_ORIGINAL("__globals__"),
+    OF_ORIGINAL("__closure__"),
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
     {"_torchdynamo_orig_callable", original, nullptr, "The function that was compiled.", nullptr},
     {"_torchdynamo_wrapper_id", wrapper_id, nullptr, "id() of this object.", nullptr},

@@ -24,44 +24,46 @@ class Sequence:
 
 
 MAKERS = {
-    "accumulate": lambda l: itertools.accumulate(l),
-    "accumulate function": lambda l: itertools.accumulate(l, operator.mul),
-    "accumulate initial": lambda l: itertools.accumulate(l, initial=3),
-    "bytes": lambda l: iter(bytes(l)),
-    "chain": lambda l: itertools.chain(l, [9], (7, 8)),
-    "chain.from_iterable": lambda l: itertools.chain.from_iterable([l, l]),
-    "combinations": lambda l: itertools.combinations(l, 2),
-    "combinations_with_replacement": lambda l: itertools.combinations_with_replacement(l, 2),
-    "compress": lambda l: itertools.compress(l, [1, 0, 1]),
-    "count": lambda l: zip(l, itertools.count(2, 3)),
-    "cycle": lambda l: itertools.islice(itertools.cycle(l), 7),
-    "deque": lambda l: iter(collections.deque(l)),
-    "deque reversed": lambda l: reversed(collections.deque(l)),
-    "dropwhile": lambda l: itertools.dropwhile(lambda v: v < 2, l),
-    "enumerate": lambda l: enumerate(l, 5),
-    "filter": lambda l: filter(lambda v: v != 2, l),
-    "filter none": lambda l: filter(None, l),
-    "filterfalse": lambda l: itertools.filterfalse(lambda v: v == 2, l),
-    "generator": lambda l: itertools.chain((v + 1 for v in l), l),
-    "islice": lambda l: itertools.islice(l, 1, None),
-    "islice step": lambda l: itertools.islice(l, 0, 4, 2),
-    "list": lambda l: iter(l),
-    "list reversed": lambda l: reversed(l),
-    "map": lambda l: map(lambda v: v + 1, l),
-    "nested": lambda l: itertools.islice(itertools.chain(enumerate(l), zip(l, itertools.cycle("ab"))), 1, 6),
-    "pairwise": lambda l: itertools.pairwise(l),
-    "permutations": lambda l: itertools.permutations(l, 2),
-    "product": lambda l: itertools.product(l, "ab"),
-    "product repeat": lambda l: itertools.product(l, repeat=2),
-    "repeat": lambda l: itertools.repeat(l[0], 3),
-    "sequence": lambda l: iter(Sequence(l)),
-    "str": lambda l: iter("abc"),
-    "str of other letters": lambda l: iter("a\u20acb"),
-    "takewhile": lambda l: itertools.takewhile(lambda v: v < 3, l),
-    "tee": lambda l: itertools.tee(l)[1],
-    "zip": lambda l: zip(l, l, strict=True),
-    "zip_longest": lambda l: itertools.zip_longest(l, [1]),
-    "zip_longest filled": lambda l: itertools.zip_longest(l, [1], fillvalue=7),
+    "accumulate": lambda items: itertools.accumulate(items),
+    "accumulate function": lambda items: itertools.accumulate(items, operator.mul),
+    "accumulate initial": lambda items: itertools.accumulate(items, initial=3),
+    "bytes": lambda items: iter(bytes(items)),
+    "chain": lambda items: itertools.chain(items, [9], (7, 8)),
+    "chain.from_iterable": lambda items: itertools.chain.from_iterable([items, items]),
+    "combinations": lambda items: itertools.combinations(items, 2),
+    "combinations_with_replacement": lambda items: itertools.combinations_with_replacement(items, 2),
+    "compress": lambda items: itertools.compress(items, [1, 0, 1]),
+    "count": lambda items: zip(items, itertools.count(2, 3)),
+    "cycle": lambda items: itertools.islice(itertools.cycle(items), 7),
+    "deque": lambda items: iter(collections.deque(items)),
+    "deque reversed": lambda items: reversed(collections.deque(items)),
+    "dropwhile": lambda items: itertools.dropwhile(lambda v: v < 2, items),
+    "enumerate": lambda items: enumerate(items, 5),
+    "filter": lambda items: filter(lambda v: v != 2, items),
+    "filter none": lambda items: filter(None, items),
+    "filterfalse": lambda items: itertools.filterfalse(lambda v: v == 2, items),
+    "generator": lambda items: itertools.chain((v + 1 for v in items), items),
+    "islice": lambda items: itertools.islice(items, 1, None),
+    "islice step": lambda items: itertools.islice(items, 0, 4, 2),
+    "list": lambda items: iter(items),
+    "list reversed": lambda items: reversed(items),
+    "map": lambda items: map(lambda v: v + 1, items),
+    "nested": lambda items: itertools.islice(
+        itertools.chain(enumerate(items), zip(items, itertools.cycle("ab"))), 1, 6
+    ),
+    "pairwise": lambda items: itertools.pairwise(items),
+    "permutations": lambda items: itertools.permutations(items, 2),
+    "product": lambda items: itertools.product(items, "ab"),
+    "product repeat": lambda items: itertools.product(items, repeat=2),
+    "repeat": lambda items: itertools.repeat(items[0], 3),
+    "sequence": lambda items: iter(Sequence(items)),
+    "str": lambda items: iter("abc"),
+    "str of other letters": lambda items: iter("a\u20acb"),
+    "takewhile": lambda items: itertools.takewhile(lambda v: v < 3, items),
+    "tee": lambda items: itertools.tee(items)[1],
+    "zip": lambda items: zip(items, items, strict=True),
+    "zip_longest": lambda items: itertools.zip_longest(items, [1]),
+    "zip_longest filled": lambda items: itertools.zip_longest(items, [1], fillvalue=7),
 }
 LISTS = [[1, 2, 3], [1, 2, 3], [1, 2, 3], [1, 2, 3, 4], [1, 2, 3]]
 
@@ -139,7 +141,7 @@ def test_groups():
         for key, group in itertools.groupby([1, 1, *numbers], lambda v: v > 1):
             first = next(group)
             flashpoint.graph_break()
-            seen.append((key, first, list(group)))
+            seen.append((key, first, list(group)))  # noqa: B031
             x = x + 1
         return x, seen
 

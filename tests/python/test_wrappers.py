@@ -1,9 +1,11 @@
-"""What code that knows torch.compile's wrappers asks of Flashpoint's: unwrapping, disabling, compiling alike."""
+"""What code that knows torch.compile's wrappers asks of Flashpoint's."""
 
 import copy
 import functools
+import inspect
 import pickle
 
+import pytest
 import torch
 from torch._dynamo.eval_frame import innermost_fn
 
@@ -97,3 +99,16 @@ def test_compiling_a_compiled_function_with_torch():
     x = torch.zeros(2)
     again = torch.compile(flashpoint.compile(answer), backend="eager")
     assert torch.equal(again(x), x + 1)
+
+
+def test_looks_like_the_function():
+    def program(x, scale=2, *, shift=1):
+        return x * scale + shift
+
+    compiled = flashpoint.compile(program)
+    for name in ("__code__", "__defaults__", "__kwdefaults__", "__globals__", "__closure__"):
+        assert getattr(compiled, name) is getattr(program, name)
+    assert inspect.signature(compiled) == inspect.signature(program)
+    assert compiled.__code__ != flashpoint.compile(answer).__code__
+    with pytest.raises(AttributeError):
+        compiled.__code__ = answer.__code__
