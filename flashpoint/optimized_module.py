@@ -9,8 +9,10 @@ hooks, which run once as in eager instead of twice.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -45,7 +47,7 @@ class OptimizedModule(Module):
         self._super_module_initialized = True
         self._orig_mod = module  # now registered as a child
         self._core_options = dict(options or {})
-        self.forward = _C.CompiledFunction(module.__call__, self._core_options)
+        self.forward = _compiled_call(module, self._core_options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # forward runs the original's __call__, and with it the module-global hooks: Module.__call__ here
@@ -138,6 +140,17 @@ class OptimizedModule(Module):
 
     def __bool__(self) -> bool:
         return bool(self._orig_mod)
+
+
+def _compiled_call(module: Module, core_options: dict[str, Any]) -> Any:
+    """The module's `__call__`, compiled. What inspects it finds the name and the parameters of `forward`."""
+    call = module.__call__
+    forward = _C.CompiledFunction(call, core_options)
+    functools.update_wrapper(forward, module.forward, updated=())
+    forward.__wrapped__ = call
+    with contextlib.suppress(TypeError, ValueError):  # of C code, there may be no signature
+        forward.__signature__ = inspect.signature(module.forward)
+    return forward
 
 
 def unwrap(module: Module) -> Module:

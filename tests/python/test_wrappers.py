@@ -112,3 +112,15 @@ def test_looks_like_the_function():
     assert compiled.__code__ != flashpoint.compile(answer).__code__
     with pytest.raises(AttributeError):
         compiled.__code__ = answer.__code__
+
+
+def test_forward_has_the_signature_of_the_original():
+    module = torch.nn.MultiheadAttention(4, 2)
+    compiled = flashpoint.compile(module)
+    assert inspect.signature(compiled.forward) == inspect.signature(module.forward)
+    assert compiled.forward.__name__ == "forward"
+    x = torch.ones(3, 4)
+    assert hits(lambda: compiled(x, x, x)) == 2
+    again = flashpoint.compile(compiled.forward)  # with hooks, as the module's call
+    module.register_forward_hook(lambda module, args, result: result[0] * 0)
+    assert torch.equal(again(x, x, x), torch.zeros(3, 4))
