@@ -19,6 +19,7 @@ def run_seeds(seeds: range, steps: int = 12) -> None:
         assert message is None, f"seed {seed}: {message}\n{program.source}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, 500, CHUNK))
 def test_programs(first):
     run_seeds(range(first, first + CHUNK))

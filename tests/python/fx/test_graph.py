@@ -238,6 +238,7 @@ def test_one_tensor_as_two_arguments(backend, write) -> None:
     assert flashpoint.counters()["hits"] >= 2
 
 
+@pytest.mark.slow
 def test_graph_code_is_logged(run_python) -> None:
     code = """
 import torch, flashpoint

@@ -13,6 +13,8 @@ import pytest
 
 import flashpoint
 
+pytestmark = pytest.mark.slow  # several processes each
+
 PROGRAM = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])

@@ -9,6 +9,8 @@ import pytest
 from tests.python.store.recordings_cases import CASES
 from tests.python.store.test_recordings import counted, run_cases
 
+pytestmark = pytest.mark.slow  # several processes each
+
 
 def source_of(name: str) -> str:
     return next(case.source for case in CASES if case.name == name)
