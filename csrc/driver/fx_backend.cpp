@@ -28,10 +28,26 @@ class RegionsAtEntry {
 
 PyObject* or_none(const Ref& ref) { return ref ? ref.get() : Py_None; }
 
+// With the number itself in the tensor's place.
+Ref describe_number(Recorder& recorder, int32_t source, bool is_float) {
+  const ScalarOperand from = recorder.shadow().numbers()[static_cast<size_t>(source)].from;
+  const std::string path =
+      from.kind == ScalarOperand::Kind::kNode ? recorder.tree().path(from.index) : std::string("number");
+  PyObject* const value = recorder.shadow().number_value(source);
+  const Ref number = is_float ? Ref::steal(PyNumber_Float(value)) : Ref::share(value);
+  return number ? Ref::steal(Py_BuildValue("(sOO)", path.c_str(), number.get(), Py_False)) : Ref();
+}
+
 Ref describe_sources(const ir::Graph& graph, Recorder& recorder) {
   const std::vector<ir::ValueId> mutated = graph.mutated_inputs();
   Ref list = Ref::steal(PyList_New(0));
   for (const ir::Input& input : graph.inputs) {
+    const ir::ValueKind kind = graph.values[static_cast<size_t>(input.value)].kind;
+    if (kind != ir::ValueKind::kTensor) {
+      const Ref row = describe_number(recorder, input.source, kind == ir::ValueKind::kFloat);
+      if (!list || !row || PyList_Append(list.get(), row.get()) < 0) return Ref();
+      continue;
+    }
     PyObject* tensor = recorder.object_of(input.source);
     const bool writes = std::binary_search(mutated.begin(), mutated.end(), input.value);
     const Ref row =

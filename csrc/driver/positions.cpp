@@ -51,7 +51,7 @@ void PositionEntries::used(size_t i, const Entry* entry) {
 }
 
 // An argument that was guarded by two other values before will be another one the next time as well.
-std::vector<bool> PositionEntries::varying(const std::vector<Ref>& args) const {
+std::vector<bool> PositionEntries::varying(const std::vector<Ref>& args, int least) const {
   std::vector<int> others(args.size());
   for (const auto& entry : entries) {
     for (const auto& [argument, value] : entry->pinned) {
@@ -64,7 +64,7 @@ std::vector<bool> PositionEntries::varying(const std::vector<Ref>& args) const {
     }
   }
   std::vector<bool> result(args.size());
-  for (size_t i = 0; i < others.size(); ++i) result[i] = others[i] >= 2;
+  for (size_t i = 0; i < others.size(); ++i) result[i] = others[i] >= least;
   return result;
 }
 

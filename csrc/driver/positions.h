@@ -58,7 +58,7 @@ struct PositionEntries {
   // Its place, 0 when it is not there.
   size_t find(const Entry* entry) const;
   // Which of these arguments are known to change from call to call.
-  std::vector<bool> varying(const std::vector<Ref>& args) const;
+  std::vector<bool> varying(const std::vector<Ref>& args, int least = 2) const;
   // After a miss of entries[i]: when values it expects differ more often than not, the entry goes, and the
   // next recording breaks where it met them. True if it went.
   bool wears_out(size_t i, CodeState& state);

@@ -147,25 +147,29 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   r.kwnames = Ref::share(kwnames);
   r.function = Ref::share(function);
   r.suspensions = hook_suspensions();
-  // FX graphs have no numbers among their inputs. What changes is a break there, or, where none may be, a
-  // constant of one recording among several.
+  // A number that changes is an input of an FX graph where a tensor may stand for it. Elsewhere it is a
+  // break, or, where none may be, a constant of one recording among several.
   const bool fx = static_cast<bool>(state_->compiler);
   const bool breaks_at_numbers = fx ? !options_.fullgraph : !r.key.empty();
   r.recorder = std::make_unique<Recorder>(r.graph, function, r.arg_pointers.data(), r.arg_pointers.size(),
                                           breaks_at_numbers ? position.varying(r.args) : std::vector<bool>{});
   r.recorder->shadow().set_outermost(outermost_);
-  r.recorder->shadow().feeds_graph = !fx;
+  r.recorder->shadow().exports_graph = fx;
+  if (fx) {
+    const std::vector<bool> changed = position.varying(r.args, 1);
+    for (size_t i = 0; i < changed.size(); ++i) {
+      if (changed[i]) r.recorder->shadow().set_changed(i);
+    }
+  }
   r.recorder->shadow().captures_scalars = options_.capture_scalars || options_.fullgraph;
   r.recorder->shadow().settles_late = options_.fullgraph;
-  if (!fx || !options_.fullgraph) {
-    std::unordered_set<std::string> changed;
-    for (const auto& entry : position.entries) {
-      entry->changed_numbers(r.arg_pointers.data(), r.arg_pointers.size(), changed);
-    }
-    for (const std::string& place : changed) ++position.open_places[place];
-    r.recorder->shadow().open_places = &position.open_places;
-    r.recorder->shadow().breaks_at_places = options_.resume && !options_.fullgraph;
+  std::unordered_set<std::string> changed;
+  for (const auto& entry : position.entries) {
+    entry->changed_numbers(r.arg_pointers.data(), r.arg_pointers.size(), changed);
   }
+  for (const std::string& place : changed) ++position.open_places[place];
+  r.recorder->shadow().open_places = &position.open_places;
+  r.recorder->shadow().breaks_at_places = options_.resume && !options_.fullgraph;
   if (r.key.empty()) r.recorder->shadow().starts_with(function, nargs, kwnames);
   r.recorder->outer = outer_;
   r.recorder->answers_tracing_queries = options_.tracing_state_queries;

@@ -8,6 +8,7 @@
 #include <ATen/core/jit_type.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string_view>
 
@@ -108,6 +109,13 @@ LoggedArg* GraphRecorder::find_number(int32_t first, const NumberUse& use) {
                                  : static_cast<int>(a) != use.argument)
         continue;
       if (!holds(arg, use)) continue;
+      const auto outranks = [&](const LoggedArg& other) {
+        return other.kind == LoggedArg::Kind::kValue &&
+               log_.outranks_number(static_cast<ir::ValueId>(other.integer),
+                                    arg.kind == LoggedArg::Kind::kDouble);
+      };
+      if (use.as_tensor && !(arg.wrapped && std::any_of(call.args, call.args + call.arg_count, outranks)))
+        return nullptr;
       if (found != nullptr || call.no_op || decides_by_numbers(info->schema->name()) ||
           !takes_number(*parameter.type(), arg.wrapped, in_list))
         return nullptr;

@@ -96,6 +96,7 @@ class GraphRecorder final : public TracerSink {
     const char* keyword = nullptr;  // its name there; `argument` says nothing then
     bool literal = false;           // it is what the only `flashpoint.constant` holds
     int element = -1;               // of that argument, a list
+    bool as_tensor = false;         // a tensor without dimensions may stand for it
   };
   LoggedArg* find_number(int32_t first, const NumberUse& use);
   // False where no operator may take one.

@@ -134,6 +134,13 @@ bool OpLog::note_constant(const c10::IValue& constant, LoggedArg& arg) {
   return true;
 }
 
+bool OpLog::outranks_number(ir::ValueId id, bool is_float) const {
+  const LoggedValue& value = *values_[static_cast<size_t>(id)];
+  if (value.kind != ir::ValueKind::kTensor || value.dims == 0) return false;
+  return c10::isFloatingType(value.dtype) || c10::isComplexType(value.dtype) ||
+         (!is_float && c10::isIntegralType(value.dtype, true));
+}
+
 bool OpLog::is_small(ir::ValueId value) const {
   int budget = ir::kFewNodes;
   return is_small(value, &budget);

@@ -100,6 +100,9 @@ class OpLog {
   LoggedCall& call(int32_t i) const { return *calls_[static_cast<size_t>(i)]; }
   // Whether few operators on tensors of few elements make the value of what comes from outside.
   bool is_small(ir::ValueId value) const;
+  // Whether the tensor's type is that of the result beside a number without dimensions, whatever type such a
+  // number has: it has dimensions itself, and is not an integer where the number is a float.
+  bool outranks_number(ir::ValueId value, bool is_float) const;
   int32_t producer(ir::ValueId value) const { return values_[static_cast<size_t>(value)]->call; }
   ir::ValueId value_count() const { return static_cast<ir::ValueId>(values_.size()); }
   const ir::Input& input(int32_t i) const { return inputs_[static_cast<size_t>(i)]; }

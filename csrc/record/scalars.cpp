@@ -111,6 +111,14 @@ bool ScalarTable::is_open(Tag tag) const {
                      [&](Tag source) { return !rows_[source - 1].pinned; });
 }
 
+bool ScalarTable::changed(Tag tag) const {
+  tag = resolve(tag);
+  if (tag == 0) return false;
+  const Row& row = rows_[tag - 1];
+  return row.changed || std::any_of(row.sources.begin(), row.sources.end(),
+                                    [&](Tag source) { return rows_[source - 1].changed; });
+}
+
 bool ScalarTable::varies(Tag tag) const {
   tag = resolve(tag);
   if (tag == 0) return false;

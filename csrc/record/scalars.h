@@ -92,6 +92,9 @@ class ScalarTable {
   // Whether the row depends on an argument that is known to change from call to call.
   bool varies(Tag tag) const;
   void set_varies(Tag tag) { rows_[tag - 1].varies = true; }
+  // It was another one at an earlier call; of a computed number, one that it was computed from.
+  bool changed(Tag tag) const;
+  void set_changed(Tag tag) { rows_[tag - 1].changed = true; }
   bool has_late() const { return !late_.empty(); }
 
   template <typename Visit>
@@ -111,6 +114,7 @@ class ScalarTable {
     Kind kind;
     bool pinned = false;
     bool varies = false;
+    bool changed = false;
     bool opaque = false;
     NodeId node = kNoNode;  // kSource
     int32_t step = -1;      // kComputed; kLate: value of the graph

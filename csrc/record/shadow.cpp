@@ -86,6 +86,10 @@ void Shadow::add_opaque_argument(size_t index, NodeId node, PyObject* object) {
   arguments_[index] = table_.add_opaque(node, object);
 }
 
+void Shadow::set_changed(size_t argument) {
+  if (argument < arguments_.size() && arguments_[argument] != 0) table_.set_changed(arguments_[argument]);
+}
+
 void Shadow::starts_with(PyObject* function, size_t positional, PyObject* kwnames) {
   first_function_ = function;
   first_positional_ = positional;
@@ -487,7 +491,7 @@ void Shadow::before(EvalFrame& frame, const Operands& o) {
   follows_event_ = !used_containers_.empty() && follow_containers(frame, o);
   if (follows_event_) used_containers_.clear();
   if (!used_.empty() && follow(frame, o)) used_.clear();
-  if (feeds_graph && !used_.empty()) plan_feeds(frame, o);
+  if (!used_.empty()) plan_feeds(frame, o);
   for (PyObject* const used : used_containers_) collect_inside(used, used_);
   if (used_.empty()) return;
   uses_ = true;

@@ -28,6 +28,7 @@ class Shadow {
   // Arguments of the call that are primitives. What is not attached to a slot of a frame is guarded.
   void add_argument(size_t index, NodeId node, PyObject* value, bool varies);
   void add_opaque_argument(size_t index, NodeId node, PyObject* object);
+  void set_changed(size_t argument);  // another one than at an earlier call
   Tag opaque_tag(NodeId node, PyObject* object) { return table_.add_opaque(node, object); }
   // shadow_late.cpp: the number that the event under way reads from a tensor is a value of the graph.
   bool may_follow_item(PyObject* tensor, bool to_float) const;
@@ -50,7 +51,8 @@ class Shadow {
   // How many recordings found each of them changed.
   const std::unordered_map<std::string, int>* open_places = nullptr;
   bool breaks_at_places = false;  // what changes often is a break where it cannot be followed
-  bool feeds_graph = true;        // numbers may become inputs of the graph
+  // The graph is for FX, where a number is an input only as a tensor, and only once it has changed.
+  bool exports_graph = false;
   bool has_places() const { return follows_places() || !stores_.empty(); }
   // What the event has read so far is not what it pushes: something else hides it.
   void hide_read() { drop_read(); }
@@ -90,6 +92,7 @@ class Shadow {
   ScalarTable& table() { return table_; }
   // By the source of the graph's number inputs.
   std::vector<NumberInput> numbers() const;
+  PyObject* number_value(int32_t source) const;
   Tag result_tag() const { return result_tag_; }  // of what the function returned
   // Guards the types of what stayed open. No event may follow.
   void finish();

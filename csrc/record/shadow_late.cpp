@@ -101,7 +101,7 @@ bool fits(PyObject* number) {
 
 // int() of a tensor of floats would be a conversion that may raise.
 bool Shadow::may_follow_item(PyObject* tensor, bool to_float) const {
-  if (!feeds_graph || !is_plain_tensor(tensor) || function_mode_answers()) return false;
+  if (exports_graph || !is_plain_tensor(tensor) || function_mode_answers()) return false;
   const EvalFrame* frame = recorder_.innermost();
   if (!captures_scalars && !rules().computes_otherwise(frame)) return false;
   // Only frames whose slots have tags.

@@ -37,7 +37,9 @@ bool Shadow::plan_feed(Tag tag, PyObject* number, int argument, const char* keyw
   tag = table_.resolve(tag);
   if (tag == 0 || !is_number(number) || table_.value(tag) != number || !table_.is_open(tag)) return false;
   if (table_.is_late(tag) && !recorder_.graph().may_feed_numbers()) return false;
+  if (exports_graph && (literal || !table_.changed(tag))) return false;
   GraphRecorder::NumberUse use;
+  use.as_tensor = exports_graph;
   use.argument = argument;
   use.keyword = keyword;
   use.literal = literal;
@@ -140,6 +142,10 @@ ir::ValueId Shadow::number_input(Tag tag, bool is_float) {
   const auto source = static_cast<int32_t>(numbers_.size());
   numbers_.push_back({tag, is_float, recorder_.graph().number_input(is_float, source)});
   return numbers_.back().value;
+}
+
+PyObject* Shadow::number_value(int32_t source) const {
+  return table_.value(numbers_[static_cast<size_t>(source)].tag);
 }
 
 std::vector<NumberInput> Shadow::numbers() const {

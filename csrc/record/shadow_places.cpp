@@ -52,6 +52,7 @@ bool Shadow::read_place(NodeId owner, CheckKind kind, PyObject* storage, PyObjec
   GuardTree& tree = recorder_.tree();
   const Tag tag = table_.add_source(tree.child(owner, step_to_place(kind), key, index), value);
   places_.try_emplace({storage, name}, tag);
+  table_.set_changed(tag);
   if (breaks_at_places && open_places->at(tree.place(owner, kind, key, index)) >= kOften)
     table_.set_varies(tag);
   take_read(tag);

@@ -46,7 +46,7 @@ class Node(NamedTuple):
 
 class Source(NamedTuple):
     path: str
-    tensor: torch.Tensor | None
+    tensor: torch.Tensor | float | int | None  # a number where a tensor without dimensions stands for it
     written: bool
 
 

@@ -36,6 +36,9 @@ def example_input(
     metadata at entry stands in for it.
     """
     tensor = source.tensor
+    if isinstance(tensor, (int, float)):
+        tensor = torch.tensor(tensor, dtype=torch.float64 if isinstance(tensor, float) else torch.int64)
+        return tensor, mode.from_tensor(tensor, static_shapes=True)
     if tensor is not None and (not source.written or _is_as(tensor, meta)):
         return tensor, mode.from_tensor(tensor, static_shapes=True)
     fake = fake_of(mode, meta)

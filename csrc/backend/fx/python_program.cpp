@@ -38,6 +38,9 @@ class PythonProgram final : public GraphProgram {
     std::vector<Ref> owned;
     std::vector<PyObject*> arguments{nullptr};  // room for PY_VECTORCALL_ARGUMENTS_OFFSET
     for (const at::Tensor& input : inputs) {
+      // A number comes as a tensor made for this run, and is a tensor to the backend.
+      if (input.unsafeGetTensorImpl()->is_wrapped_number())
+        input.unsafeGetTensorImpl()->set_wrapped_number(false);
       owned.push_back(Ref::steal(wrap_tensor(input)));
       if (!owned.back()) throw_python_error();
       arguments.push_back(owned.back().get());
