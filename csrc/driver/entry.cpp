@@ -42,6 +42,7 @@ Entry::Entry(GuardTree tree, GlobalState state, std::unique_ptr<ir::Graph> graph
 }
 
 void Entry::finish() {
+  tree_.let_go();  // of the closing audit
   visit_recipe(result_, kept_nodes_);
   if (suspension) {
     visit_recipe(suspension->handled, kept_nodes_);
@@ -198,6 +199,10 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
   if (distinct_tensors && !autograd_is_plain()) return miss("hooks on saved tensors, or forward AD");
   if (abc_token != 0 && abc_token != flashpoint::abc_token())
     return miss("abstract base class registrations");
+  struct LetGo {
+    GuardTree& tree;
+    ~LetGo() { tree.let_go(); }
+  } const at_the_end{tree_};
   try {
     if (fail_at_guards != 0 && --fail_at_guards == 0) throw std::runtime_error("injected");
     if (!tree_.evaluate(args, total)) {

@@ -529,6 +529,7 @@ bool GuardTree::is_other_number(const Check& c, PyObject* v) const {
 void GuardTree::changed_numbers(PyObject* const* args, size_t nargs,
                                 std::unordered_set<std::string>& places) {
   run(args, nargs, false, nullptr, &places);
+  let_go();
 }
 
 bool GuardTree::expects_other_slice(size_t argument, PyObject* now) const {

@@ -84,6 +84,8 @@ class GuardTree {
 
   // True when every guard holds for these arguments. On false, failed_node/failed_check say which.
   bool evaluate(PyObject* const* args, size_t nargs);
+  // Once nobody reads values() any more: what was made on the way to them (a gradient) may die.
+  void let_go() { temporaries_.clear(); }
   // A recording reached this object, before it reads anything through it: what keeps its version tag until
   // the end is as it was read.
   void saw(NodeId node, PyObject* object);
