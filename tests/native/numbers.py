@@ -85,9 +85,11 @@ def check_numbers(graph: _C.Graph, inputs: Callable[[], list[Tensor]], source: s
         return None
     variant = _C._graph_parse(text)
     constants = [0.5 if kind == "float" else 1 for kind in kinds]
+    # Where the squares that a norm sums overflow, it depends on the order of the sum what is NaN.
+    ints = INTS[:-1] if "_norm(" in text else INTS
     for round_ in range(3):
         if round_ > 0:
-            constants = [rng.choice(FLOATS if kind == "float" else INTS) for kind in kinds]
+            constants = [rng.choice(FLOATS if kind == "float" else ints) for kind in kinds]
         numbers = [
             torch.tensor(n, dtype=torch.float64 if kind == "float" else torch.int64)
             for n, kind in zip(constants, kinds, strict=True)
