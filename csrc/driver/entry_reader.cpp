@@ -550,6 +550,7 @@ class Reader {
         good = PyType_Check(f) ? !is_heap(reinterpret_cast<PyTypeObject*>(f)) &&
                                      rules().type(reinterpret_cast<PyTypeObject*>(f)).rule != Rule::kNone
                                : PyCFunction_Check(f) || Py_IS_TYPE(f, &PyMethodDescr_Type);
+        good = good && (detail == 0 || detail == 1);
         break;
       }
     }

@@ -50,8 +50,9 @@ void PositionEntries::used(size_t i, const Entry* entry) {
   std::rotate(hits.begin(), hits.begin() + i, hits.begin() + i + 1);
 }
 
-// An argument that was guarded by two other values before will be another one the next time as well.
-std::vector<bool> PositionEntries::varying(const std::vector<Ref>& args, int least) const {
+// An argument that was guarded by some other values before will be another one the next time as well.
+std::vector<bool> PositionEntries::varying(const std::vector<Ref>& args, int others_of_number,
+                                           int others_of_text) const {
   std::vector<int> others(args.size());
   for (const auto& entry : entries) {
     for (const auto& [argument, value] : entry->pinned) {
@@ -64,7 +65,10 @@ std::vector<bool> PositionEntries::varying(const std::vector<Ref>& args, int lea
     }
   }
   std::vector<bool> result(args.size());
-  for (size_t i = 0; i < others.size(); ++i) result[i] = others[i] >= least;
+  for (size_t i = 0; i < others.size(); ++i) {
+    const bool text = args[i] && (PyUnicode_Check(args[i].get()) || PyBytes_Check(args[i].get()));
+    result[i] = others[i] >= (text ? others_of_text : others_of_number);
+  }
   return result;
 }
 

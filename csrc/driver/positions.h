@@ -57,8 +57,9 @@ struct PositionEntries {
   void take(std::shared_ptr<Entry> entry);
   // Its place, 0 when it is not there.
   size_t find(const Entry* entry) const;
-  // Which of these arguments are known to change from call to call.
-  std::vector<bool> varying(const std::vector<Ref>& args, int least = 2) const;
+  // Which of these arguments are known to change from call to call: as many entries have guarded them by
+  // other values.
+  std::vector<bool> varying(const std::vector<Ref>& args, int others_of_number, int others_of_text) const;
   // After a miss of entries[i]: when values it expects differ more often than not, the entry goes, and the
   // next recording breaks where it met them. True if it went.
   bool wears_out(size_t i, CodeState& state);

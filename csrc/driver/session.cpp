@@ -38,6 +38,9 @@ namespace {
 // A position in a loop takes one entry for each step, in one call.
 constexpr size_t kEntriesAtPosition = 512;
 constexpr int kRecordingCalls = 32;
+// So many recordings of a whole call have guarded an argument by other values.
+constexpr int kOthersAtStart = 3;
+constexpr int kOtherTextsAtStart = 6;
 
 thread_local Recorder* active = nullptr;
 
@@ -148,15 +151,20 @@ void Session::start_recording(std::vector<Ref> args, std::string key, Chain chai
   r.function = Ref::share(function);
   r.suspensions = hook_suspensions();
   // A number that changes is an input of an FX graph where a tensor may stand for it. Elsewhere it is a
-  // break, or, where none may be, a constant of one recording among several.
+  // break, or, where none may be, a constant of one recording among several. Of a whole call several
+  // recordings are worth more than a break.
   const bool fx = static_cast<bool>(state_->compiler);
-  const bool breaks_at_numbers = fx ? !options_.fullgraph : !r.key.empty();
-  r.recorder = std::make_unique<Recorder>(r.graph, function, r.arg_pointers.data(), r.arg_pointers.size(),
-                                          breaks_at_numbers ? position.varying(r.args) : std::vector<bool>{});
+  const bool at_start = r.key.empty() && !fx;
+  const bool breaks_at_numbers = !options_.fullgraph && (options_.resume || !at_start);
+  std::vector<bool> varies;
+  if (breaks_at_numbers)
+    varies = position.varying(r.args, at_start ? kOthersAtStart : 2, at_start ? kOtherTextsAtStart : 2);
+  r.recorder =
+      std::make_unique<Recorder>(r.graph, function, r.arg_pointers.data(), r.arg_pointers.size(), varies);
   r.recorder->shadow().set_outermost(outermost_);
   r.recorder->shadow().exports_graph = fx;
   if (fx) {
-    const std::vector<bool> changed = position.varying(r.args, 1);
+    const std::vector<bool> changed = position.varying(r.args, 1, 1);
     for (size_t i = 0; i < changed.size(); ++i) {
       if (changed[i]) r.recorder->shadow().set_changed(i);
     }

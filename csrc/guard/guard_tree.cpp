@@ -519,6 +519,10 @@ bool GuardTree::is_other_number(const Check& c, PyObject* v) const {
   } else if (c.kind == CheckKind::kSlotValue) {
     PyObject** slot = py::object_slot(v, c.operand.get());
     now = slot == nullptr ? nullptr : *slot;
+  } else if (c.kind == CheckKind::kDefaultValue) {
+    PyObject* const defaults = PyFunction_Check(v) ? PyFunction_GET_DEFAULTS(v) : nullptr;
+    now = defaults != nullptr && c.number < PyTuple_GET_SIZE(defaults) ? PyTuple_GET_ITEM(defaults, c.number)
+                                                                       : nullptr;
   } else if (c.kind == CheckKind::kLookupValue) {
     now = _PyType_Lookup(reinterpret_cast<PyTypeObject*>(v), c.operand.get());
   }
@@ -554,6 +558,10 @@ bool GuardTree::run(PyObject* const* args, size_t nargs, bool use_tags, const st
     if (changed == nullptr || !is_other_number(check, value)) return false;
     if (check.kind == CheckKind::kValue) {
       const Node& n = nodes_[node];
+      if (n.step == Step::kDequeItem || n.step == Step::kGeneratorSlot) {
+        changed->insert(place(n.parent, CheckKind::kValue, nullptr, n.index));
+        return true;
+      }
       const auto* known = std::find_if(std::begin(kPlaces), std::end(kPlaces),
                                        [&](const auto& entry) { return entry.second == n.step; });
       if (known == std::end(kPlaces)) return false;

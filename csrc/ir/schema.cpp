@@ -172,6 +172,20 @@ OpTraits traits_of(const Op& op) {
   return handle ? traits_of(*handle) : OpTraits{};
 }
 
+// One number where a mask says so: whatever the mask holds, there is room for it.
+static bool fills_by_mask(const Graph& graph, const Node& node) {
+  const std::string& name = graph.ops[node.op].name;
+  if ((name != "aten::index_put_" && name != "aten::index_put" && name != "aten::_index_put_impl_") ||
+      node.args.size() < 3 || node.args[1].kind != Arg::Kind::kList || node.args[2].kind != Arg::Kind::kValue)
+    return false;
+  const auto meta = [&](const Arg& arg) { return graph.values[static_cast<size_t>(arg.value)].meta; };
+  if (!meta(node.args[2]).defined() || !meta(node.args[2]).sizes.empty()) return false;
+  return std::all_of(node.args[1].list.begin(), node.args[1].list.end(), [&](const Arg& index) {
+    return index.kind == Arg::Kind::kValue && meta(index).defined() &&
+           meta(index).dtype == c10::ScalarType::Bool;
+  });
+}
+
 bool may_raise_on_values(const Graph& graph, const Node& node) {
   static const NameSet integers{
 #define FP_RAISES_ON_INTEGERS(name) name,
@@ -186,7 +200,7 @@ bool may_raise_on_values(const Graph& graph, const Node& node) {
 #include "ir/op_traits.def"
   };
   const Op& op = graph.ops[node.op];
-  if (!traits_of(op).raises_on_values) return false;
+  if (!traits_of(op).raises_on_values || fills_by_mask(graph, node)) return false;
   const auto value = [&](const Arg& arg) -> const Value& {
     return graph.values[static_cast<size_t>(arg.value)];
   };

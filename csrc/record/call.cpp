@@ -354,6 +354,15 @@ void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n
   }
 }
 
+static bool is_profiler_range(PyObject* script_object) {
+  const Ref type = Ref::steal(PyObject_CallMethod(script_object, "_type", nullptr));
+  const Ref name = Ref::steal(type ? PyObject_CallMethod(type.get(), "qualified_name", nullptr) : nullptr);
+  if (!name) PyErr_Clear();
+  return name && PyUnicode_Check(name.get()) &&
+         PyUnicode_CompareWithASCIIString(name.get(), "__torch__.torch.classes.profiler._RecordFunction") ==
+             0;
+}
+
 void Recorder::call_torch(const char* name, PyObject* const* args, Py_ssize_t n, PyObject* kwnames) {
   const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
   for (Py_ssize_t i = 0; i < total && !ended_; ++i) {
@@ -368,7 +377,8 @@ void Recorder::call_torch(const char* name, PyObject* const* args, Py_ssize_t n,
       continue;
     }
     if (rules().is_enum_member(a)) continue;
-    if (rules().is_script_object(a) && node_of(a) == kNoNode) continue;  // the dispatcher decides
+    // The dispatcher decides; to end a range of the profiler is nothing that replay repeats.
+    if (rules().is_script_object(a) && (node_of(a) == kNoNode || is_profiler_range(a))) continue;
     if (!read_deep(a) && !PyRange_Check(a)) {
       if (rules().answers_torch_functions(*this, a)) continue;
       if (i == 0 && PyType_Check(a)) continue;

@@ -71,7 +71,7 @@ enum class Event : uint8_t {
   kStoreGlobal,  // a = globals dict, name, b = value or null (delete)
   kStoreName,    // STORE_NAME/DELETE_NAME
   kCell,         // a = cell, name in a class body (its namespace comes first);  result = content
-  kStoreCell,    // a = cell, b = value or null; also where a local becomes a cell
+  kStoreCell,    // a = cell, b = value or null; also where the local of slot `detail - 1` becomes a cell
   kAttr,         // LOAD_ATTR: a = object, name;                                 result = value
   kMethod,       // LOAD_METHOD: a = object, name;    result = value, or the unbound method that was found
   kSpecial,      // with statement: a = object, name = __enter__/__exit__;       result = bound method

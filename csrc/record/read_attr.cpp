@@ -264,6 +264,8 @@ void Recorder::expect_attribute_code(EvalFrame& caller, PyObject* o, PyObject* n
 }
 
 void Recorder::read_generic_attr(PyObject* o, PyTypeObject* type, PyObject* name, bool getattr_hook) {
+  if (node_of(o) == kNoNode) shadow_.read_inside(o);
+  if (ended_) return;
   PyObject* d = type_lookup(type, name);
   if (d != nullptr && PyType_HasFeature(Py_TYPE(d), Py_TPFLAGS_HEAPTYPE) && !PyType_Check(d)) {
     // Whether it is a descriptor is decided by its class.

@@ -112,6 +112,7 @@ void Recorder::read_dict_value(NodeId node, PyObject* key, PyObject* value) {
   if (value == nullptr) {
     tree_.check(node, CheckKind::kKeyAbsent, key);
   } else if (is_primitive(value)) {
+    if (shadow_.often_changes(node, CheckKind::kItemValue, key)) return end(Break::k_changing_value);
     tree_.check_place(node, CheckKind::kItemValue, key, value);
   } else {
     observe(tree_.child(node, Step::kDictValue, key), value);
@@ -223,9 +224,13 @@ void Recorder::read_elements(PyObject* c) {
                                   : PySequence_GetItem(c, i));
     if (!item) return PyErr_Clear();
     if (is_primitive(item.get()) && (list || tuple)) {
-      tree_.check_place(node, list ? CheckKind::kListItemValue : CheckKind::kTupleItemValue, nullptr,
-                        item.get(), static_cast<int32_t>(i));
+      const CheckKind kind = list ? CheckKind::kListItemValue : CheckKind::kTupleItemValue;
+      if (shadow_.often_changes(node, kind, nullptr, static_cast<int32_t>(i)))
+        return end(Break::k_changing_value);
+      tree_.check_place(node, kind, nullptr, item.get(), static_cast<int32_t>(i));
     } else if (is_primitive(item.get())) {
+      if (shadow_.often_changes(node, CheckKind::kValue, nullptr, static_cast<int32_t>(i)))
+        return end(Break::k_changing_value);
       tree_.check(tree_.child(node, Step::kDequeItem, nullptr, static_cast<int32_t>(i)), CheckKind::kValue,
                   item.get());
     } else {
@@ -258,6 +263,10 @@ bool Recorder::read_item_apart(PyObject* c, PyObject* key) {
     observe(tree_.child(node, list ? Step::kListItem : Step::kTupleItem, nullptr, i), item);
   } else if ((!shadow_.follows_places() || !shadow_.read_place(node, kind, c, nullptr, item, i)) &&
              once_at(c, static_cast<size_t>(i))) {
+    if (shadow_.often_changes(node, kind, nullptr, i)) {
+      end(Break::k_changing_value);
+      return true;
+    }
     tree_.check_place(node, kind, nullptr, item, i);
   }
   return true;

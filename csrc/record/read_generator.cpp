@@ -50,6 +50,8 @@ bool Recorder::read_generator(PyObject* o) {
     if (slots[i] == nullptr) continue;
     const NodeId child = tree_.child(node, Step::kGeneratorSlot, nullptr, static_cast<int32_t>(i));
     if (is_primitive(slots[i])) {
+      if (shadow_.often_changes(node, CheckKind::kValue, nullptr, static_cast<int32_t>(i)))
+        return end(Break::k_changing_value), true;
       tree_.check(child, CheckKind::kValue, slots[i]);
     } else {
       observe(child, slots[i]);

@@ -373,8 +373,11 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
   frame_ = &frame;
   ++frames_entered_;
   if (ended_) return nullptr;
+  // What cannot be guarded of what the frame begins with is to end the recording before the call.
+  frame_ = frame.caller != nullptr ? frame.caller : &frame;
   if (!shadow_.idle()) shadow_.enter(frame);
   if (ended_) return nullptr;  // a number that cannot be guarded did not arrive
+  frame_ = &frame;
   if (expected_.caller == frame.caller && expected_.function == py::frame_function(frame.frame)) {
     frame.link = expected_.link;
     if (frame.link == FrameLink::kInit) frame.link_self = py::frame_local(frame.frame, 0);
@@ -423,6 +426,11 @@ PyObject* Recorder::enter_frame(EvalFrame& frame) {
       for (Py_ssize_t i = 0; defaults != nullptr && i < PyTuple_GET_SIZE(defaults); ++i) {
         PyObject* value = PyTuple_GET_ITEM(defaults, i);
         if (is_primitive(value)) {
+          if (shadow_.often_changes(node, CheckKind::kDefaultValue, nullptr, static_cast<int32_t>(i))) {
+            frame_ = frame.caller != nullptr ? frame.caller : &frame;
+            end(Break::k_changing_value, "a default");
+            return nullptr;
+          }
           tree_.check_place(node, CheckKind::kDefaultValue, nullptr, value, static_cast<int32_t>(i));
         } else {
           observe(tree_.child(node, Step::kFuncDefault, nullptr, static_cast<int32_t>(i)), value);

@@ -40,11 +40,13 @@ struct ScalarOperand {
 struct ScalarStep {
   enum class Kind : uint8_t { kBinary, kUnary, kFormat, kJoin, kCall, kCompare, kTruth };
   Kind kind;
-  int detail = 0;  // NB_*, opcode of a unary operator, conversion flag of FORMAT_VALUE, Py_LT..
+  // NB_*, opcode of a unary operator, conversion flag of FORMAT_VALUE, Py_LT..; of a call, 1: the operands
+  // are one tuple.
+  int detail = 0;
   Ref callable = {};
   std::vector<ScalarOperand> operands = {};
   PyTypeObject* type = nullptr;  // of the result while recording (static); another one is a miss
-  // kCompare, kTruth: what the program decided by. Another outcome is a miss.
+  // Of a bool: what the program decided by. Another outcome is a miss.
   bool expected = false;
 };
 

@@ -102,7 +102,9 @@ void Shadow::attach(EvalFrame& frame, size_t slot, size_t argument) {
 }
 
 void Shadow::attached() {
+  const bool breaks = std::exchange(breaks_late_, false);  // no instruction is to blame
   for (Tag& tag : arguments_) guard(std::exchange(tag, 0));
+  breaks_late_ = breaks;
 }
 
 static c10::IValue number_of(PyObject* number) {
@@ -112,6 +114,12 @@ static c10::IValue number_of(PyObject* number) {
 
 void Shadow::guard(Tag tag, bool identity) {
   if (tag == 0) return;
+  tag = table_.resolve(tag);
+  // A guard of this value would hold for no other call. It stays open, for what is finished up to here; what
+  // is noticed late makes the next recording end before it.
+  if (breaks_late_ && tag != 0 && table_.varies(tag) && !table_.is_late(tag) && !table_.is_carrier(tag) &&
+      !table_.is_tuple(tag) && is_scalar(table_.value(tag)))
+    return recorder_.end(Break::k_changing_value);
   table_.pin(tag, [&](NodeId node, PyObject* value, int32_t late) {
     if (late >= 0 && settles_late && recorder_.graph().expect_late(late, number_of(value))) return;
     if (node == kNoNode) return recorder_.end(Break::k_changing_value, "a number read from a tensor");
@@ -130,6 +138,7 @@ void Shadow::settle_late() {
 }
 
 void Shadow::finish() {
+  breaks_late_ = false;
   drop_transit();
   drop_read();
   attached();
@@ -353,6 +362,10 @@ bool Shadow::follow_call(EvalFrame& frame, const Operands& o) {
       offset = 1;
     }
   }
+  if (PyObject* init = constructor_of(function)) {
+    function = init;
+    offset = 1;
+  }
   if (PyFunction_Check(function))
     return runs_as_itself(function) &&
            move_arguments(function, &frame, call_tags_, offset, o.nargs, o.kwnames);
@@ -371,7 +384,7 @@ bool Shadow::follow_call(EvalFrame& frame, const Operands& o) {
     const bool only_last =
         std::all_of(call_tags_.begin(), call_tags_.end() - 1, [](Tag t) { return t == 0; });
     return known.slot(descriptor).rule == Rule::kSetAttribute && only_last &&
-           store(call_tags_.back(), o.args[o.nargs - 1]);
+           (store_through_setattr(function, o) || store(call_tags_.back(), o.args[o.nargs - 1]));
   }
   if (PyCFunction_Check(function)) {
     PyObject* self = PyCFunction_GET_SELF(function);
@@ -380,6 +393,7 @@ bool Shadow::follow_call(EvalFrame& frame, const Operands& o) {
     }
   } else if (function == reinterpret_cast<PyObject*>(&PyFloat_Type) ||
              function == reinterpret_cast<PyObject*>(&PyLong_Type) ||
+             function == reinterpret_cast<PyObject*>(&PyBool_Type) ||
              (function == reinterpret_cast<PyObject*>(&PyUnicode_Type) && o.nargs == 1)) {
     rule = Rule::kPure;
   } else if (function == reinterpret_cast<PyObject*>(&PyType_Type) && o.nargs == 1) {
@@ -394,7 +408,7 @@ bool Shadow::follow_call(EvalFrame& frame, const Operands& o) {
   }
   if (rule != Rule::kPure && !extremum) return false;
   compute({ScalarStep::Kind::kCall, 0, Ref::share(function)}, call_tags_, {o.args, o.args + o.nargs});
-  return computing_;
+  return decides_ = computing_;
 }
 
 // True when the event keeps its operands open.
@@ -416,7 +430,7 @@ bool Shadow::follow(EvalFrame& frame, const Operands& o) {
       PyObject* set = _PyType_Lookup(Py_TYPE(o.a), name);
       if (set != nullptr && PyFunction_Check(set))
         return move_arguments(set, &frame, {0, 0, stored}, 0, 3, nullptr);
-      return store(stored, o.b);
+      return put_attribute(o.a, o.name, stored, o.b) || store(stored, o.b);
     }
     case Event::kStoreSubscr:
       if (o.c != nullptr && recorder_.node_of(o.a) == kNoNode)
@@ -426,8 +440,12 @@ bool Shadow::follow(EvalFrame& frame, const Operands& o) {
     case Event::kStoreCell:
       // Where a local becomes a cell its value is not on the stack; that cell is new.
       // A float of the graph is told by what it is when it is read there.
-      if (recorder_.node_of(o.a) == kNoNode)
-        return o.b != nullptr && PyFloat_CheckExact(o.b) && table_.has_late() && table_.late_of(o.b) != 0;
+      if (recorder_.node_of(o.a) == kNoNode) {
+        if (o.b == nullptr) return false;
+        if (PyFloat_CheckExact(o.b) && table_.has_late() && table_.late_of(o.b) != 0) return true;
+        const Tag known = o.detail > 0 ? frame.tags[o.detail - 1] : tag_at(frame, frame.stack_pointer - 1);
+        return table_.resolve(known) != 0 ? put_cell(o.a, known, o.b) : false;
+      }
       [[fallthrough]];
     case Event::kStoreGlobal:
       return o.b != nullptr && store(tag(1), o.b);
@@ -488,8 +506,17 @@ void Shadow::before(EvalFrame& frame, const Operands& o) {
     carries_ = late != 0;
   }
   collect_containers(frame, o);
-  follows_event_ = !used_containers_.empty() && follow_containers(frame, o);
-  if (follows_event_) used_containers_.clear();
+  if (frame.tags_of == recorder_.serial && (!used_.empty() || !used_containers_.empty())) {
+    if (o.event == Event::kCall && follow_method(frame, o)) {
+      used_.clear();
+      used_containers_.clear();
+      follows_event_ = true;
+    } else if (!used_containers_.empty()) {
+      follow_objects(frame, o);
+      follows_event_ = used_containers_.empty() || follow_containers(frame, o);
+      if (follows_event_) used_containers_.clear();
+    }
+  }
   if (!used_.empty() && follow(frame, o)) used_.clear();
   if (!used_.empty()) plan_feeds(frame, o);
   for (PyObject* const used : used_containers_) collect_inside(used, used_);
@@ -512,7 +539,7 @@ bool Shadow::settle_uses() {
   if (uses_) {
     for (const Tag tag : used_) guard(tag, builds_ || !used_containers_.empty());
   }
-  for (PyObject* const used : used_containers_) container(used)->live = false;
+  for (PyObject* const used : used_containers_) containers_.find(used)->live = false;
   used_containers_.clear();
   guard(std::exchange(storing_, 0));  // it went where it is not followed
   if (read_.tag != 0) return true;
@@ -526,6 +553,13 @@ bool Shadow::settle_uses() {
 }
 
 Tag Shadow::after(const EvalFrame& frame, PyObject* result) {
+  const Tag tag = after_event(frame, result);
+  if (tag == 0 || !sees_all_locals(py::frame_code(frame.frame))) return tag;
+  guard(tag);  // locals() would show it without a tag
+  return 0;
+}
+
+Tag Shadow::after_event(const EvalFrame& frame, PyObject* result) {
   if (late_ != 0) return std::exchange(late_, 0);
   if (std::exchange(carries_, false)) {
     if (result == nullptr) return 0;

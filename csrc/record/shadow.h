@@ -9,6 +9,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -63,6 +64,8 @@ class Shadow {
   bool read_place(NodeId owner, CheckKind kind, PyObject* storage, PyObject* key, PyObject* value,
                   int32_t index = 0);
   bool is_open_place(NodeId owner, CheckKind kind, PyObject* key, int32_t index) const;
+  // A guard of what it holds would hold for no other call.
+  bool often_changes(NodeId owner, CheckKind kind, PyObject* key, int32_t index = 0) const;
   // The storage takes the number that the event stores, or loses what it had.
   void stored(PyObject* storage, PyObject* key);
   Tag stored_tag(PyObject* storage, PyObject* key) const;
@@ -151,6 +154,24 @@ class Shadow {
   bool follow_next(EvalFrame& frame, PyObject* iterator);
   bool put_item(EvalFrame& frame, PyObject* container, PyObject* key, Tag tag, PyObject* value);
   bool owned_by_frame(const EvalFrame& frame, PyObject* object) const;
+  // shadow_changes.cpp
+  std::vector<Tag> tags_of(PyObject* sequence) const;
+  static Container of_tags(const std::vector<Tag>& tags);
+  bool may_put(PyObject* container, Tag tag, PyObject* value) const;
+  bool may_change(const EvalFrame& frame, PyObject* container);
+  bool follow_method(EvalFrame& frame, const Operands& operands);
+  bool follow_list_method(EvalFrame& frame, const Operands& operands, std::string_view name);
+  bool follow_dict_method(EvalFrame& frame, const Operands& operands, std::string_view name);
+  bool follow_sequence_operator(EvalFrame& frame, const Operands& operands);
+  bool follow_item_change(const Operands& operands);
+  bool follow_fold(const Operands& operands);
+  // shadow_objects.cpp
+  bool put_attribute(PyObject* object, PyObject* name, Tag tag, PyObject* value);
+  bool put_cell(PyObject* cell, Tag tag, PyObject* value);
+  bool store_through_setattr(PyObject* callable, const Operands& operands);
+  bool keeps_instance(EvalFrame& frame, const Operands& operands, PyObject* instance);
+  bool keeps_cell(EvalFrame& frame, const Operands& operands, PyObject* cell);
+  void follow_objects(EvalFrame& frame, const Operands& operands);
   Tag after_container(PyObject* result);
   Tag kept_item(PyObject* container, PyObject* key, PyObject* value) const;
   void spread(const EvalFrame& frame, const Operands& operands);
@@ -167,6 +188,7 @@ class Shadow {
   void use(const EvalFrame& frame, PyObject* value, bool anywhere);
   // identity: containers tell one NaN from another.
   void guard(Tag tag, bool identity = false);
+  Tag after_event(const EvalFrame& frame, PyObject* result);
   void drop_transit();
   void collect(EvalFrame& frame, const Operands& operands);
   bool follow_call(EvalFrame& frame, const Operands& operands);
@@ -193,6 +215,7 @@ class Shadow {
   PyObject* first_kwnames_ = nullptr;
   uint64_t outermost_ = 0;
   Tag result_tag_ = 0;
+  bool breaks_late_ = true;  // at a number that varies
   // Tags of this event's operands, and those of a call's arguments by index.
   std::vector<Tag> used_;
   std::vector<Tag> call_tags_;
@@ -232,5 +255,14 @@ class Shadow {
 
 // Whether a call of the function is one of its own code: not answered, refused or run unwatched.
 bool runs_as_itself(PyObject* function);
+// Code that comes through the hook, and sees its arguments one by one.
+bool runs_as_python(PyObject* callable);
+bool is_list_append(PyObject* callable);
+// The __init__ in Python that a call of the class runs, where nothing else sees the arguments; borrowed.
+PyObject* constructor_of(PyObject* callable);
+// A text or an int: keys that are equal only to others of their type, as far as the followed dicts go.
+bool is_plain_key(PyObject* key);
+// The key as the dict has it; null where there is none.
+PyObject* name_in(PyObject* dict, PyObject* key);
 
 }  // namespace flashpoint

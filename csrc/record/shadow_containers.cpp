@@ -33,8 +33,6 @@ constexpr int kDeepest = 16;
 
 bool is_sequence(PyObject* o) { return PyList_CheckExact(o) || PyTuple_CheckExact(o); }
 
-bool is_name(PyObject* o) { return PyUnicode_CheckExact(o) && PyUnicode_CHECK_INTERNED(o); }
-
 PyMethodDef* builtin_method(PyTypeObject& type, const char* name) {
   return reinterpret_cast<PyMethodDescrObject*>(PyDict_GetItemString(type.tp_dict, name))->d_method;
 }
@@ -45,7 +43,8 @@ PyMethodDef* called_method(PyObject* callable) {
              : nullptr;
 }
 
-// The key as the dict has it; null where there is none, or where it is no name.
+}  // namespace
+
 PyObject* name_in(PyObject* dict, PyObject* key) {
   PyObject *name, *value;
   Py_ssize_t pos = 0;
@@ -53,11 +52,19 @@ PyObject* name_in(PyObject* dict, PyObject* key) {
     if (name == key) return key;
     if (PyUnicode_CheckExact(name) && PyUnicode_CheckExact(key) && PyUnicode_Compare(name, key) == 0)
       return name;
+    if (PyLong_CheckExact(name) && PyLong_CheckExact(key) && PyObject_RichCompareBool(name, key, Py_EQ) == 1)
+      return name;
   }
   return nullptr;
 }
 
-// Code that comes through the hook, and sees its arguments one by one.
+bool is_plain_key(PyObject* o) { return PyUnicode_CheckExact(o) || PyLong_CheckExact(o); }
+
+bool is_list_append(PyObject* callable) {
+  static PyMethodDef* const append = builtin_method(PyList_Type, "append");
+  return called_method(callable) == append;
+}
+
 bool runs_as_python(PyObject* callable) {
   if (PyMethod_Check(callable)) callable = PyMethod_GET_FUNCTION(callable);
   if (!PyFunction_Check(callable)) {
@@ -69,8 +76,6 @@ bool runs_as_python(PyObject* callable) {
   }
   return runs_as_itself(callable);
 }
-
-}  // namespace
 
 Shadow::Container* Shadow::container(PyObject* o) {
   if (o == nullptr || containers_.empty()) return nullptr;
@@ -130,8 +135,8 @@ Tag Shadow::built(PyObject* made, PyObject* const* slots, const Tag* tags, int c
   for (int i = pairs ? 1 : 0; i < count; i += pairs ? 2 : 1) {
     if (table_.resolve(tags[i]) == 0) continue;
     PyObject* const key = pairs ? slots[i - 1] : PyTuple_GET_ITEM(slots[count], i);
-    PyObject* const name = PyUnicode_CheckExact(key) ? name_in(made, key) : nullptr;
-    if (name != nullptr && is_name(name)) {
+    PyObject* const name = is_plain_key(key) ? name_in(made, key) : nullptr;
+    if (name != nullptr) {
       put(container, name, tags[i]);
     } else {
       guard(tags[i], true);
@@ -151,7 +156,9 @@ void Shadow::collect_inside(PyObject* o, std::vector<Tag>& tags, int depth) cons
     collect_inside(PyList_CheckExact(o) ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i), tags, depth + 1);
   PyObject *key, *value;
   Py_ssize_t pos = 0;
-  while (PyDict_CheckExact(o) && PyDict_Next(o, &pos, &key, &value)) collect_inside(value, tags, depth + 1);
+  PyObject* const dict = PyDict_CheckExact(o) || Py_TYPE(o)->tp_dictoffset == 0 ? o : py::instance_dict(o);
+  while (dict != nullptr && PyDict_CheckExact(dict) && PyDict_Next(dict, &pos, &key, &value))
+    collect_inside(value, tags, depth + 1);
 }
 
 void Shadow::pin_inside(PyObject* o) {
@@ -159,8 +166,8 @@ void Shadow::pin_inside(PyObject* o) {
   std::vector<Tag> inside;
   collect_inside(o, inside);
   for (const Tag tag : inside) {
-    if (table_.varies(tag)) return recorder_.end(Break::k_changing_value, "a number in a container");
     guard(tag, true);
+    if (recorder_.ended()) return;
   }
 }
 
@@ -168,7 +175,15 @@ void Shadow::collect_containers(const EvalFrame&, const Operands& o) {
   used_containers_.clear();
   if (containers_.empty()) return;
   const auto add = [&](PyObject* operand) {
-    if (container(operand) != nullptr) used_containers_.push_back(operand);
+    if (operand == nullptr) return;
+    // What a bound method of C code is bound to is an operand as well.
+    if (PyCFunction_Check(operand))
+      operand = PyCFunction_GET_SELF(operand);
+    else if (Py_IS_TYPE(operand, &_PyMethodWrapper_Type))
+      operand = reinterpret_cast<py::MethodWrapperLayout*>(operand)->self;
+    const bool known =
+        std::find(used_containers_.begin(), used_containers_.end(), operand) != used_containers_.end();
+    if (!known && container(operand) != nullptr) used_containers_.push_back(operand);
   };
   for (PyObject* operand : {o.a, o.b, o.c}) add(operand);
   const Py_ssize_t total = o.nargs + (o.kwnames == nullptr ? 0 : PyTuple_GET_SIZE(o.kwnames));
@@ -225,7 +240,7 @@ bool Shadow::put_item(EvalFrame& frame, PyObject* o, PyObject* key, Tag tag, PyO
     }
     key = index_key(index);
   } else {
-    if (!is_name(key)) return false;
+    if (!is_plain_key(key)) return false;
     PyObject* const known = name_in(o, key);
     if (known != nullptr && known != key) return false;
   }
@@ -273,7 +288,7 @@ bool Shadow::follow_next(EvalFrame& frame, PyObject* iterator) {
 bool Shadow::follow_container_call(EvalFrame& frame, const Operands& o) {
   using Kind = ContainerEvent::Kind;
   if (container(o.a) != nullptr) return false;
-  if (runs_as_python(o.a)) {
+  if (runs_as_python(o.a) || constructor_of(o.a) != nullptr) {
     // Iterators go on being told by what they iterate.
     return true;
   }
@@ -303,7 +318,8 @@ bool Shadow::follow_container_call(EvalFrame& frame, const Operands& o) {
     if (method == keys && PyDict_CheckExact(first)) return true;
     if (method == items || method == values)
       return PyDict_CheckExact(first) && makes(Kind::kDerives, {true, {first}, {}});
-    if ((method == get || method == pop) && PyDict_CheckExact(first) && o.nargs >= 2 && is_name(o.args[1])) {
+    if ((method == get || method == pop) && PyDict_CheckExact(first) && o.nargs >= 2 &&
+        is_plain_key(o.args[1])) {
       PyObject* const value = PyDict_GetItemWithError(first, o.args[1]);
       PyObject* const name = name_in(first, o.args[1]);
       container_events_.push_back(
@@ -313,6 +329,7 @@ bool Shadow::follow_container_call(EvalFrame& frame, const Operands& o) {
     }
     return false;
   }
+  if (follow_fold(o)) return true;
   if (PyCFunction_Check(o.a)) {
     const Rule rule = rules().function(reinterpret_cast<PyCFunctionObject*>(o.a)->m_ml).rule;
     return (rule == Rule::kLen || rule == Rule::kIsInstance) && of_containers(false);
@@ -324,6 +341,9 @@ bool Shadow::follow_container_call(EvalFrame& frame, const Operands& o) {
   const bool copies =
       o.a == reinterpret_cast<PyObject*>(&PyList_Type) || o.a == reinterpret_cast<PyObject*>(&PyTuple_Type);
   if (copies && o.nargs == 1 && o.kwnames == nullptr && is_sequence(first))
+    return makes(Kind::kMakes, *container(first));
+  if (o.a == reinterpret_cast<PyObject*>(&PyDict_Type) && o.nargs == 1 && o.kwnames == nullptr &&
+      PyDict_CheckExact(first))
     return makes(Kind::kMakes, *container(first));
   return o.a == reinterpret_cast<PyObject*>(&PyType_Type) && o.nargs == 1;
 }
@@ -371,7 +391,7 @@ bool Shadow::follow_containers(EvalFrame& frame, const Operands& o) {
         PyObject *key, *value;
         Py_ssize_t pos = 0;
         while (PyDict_Next(o.a, &pos, &key, &value)) {
-          PyObject* const known = PyUnicode_CheckExact(key) ? name_in(o.b, key) : nullptr;
+          PyObject* const known = is_plain_key(key) ? name_in(o.b, key) : nullptr;
           if (known != nullptr) put(*container(o.b), known, 0);
         }
         return true;
@@ -388,7 +408,7 @@ bool Shadow::follow_containers(EvalFrame& frame, const Operands& o) {
     case Event::kSubscr: {
       if (!is_container || container(o.b) != nullptr || used_containers_.size() != 1) return false;
       if (PyDict_CheckExact(o.a)) {
-        PyObject* const value = is_name(o.b) ? PyDict_GetItemWithError(o.a, o.b) : nullptr;
+        PyObject* const value = is_plain_key(o.b) ? PyDict_GetItemWithError(o.a, o.b) : nullptr;
         if (value == nullptr) return false;
         container_events_.push_back(
             {&frame, Kind::kGives, o.a, {}, {item_tag(o.a, name_in(o.a, o.b), value)}});
@@ -425,11 +445,12 @@ bool Shadow::follow_containers(EvalFrame& frame, const Operands& o) {
     }
     case Event::kStoreSubscr:
       // Of a number without a tag, or of a container.
+      if (follow_item_change(o)) return true;
       if (o.c == nullptr || container(o.b) != nullptr) return false;
       if (is_container) {
         if (PyDict_CheckExact(o.a)) {
-          PyObject* const known = PyUnicode_CheckExact(o.b) ? name_in(o.a, o.b) : nullptr;
-          if (!is_name(o.b) || (known != nullptr && known != o.b)) return false;
+          PyObject* const known = is_plain_key(o.b) ? name_in(o.a, o.b) : nullptr;
+          if (!is_plain_key(o.b) || (known != nullptr && known != o.b)) return false;
           put(*a, o.b, 0);
           return true;
         }
@@ -449,6 +470,8 @@ bool Shadow::follow_containers(EvalFrame& frame, const Operands& o) {
       return PyList_CheckExact(o.a);
     case Event::kCall:
       return follow_container_call(frame, o);
+    case Event::kBinary:
+      return follow_sequence_operator(frame, o);
     default:
       return false;
   }

@@ -26,6 +26,12 @@ bool Shadow::is_open_place(NodeId owner, CheckKind kind, PyObject* key, int32_t 
   return follows_places() && open_places->contains(recorder_.tree().place(owner, kind, key, index));
 }
 
+bool Shadow::often_changes(NodeId owner, CheckKind kind, PyObject* key, int32_t index) const {
+  if (!breaks_at_places || !follows_places()) return false;
+  const auto found = open_places->find(recorder_.tree().place(owner, kind, key, index));
+  return found != open_places->end() && found->second >= kOften;
+}
+
 bool Shadow::read_place(NodeId owner, CheckKind kind, PyObject* storage, PyObject* key, PyObject* value,
                         int32_t index) {
   if (value == nullptr || !is_number(value)) return false;

@@ -1,3 +1,5 @@
+#include <string_view>
+
 #include "base/check.h"
 #include "py/dicts.h"
 #include "py/iterators.h"
@@ -15,6 +17,23 @@ namespace flashpoint {
 PyTypeObject* builtin_base(PyTypeObject* type) {
   while (type != nullptr && PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)) type = type->tp_base;
   return type;
+}
+
+// What torch.profiler.record_function keeps while it is entered.
+static bool is_profiler_range(PyObject* owner, PyObject* value) {
+  return rules().is_script_object(value) && std::string_view(Py_TYPE(owner)->tp_name) == "record_function" &&
+         PyUnicode_CompareWithASCIIString(PyDict_GetItemString(Py_TYPE(owner)->tp_dict, "__module__"),
+                                          "torch.autograd.profiler") == 0;
+}
+
+// The operator that begins one; null without an error where there is none.
+static Ref enter_profiler_range() {
+  Ref found = Ref::steal(PyImport_ImportModule("torch"));
+  for (const char* name : {"ops", "profiler", "_record_function_enter_new", "default"}) {
+    if (found) found = Ref::steal(PyObject_GetAttrString(found.get(), name));
+  }
+  if (!found) PyErr_Clear();
+  return found;
 }
 
 bool has_c_state(PyObject* o, PyTypeObject* base) {
@@ -136,7 +155,8 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
     return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
   }
   if (is_builtin_descriptor(o)) return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
-  if ((PyTuple_CheckExact(o) || PyFrozenSet_CheckExact(o)) && recorder_.is_code_constant(o)) {
+  if ((PyTuple_CheckExact(o) || PyFrozenSet_CheckExact(o) || PyCode_Check(o)) &&
+      recorder_.is_code_constant(o)) {
     return {RecipeValue::Kind::kConstant, 0, Ref::share(o)};
   }
   if (++depth_ > 200) return fail(o, "nested too deeply");
@@ -181,7 +201,9 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
     PyObject *key, *value;
     Py_ssize_t pos = 0;
     while (PyDict_Next(o, &pos, &key, &value)) {
-      if (!is_primitive(key) && !PyTuple_Check(key) && recorder_.node_of(key) == kNoNode) {
+      // Devices, types of elements and the like are told by their value.
+      const bool by_value = rules().is_value_type(Py_TYPE(key)) || rules().is_singleton_type(Py_TYPE(key));
+      if (!is_primitive(key) && !by_value && !PyTuple_Check(key) && recorder_.node_of(key) == kNoNode) {
         result = fail(o, "a key that is no primitive");
       }
       items.push_back(describe(key));
@@ -202,7 +224,9 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
     result = value_of(RecipeValue::Kind::kMade, index);
   } else if (PyCell_Check(o)) {
     const int32_t index = begin(o, MadeObject::Kind::kCell);
-    RecipeValue content = PyCell_GET(o) == nullptr ? RecipeValue{} : describe(PyCell_GET(o));
+    PyObject* const held = PyCell_GET(o);
+    RecipeValue content =
+        held == nullptr ? RecipeValue{} : describe(held, recorder_.shadow().item_tag(o, Py_ssize_t{0}, held));
     made_[index].items.push_back(std::move(content));
     result = value_of(RecipeValue::Kind::kMade, index);
   } else if (PyFunction_Check(o)) {
@@ -395,19 +419,43 @@ RecipeValue RecipeWriter::describe_instance(PyObject* o) {
   } else if (tuple) {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); ++i) items.push_back(describe(PyTuple_GET_ITEM(o, i)));
   }
+  // Another range of the same name, which begins when the frames are put together.
+  const auto range = [&](PyObject* dict, PyObject* value) {
+    if (const auto known = memo_.find(value); known != memo_.end())
+      return value_of(RecipeValue::Kind::kMade, known->second);
+    Ref enter = enter_profiler_range();
+    PyObject* const name = PyDict_GetItemString(dict, "name");
+    PyObject* const about = PyDict_GetItemString(dict, "args");
+    if (!enter || name == nullptr || about == nullptr || !is_primitive(name) || !is_primitive(about))
+      return fail(value, "a range of the profiler");
+    Ref arguments = Ref::steal(PyTuple_Pack(2, name, about));
+    const int32_t made = begin(value, MadeObject::Kind::kReduced);
+    made_[made].items = {{RecipeValue::Kind::kConstant, 0, std::move(enter)},
+                         {RecipeValue::Kind::kConstant, 0, std::move(arguments)},
+                         RecipeValue{}};
+    return value_of(RecipeValue::Kind::kMade, made);
+  };
   std::vector<std::pair<Ref, RecipeValue>> attributes, slots;
   if (PyObject* dict = py::instance_dict(o)) {
     if (Py_REFCNT(dict) > 1) return fail(o, kHeldDict);
     PyObject *key, *value;
     Py_ssize_t pos = 0;
-    while (PyDict_Next(dict, &pos, &key, &value)) attributes.emplace_back(Ref::share(key), describe(value));
+    while (PyDict_Next(dict, &pos, &key, &value)) {
+      RecipeValue described = is_profiler_range(o, value)
+                                  ? range(dict, value)
+                                  : describe(value, recorder_.shadow().item_tag(o, key, value));
+      attributes.emplace_back(Ref::share(key), std::move(described));
+    }
   }
   for (PyTypeObject* t = type; t != nullptr && PyType_HasFeature(t, Py_TPFLAGS_HEAPTYPE); t = t->tp_base) {
     PyObject *key, *d;
     Py_ssize_t pos = 0;
     while (PyDict_Next(t->tp_dict, &pos, &key, &d)) {
       PyObject** slot = Py_IS_TYPE(d, &PyMemberDescr_Type) ? py::object_slot(o, d) : nullptr;
-      if (slot != nullptr && *slot != nullptr) slots.emplace_back(Ref::share(d), describe(*slot));
+      if (slot == nullptr || *slot == nullptr) continue;
+      // Named as in the class that has it; one of a base by the same name is another place.
+      const Tag tag = _PyType_Lookup(type, key) == d ? recorder_.shadow().item_tag(o, key, *slot) : Tag{0};
+      slots.emplace_back(Ref::share(d), describe(*slot, tag));
     }
   }
   made_[index].items = std::move(items);

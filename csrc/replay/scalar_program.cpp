@@ -33,6 +33,13 @@ PyObject* run_step(const ScalarStep& step, const std::vector<PyObject*>& operand
       return truth < 0 ? nullptr : PyBool_FromLong(truth);
     }
     case ScalarStep::Kind::kCall:
+      if (step.detail == 1) {
+        Ref all = Ref::steal(PyTuple_New(static_cast<Py_ssize_t>(operands.size())));
+        if (!all) return nullptr;
+        for (size_t i = 0; i < operands.size(); ++i)
+          PyTuple_SET_ITEM(all.get(), static_cast<Py_ssize_t>(i), Py_NewRef(operands[i]));
+        return PyObject_CallOneArg(step.callable.get(), all.get());
+      }
       return PyObject_Vectorcall(step.callable.get(), operands.data(), operands.size(), nullptr);
   }
   return nullptr;
@@ -57,8 +64,8 @@ ScalarOutcome run_scalars(const std::vector<ScalarStep>& steps, const std::vecto
       return ScalarOutcome::kFailed;
     }
     if (!Py_IS_TYPE(result.get(), step.type)) return ScalarOutcome::kDiffers;
-    const bool decides = step.kind == ScalarStep::Kind::kCompare || step.kind == ScalarStep::Kind::kTruth;
-    if (decides && (result.get() == Py_True) != step.expected) return ScalarOutcome::kDiffers;
+    if (step.type == &PyBool_Type && (result.get() == Py_True) != step.expected)
+      return ScalarOutcome::kDiffers;
     results.push_back(std::move(result));
   }
   return ScalarOutcome::kDone;

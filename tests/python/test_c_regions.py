@@ -71,8 +71,6 @@ REGIONS = {
 NEVER = {
     "DisableTorchFunction",
     "DisableTorchFunctionSubclass",
-    "record_function",
-    "emit",
     "FunctionalTensorMode",
     "device",
     "function mode",

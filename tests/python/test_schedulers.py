@@ -22,7 +22,7 @@ SCHEDULERS: dict[str, tuple[Callable[[Any], Any], int, int]] = {
     "LinearLR": (lambda o: lr_scheduler.LinearLR(o, total_iters=40), 6, 0),
     "CosineAnnealingWarmRestarts": (lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 5), 8, 0),
     "CyclicLR": (lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.1, 5), 8, 0),
-    "PolynomialLR": (lambda o: lr_scheduler.PolynomialLR(o, 40, 2.0), 8, 1),
+    "PolynomialLR": (lambda o: lr_scheduler.PolynomialLR(o, 40, 2.0), 8, 0),
     "MultiStepLR": (lambda o: lr_scheduler.MultiStepLR(o, [3, 60]), 8, 1),
 }
 
