@@ -67,7 +67,7 @@ PARTS = {
 }
 
 
-# Whose steps take other ways with time, or make numbers that are not followed.
+# Whose steps take other ways with time, or read numbers that are not followed: the rest may run eagerly.
 LEARNING = {
     "Adafactor": with_optimizer(torch.optim.Adafactor),
     "Adafactor, foreach": with_optimizer(torch.optim.Adafactor, foreach=True),
@@ -96,24 +96,24 @@ def check(make: Callable) -> dict:
     flashpoint.reset()
     found, last = train(make, True)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
-    assert last["hits"] == LAST and last["eager_calls"] == 0 and last["recordings_skipped"] == 0
+    assert last["hits"] == LAST and last["eager_calls"] == 0
     return last
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_one_graph(name: str) -> None:
     last = check(WHOLE[name])
-    assert last["resume_hits"] == 0 and last["captures_started"] == 0
+    assert last["resume_hits"] == 0 and last["captures_started"] == 0 and last["recordings_skipped"] == 0
 
 
 @pytest.mark.parametrize("name", PARTS)
 def test_breaks_inside_the_step_are_resumed(name: str) -> None:
     last = check(PARTS[name])
-    assert last["resume_hits"] >= LAST and last["captures_started"] == 0
+    assert last["resume_hits"] >= LAST and last["captures_started"] == 0 and last["recordings_skipped"] == 0
 
 
 @pytest.mark.parametrize("name", LEARNING)
-def test_steps_that_record_on(name: str) -> None:
+def test_steps_of_which_parts_run_compiled(name: str) -> None:
     check(LEARNING[name])
 
 
