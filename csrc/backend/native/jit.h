@@ -44,6 +44,9 @@ void set_object_store(ObjectStore* objects);  // null: none
 std::vector<KernelFunction> compile_kernels(const std::vector<Kernel>& kernels,
                                             CompileStats* stats = nullptr);
 
+// How long compiling these would take, at a guess; those that the process has the code of are free.
+double compile_milliseconds(const std::vector<Kernel>& kernels);
+
 // What the code is for: "avx512", "avx2" or "sse". The best the machine has, unless FLASHPOINT_NATIVE_ISA
 // names a lesser one (read once).
 const std::string& target_isa();

@@ -14,13 +14,6 @@ namespace {
 
 constexpr double kChunkNanoseconds = 20'000;  // below this a thread costs more than it brings
 
-// A rough guess of the time per point, for the decision how many threads are worth it.
-double point_nanoseconds(const Kernel& kernel) {
-  double cost = 0;
-  for (const KernelOp& op : kernel.ops) cost += prim_cost(op.prim);
-  return 0.05 * static_cast<double>(kernel.buffers.size()) + 0.02 * cost;
-}
-
 bool same_layout(const at::Tensor& tensor, const ir::TensorMeta& meta) {
   const auto strides = tensor.strides();
   for (size_t d = 0; d < meta.sizes.size(); ++d) {
@@ -30,6 +23,13 @@ bool same_layout(const at::Tensor& tensor, const ir::TensorMeta& meta) {
 }
 
 }  // namespace
+
+double kernel_nanoseconds(const Kernel& kernel) {
+  double cost = 0;
+  for (const KernelOp& op : kernel.ops) cost += prim_cost(op.prim);
+  const double point = 0.05 * static_cast<double>(kernel.buffers.size()) + 0.02 * cost;
+  return point * static_cast<double>(kernel.rows()) * static_cast<double>(kernel.columns());
+}
 
 void require_number_fits(const at::Tensor& number, c10::ScalarType dtype) {
   const bool real = number.scalar_type() == c10::ScalarType::Double;
@@ -66,9 +66,7 @@ KernelCall::KernelCall(const KernelSpec& spec, KernelFunction function)
   units_ = spec.kernel.units();
   block_size_ = spec.kernel.flat() ? kFlatStep : 1;
   blocks_ = (units_ + block_size_ - 1) / block_size_;
-  const double points = static_cast<double>(spec.kernel.rows()) * static_cast<double>(spec.kernel.columns());
-  const double per_block =
-      std::max(point_nanoseconds(spec.kernel) * points / static_cast<double>(blocks_), 1e-3);
+  const double per_block = std::max(kernel_nanoseconds(spec.kernel) / static_cast<double>(blocks_), 1e-3);
   grain_ = std::max<int64_t>(1, static_cast<int64_t>(kChunkNanoseconds / per_block));
 }
 

@@ -22,6 +22,9 @@ namespace flashpoint::native {
 bool number_fits(const at::Tensor& number, c10::ScalarType dtype);
 void require_number_fits(const at::Tensor& number, c10::ScalarType dtype);
 
+// A rough guess of the time one thread takes.
+double kernel_nanoseconds(const Kernel& kernel);
+
 class KernelCall final : public KernelCode {
  public:
   KernelCall(const KernelSpec& spec, KernelFunction function);
