@@ -63,7 +63,7 @@ def resnet() -> Made:
 
 
 class UNet(nn.Module):
-    """Two levels down and up, with group norms, SiLU and skips that are concatenated, as in diffusion models."""
+    """Two levels down and up, with group norms, SiLU and concatenated skips, as in diffusion models."""
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
@@ -202,7 +202,8 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
             model(**inputs)
             if options.torch_compile:
                 torch._dynamo.reset()
-                calls[PEER] = lambda m=torch.compile(model), i=inputs: m(**i)
+                peer = torch.compile(model)
+                calls[PEER] = lambda m=peer, i=inputs: m(**i)
             for contender, call in calls.items():
                 first[contender] = []
                 for _ in range(3):

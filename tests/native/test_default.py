@@ -1,4 +1,4 @@
-"""What programs do that have nothing to do with kernels, with backend="native": all of it as in eager mode."""
+"""What programs do that has nothing to do with kernels, with backend="native": all as in eager mode."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_small_graphs_are_compiled_when_they_have_run_for_long():
         if counters()["kernels_run"] > 2:
             break
     assert counters()["kernels_run"] > 2
-    assert counters()["hits"] > 20
+    assert counters()["hits"] > 5
     assert torch.equal(got, want)
 
 
