@@ -16,8 +16,8 @@
 
 namespace flashpoint::native {
 
-// args: the data pointers of Kernel::buffers. begin, end: which units (Kernel::units); of a flat kernel,
-// begin must be a multiple of kFlatStep, and so must end unless it is the last unit.
+// args: the data pointers of Kernel::buffers. begin, end: which units (Kernel::units); of a kernel cut in
+// steps, begin must be a multiple of kFlatStep, and so must end unless it is the last unit.
 using KernelFunction = void (*)(void* const* args, int64_t begin, int64_t end);
 inline constexpr int64_t kFlatStep = 64;
 

@@ -13,6 +13,7 @@
 #include "base/counters.h"
 #include "base/log.h"
 #include "ir/printer.h"
+#include "ir/schema.h"
 #include "ir/verifier.h"
 
 namespace flashpoint::native {
@@ -58,6 +59,28 @@ double saved_nanoseconds(const Schedule& schedule) {
     saved += std::max(0.0, eager - kKernelNanoseconds - kernel_nanoseconds(spec.kernel));
   }
   return saved;
+}
+
+// Per kernel node, by the number of its kernel: which inputs nobody uses afterwards.
+std::vector<std::vector<bool>> dying_inputs(const Schedule& plan) {
+  const ir::Graph& graph = plan.graph;
+  std::vector<bool> used_later(graph.values.size());
+  for (ir::ValueId id : graph.outputs) used_later[static_cast<size_t>(id)] = true;
+  std::vector<std::vector<bool>> dying(plan.kernels.size());
+  for (size_t i = graph.nodes.size(); i-- > 0;) {
+    const ir::Node& node = graph.nodes[i];
+    const auto pseudo = ir::pseudo_op(graph.ops[node.op]);
+    if (pseudo == ir::PseudoOp::kernel || pseudo == ir::PseudoOp::update) {
+      for (const ir::Arg& item : node.args[1].list) {
+        dying[static_cast<size_t>(node.args[0].constant.toInt())].push_back(
+            !used_later[static_cast<size_t>(item.value)]);
+      }
+    }
+    for (const ir::Arg& arg : node.args) {
+      ir::for_each_value(arg, [&](ir::ValueId id) { used_later[static_cast<size_t>(id)] = true; });
+    }
+  }
+  return dying;
 }
 
 class Program final : public GraphProgram {
@@ -134,8 +157,9 @@ class Program final : public GraphProgram {
     CompileStats stats;
     const auto functions = compile_kernels(kernels, &stats);
     eager::Options options = executor_options(options_);
+    const auto dying = dying_inputs(*plan_);
     for (size_t i = 0; i < functions.size(); ++i) {
-      options.kernels.push_back(std::make_shared<KernelCall>(plan_->kernels[i], functions[i]));
+      options.kernels.push_back(std::make_shared<KernelCall>(plan_->kernels[i], functions[i], dying[i]));
     }
     for (const ir::Input& input : plan_->graph.inputs) inputs_.push_back(static_cast<size_t>(input.source));
     numbers_ = std::move(plan_->numbers);
