@@ -14,8 +14,8 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import torch  # noqa: E402
 
 import flashpoint  # noqa: E402
-from benchmarks import breaks, chain, first_call, kernels, memory, overhead, training, warm  # noqa: E402
-from benchmarks.measure import Options, environment  # noqa: E402
+from benchmarks import breaks, chain, first_call, kernels, memory, models, overhead, training, warm  # noqa: E402
+from benchmarks.measure import Options, environment, use_clock  # noqa: E402
 
 BENCHMARKS: dict[str, Callable[[Options], Iterator[dict[str, Any]]]] = {
     "first_call": first_call.run,
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[Options], Iterator[dict[str, Any]]]] = {
     "breaks": breaks.run,
     "memory": memory.run,
     "kernels": kernels.run,
+    "models": models.run,
     "training": training.run,
     "warm": warm.run,
 }
@@ -35,11 +36,16 @@ def main() -> int:
     parser.add_argument("--torch-compile", action="store_true", help="measure torch.compile too (minutes)")
     parser.add_argument("--quick", action="store_true", help="few rounds: shows that all runs, no more")
     parser.add_argument("--threads", type=int, default=1, help="torch.set_num_threads (default 1)")
+    parser.add_argument("--cpu-time", action="store_true", help="CPU time of the thread, not wall time")
     args = parser.parse_args()
     if unknown := [name for name in args.names if name not in BENCHMARKS]:
         parser.error(f"unknown benchmarks: {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}")
-    options = Options(quick=args.quick, torch_compile=args.torch_compile, threads=args.threads)
+    options = Options(args.quick, args.torch_compile, args.threads, args.cpu_time)
+    if args.cpu_time and args.threads > 1:
+        parser.error("--cpu-time counts one thread")
+    use_clock("cpu" if args.cpu_time else "wall")
     torch.set_num_threads(args.threads)
+    flashpoint.config.native_patience = 0  # what compiled code does is measured, not when it begins
     if options.torch_compile:
         torch.compile(torch.neg, backend="eager")(torch.ones(1))  # its imports belong to no benchmark
     told = environment(options)

@@ -34,6 +34,15 @@ def norm(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
     return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * w
 
 
+def norm_over_channels(x: Tensor) -> Tensor:
+    mean, variance = x.mean(1, keepdim=True), x.var(1, keepdim=True, unbiased=False)
+    return (x - mean) * torch.rsqrt(variance + 1e-6)
+
+
+def masked_mean(x: Tensor, m: Tensor) -> Tensor:
+    return (x * m.unsqueeze(-1)).sum(1) / m.sum(1, keepdim=True)
+
+
 def cases() -> dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]]:
     x, y = torch.randn(512, 768), torch.randn(512, 768)
     w, b = torch.randn(768), torch.randn(768)
@@ -56,6 +65,13 @@ def cases() -> dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]]:
         "rotary": (rotary, (heads, cos, sin)),
         "chain of 40": (chain, (wide, torch.randn(512, 3072))),
         "batch_norm, relu": (lambda x, m, v, w, b: F.relu(F.batch_norm(x, m, v, w, b)), (image, *stats)),
+        "group_norm, silu": (lambda x, w, b: F.silu(F.group_norm(x, 8, w, b)), (image, w[:64], b[:64])),
+        "norm over channels": (norm_over_channels, (image,)),
+        "scale, sum over rows": (lambda x, y: (x * y).sum(0), (x, y)),
+        "masked mean": (masked_mean, (torch.randn(8, 128, 768), torch.rand(8, 128).round())),
+        "softmax": (lambda x: torch.softmax(x * 2, -1), (scores,)),
+        "cross entropy": (F.cross_entropy, (torch.randn(512, 8192), torch.randint(0, 8192, (512,)))),
+        "16M elements": (lambda x, y: torch.relu(x * 1.5 + y), (torch.randn(1 << 24), torch.randn(1 << 24))),
         "4M elements": (lambda x, y: torch.relu(x * 1.5 + y), big),
     }
 

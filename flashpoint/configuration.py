@@ -50,6 +50,11 @@ _FIELDS: dict[str, _Field] = {
         "graphs for backends of torch.compile call torch's functions where one of them made one operator",
         core=False,
     ),
+    "native_patience": _Field(
+        10,
+        0,
+        "native backend: percent of the time compiling takes that runs could have saved before it is done",
+    ),
     "measure_breaks": _Field(
         False, None, "the time that each break costs is taken, for flashpoint.explain and the log"
     ),
@@ -87,6 +92,10 @@ class Config:
     fx_torch_targets: bool, default True. Graphs for backends of torch.compile call what the program called
         (`torch.nn.functional.gelu`, `torch.cat`, a tensor method, `operator.add`) where that made exactly one
         operator. When off, all nodes call ATen operators.
+    native_patience: int, percent, 0 or more, default 10. The native backend compiles a graph once the code
+        could have saved this share of the time that compiling takes, both estimated. So a graph with much to
+        gain is compiled by its first replay and one of a few small operators after thousands, if ever; until
+        then the recorded operators run. 0: every graph by its first replay.
     measure_breaks: bool, default False. Take the time that each break costs: handing over the frames, and
         finding out behind it how they go on. `flashpoint.explain` does so by itself; FLASHPOINT_LOG=break
         then has a line for each break of a replay.
@@ -104,6 +113,7 @@ class Config:
     value_guards: bool
     capture_scalar_outputs: bool
     fx_torch_targets: bool
+    native_patience: int
     measure_breaks: bool
     verify: bool
     poison_empty: bool

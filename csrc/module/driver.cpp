@@ -2,6 +2,7 @@
 #include <cstring>
 #include <iterator>
 
+#include "backend/native/program.h"
 #include "base/counters.h"
 #include "driver/compiled_function.h"
 #include "driver/guard_errors.h"
@@ -86,6 +87,8 @@ PyObject* set_config(PyObject*, PyObject* args) {
     config.value_guards = number != 0;
   } else if (std::strcmp(name, "capture_scalar_outputs") == 0) {
     config.capture_scalars = number != 0;
+  } else if (std::strcmp(name, "native_patience") == 0) {
+    native::set_patience(static_cast<double>(number) / 100);
   } else if (std::strcmp(name, "measure_breaks") == 0) {
     config.measure_breaks = number != 0;
   } else if (std::strcmp(name, "verify") == 0) {

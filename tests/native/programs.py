@@ -276,6 +276,10 @@ class Generator:
             choices += [f"{{0}}.var(-1{keep})", f"{{0}}.std(-1{keep})"]
         if v.tensor.dim() >= 2:
             choices += [f"{{0}}.mean((-1, -2){keep})", f"{{0}}.sum((-2, -1){keep})"]
+            choices += [f"{{0}}.mean(-2{keep})", f"{{0}}.amax(0{keep})", f"({{0}} * 0.5).sum(0{keep})"]
+            choices.append(f"({{0}} + 1).sum({self.rng.sample(range(v.tensor.dim()), 2)}{keep})")
+            if v.tensor.shape[-2] > 1:
+                choices.append(f"{{0}}.var(-2{keep})")
         self.emit(self.rng.choice(choices).format(v.name), False)
 
     def norm(self) -> None:

@@ -524,6 +524,7 @@ def test_config_values() -> None:
         "verify": False,
         "poison_empty": False,
         "measure_breaks": False,
+        "native_patience": 10,
     }
     flashpoint.config.recompile_limit = 2
     assert flashpoint.config.recompile_limit == 2

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "backend/native/passes.h"
+#include "backend/native/emit_frame.h"
 #include "base/check.h"
 
 namespace flashpoint::native {
@@ -13,14 +13,10 @@ using c10::ScalarType;
 using llvm::BasicBlock;
 using llvm::Value;
 
-class KernelEmitter {
+class KernelEmitter : private KernelFrame {
  public:
   KernelEmitter(llvm::Module& module, const Kernel& kernel, const EmitTarget& target)
-      : module_(module),
-        kernel_(kernel),
-        plan_(kernel),
-        b_(module.getContext()),
-        prims_(b_, module, target.vector_bytes) {
+      : KernelFrame(module, kernel, target) {
     const size_t outer = kernel.dims.size() - static_cast<size_t>(kernel.inner);
     columns_ = kernel.inner > 0 ? kernel.dims.back() : 1;
     for (size_t d = outer; d + 1 < kernel.dims.size(); ++d) segments_ *= kernel.dims[d];
@@ -28,20 +24,7 @@ class KernelEmitter {
   }
 
   void emit(const std::string& name) {
-    auto& context = module_.getContext();
-    auto* type =
-        llvm::FunctionType::get(b_.getVoidTy(), {b_.getPtrTy(), b_.getInt64Ty(), b_.getInt64Ty()}, false);
-    function_ = llvm::Function::Create(type, llvm::GlobalValue::ExternalLinkage, name, module_);
-    function_->addFnAttr(llvm::Attribute::NoUnwind);
-    entry_ = BasicBlock::Create(context, "entry", function_);
-    auto* start = BasicBlock::Create(context, "start", function_);
-    b_.SetInsertPoint(entry_);
-    for (size_t i = 0; i < kernel_.buffers.size(); ++i) {
-      Value* slot = b_.CreateConstInBoundsGEP1_64(b_.getPtrTy(), function_->getArg(0), i);
-      buffers_.push_back(b_.CreateLoad(b_.getPtrTy(), slot));
-    }
-    b_.CreateBr(start);
-    b_.SetInsertPoint(start);
+    begin(name);
     if (kernel_.flat()) {
       emit_flat(function_->getArg(1), function_->getArg(2));
     } else {
@@ -51,63 +34,6 @@ class KernelEmitter {
   }
 
  private:
-  Value* i64(int64_t value) { return b_.getInt64(static_cast<uint64_t>(value)); }
-
-  llvm::AllocaInst* local(llvm::Type* type, Value* count = nullptr) {
-    llvm::IRBuilder<> at(entry_, entry_->begin());
-    auto* slot = at.CreateAlloca(type, count);
-    slot->setAlignment(llvm::Align(64));
-    return slot;
-  }
-
-  // for (i = begin; i < end; i += step) body(i), tested at the bottom.
-  template <typename Body>
-  void loop(Value* begin, Value* end, int64_t step, bool surely_runs, Body&& body) {
-    auto& context = module_.getContext();
-    auto* head = BasicBlock::Create(context, "loop", function_);
-    auto* exit = BasicBlock::Create(context, "exit", function_);
-    auto* counter = local(b_.getInt64Ty());
-    counter->setAlignment(llvm::Align(8));
-    b_.CreateStore(begin, counter);
-    if (surely_runs) {
-      b_.CreateBr(head);
-    } else {
-      b_.CreateCondBr(b_.CreateICmpSLT(begin, end), head, exit);
-    }
-    b_.SetInsertPoint(head);
-    Value* i = b_.CreateLoad(b_.getInt64Ty(), counter);
-    body(i);
-    Value* next = b_.CreateAdd(i, i64(step));
-    b_.CreateStore(next, counter);
-    b_.CreateCondBr(b_.CreateICmpSLT(next, end), head, exit);
-    b_.SetInsertPoint(exit);
-  }
-
-  // Position of a row, or of a segment of it, along dimensions [first, first + count).
-  std::vector<Value*> unravel(Value* index, size_t first, size_t count) {
-    std::vector<Value*> position(count);
-    for (size_t d = count; d-- > 0;) {
-      if (d == 0) {
-        position[d] = index;
-        break;
-      }
-      Value* size = i64(kernel_.dims[first + d]);
-      position[d] = b_.CreateURem(index, size);
-      index = b_.CreateUDiv(index, size);
-    }
-    return position;
-  }
-
-  Value* add_offset(Value* base, const Access& access, const std::vector<Value*>& position, size_t first) {
-    for (size_t d = 0; d < position.size(); ++d) {
-      const int64_t stride = access.strides[first + d];
-      if (stride == 0) continue;
-      Value* step = stride == 1 ? position[d] : b_.CreateMul(position[d], i64(stride));
-      base = base == nullptr ? step : b_.CreateAdd(base, step);
-    }
-    return base;
-  }
-
   // ---- rows
 
   void emit_row(Value* row) {
@@ -137,10 +63,6 @@ class KernelEmitter {
     }
   }
 
-  ScalarType dtype_of(const Store& store) const {
-    return kernel_.buffers[static_cast<size_t>(store.access.buffer)];
-  }
-
   void emit_row_ops(int available) {
     for (size_t i = 0; i < kernel_.ops.size(); ++i) {
       const KernelOp& op = kernel_.ops[i];
@@ -161,43 +83,6 @@ class KernelEmitter {
 
   // Elements from the buffer's start to the row's, as far as it depends on the row.
   Value* row_base(const Access& access) { return add_offset(nullptr, access, row_position_, 0); }
-
-  Value* address(const Access& access, ScalarType dtype, Value* elements) {
-    llvm::Type* type = prims_.memory_type(dtype);
-    Value* base = buffers_[static_cast<size_t>(access.buffer)];
-    if (access.offset != 0) base = b_.CreateConstGEP1_64(type, base, static_cast<uint64_t>(access.offset));
-    return elements == nullptr ? base : b_.CreateGEP(type, base, elements);
-  }
-
-  template <typename Operand>
-  Value* compute(size_t i, int lanes, Operand&& operand, Value* base) {
-    const KernelOp& op = kernel_.ops[i];
-    switch (op.prim) {
-      case Prim::constant:
-        return prims_.number(op.number, op.dtype, lanes);
-      case Prim::load: {
-        llvm::Type* type = prims_.memory_type(op.dtype);
-        return prims_.after_load(b_.CreateLoad(type, address(op.access, op.dtype, base)), op.dtype);
-      }
-      case Prim::index: {
-        Value* value = i64(op.access.offset);
-        return base == nullptr ? value : b_.CreateAdd(base, value);
-      }
-      case Prim::copy:
-      case Prim::reshape:
-        return operand(op.operands[0]);
-      case Prim::cast: {
-        const ScalarType from = kernel_.ops[static_cast<size_t>(op.operands[0])].dtype;
-        return prims_.cast(operand(op.operands[0]), from, op.dtype);
-      }
-      default:
-        break;
-    }
-    llvm::SmallVector<Value*, 3> values;
-    for (int32_t k : op.operands) values.push_back(operand(k));
-    const ScalarType dtype = kernel_.ops[static_cast<size_t>(op.operands.back())].dtype;
-    return prims_.apply(op.prim, dtype, values);
-  }
 
   // ---- passes over the columns of a row
 
@@ -351,12 +236,6 @@ class KernelEmitter {
 
   int64_t column_stride(const Access& access) const { return kernel_.inner > 0 ? access.strides.back() : 0; }
 
-  Value* lane_numbers(int64_t stride) {
-    llvm::SmallVector<llvm::Constant*, 16> numbers;
-    for (int k = 0; k < lanes_; ++k) numbers.push_back(b_.getInt64(static_cast<uint64_t>(k * stride)));
-    return llvm::ConstantVector::get(numbers);
-  }
-
   // base + column * stride
   Value* at_column(Value* base, int64_t stride) {
     if (stride == 0) return base;
@@ -365,68 +244,29 @@ class KernelEmitter {
   }
 
   Value* emit_load(const KernelOp& op) {
-    llvm::Type* scalar = prims_.memory_type(op.dtype);
-    auto* type = llvm::FixedVectorType::get(scalar, static_cast<unsigned>(lanes_));
-    const llvm::Align align(c10::elementSize(op.dtype));
     const int64_t stride = column_stride(op.access);
     Value* pointer = address(op.access, op.dtype, at_column(base_of(op.access), stride));
-    if (stride == 0) {
-      return b_.CreateVectorSplat(static_cast<unsigned>(lanes_),
-                                  b_.CreateAlignedLoad(scalar, pointer, align));
-    }
-    if (stride == 1) {
-      if (mask_ == nullptr) return b_.CreateAlignedLoad(type, pointer, align);
-      return b_.CreateMaskedLoad(type, pointer, align, mask_, llvm::Constant::getNullValue(type));
-    }
-    Value* pointers = b_.CreateGEP(scalar, pointer, lane_numbers(stride));
-    Value* mask = mask_ != nullptr ? mask_ : llvm::Constant::getAllOnesValue(widen_bool());
-    return b_.CreateMaskedGather(type, pointers, align, mask, llvm::Constant::getNullValue(type));
+    return load_lanes(pointer, op.dtype, stride, mask_);
   }
 
   void emit_store(const Store& store, Value* value) {
     const ScalarType dtype = dtype_of(store);
-    llvm::Type* scalar = prims_.memory_type(dtype);
-    const llvm::Align align(c10::elementSize(dtype));
     const int64_t stride = column_stride(store.access);
     Value* pointer = address(store.access, dtype, at_column(base_of(store.access), stride));
-    if (stride == 1) {
-      if (mask_ == nullptr) {
-        b_.CreateAlignedStore(value, pointer, align);
-      } else {
-        b_.CreateMaskedStore(value, pointer, align, mask_);
-      }
-      return;
-    }
-    Value* pointers = b_.CreateGEP(scalar, pointer, lane_numbers(stride));
-    Value* mask = mask_ != nullptr ? mask_ : llvm::Constant::getAllOnesValue(widen_bool());
-    b_.CreateMaskedScatter(value, pointers, align, mask);
+    store_lanes(value, pointer, dtype, stride, mask_);
   }
 
   Value* emit_index(const KernelOp& op) {
     const int64_t stride = column_stride(op.access);
     Value* base = at_column(base_of(op.access), stride);
     base = base == nullptr ? i64(op.access.offset) : b_.CreateAdd(base, i64(op.access.offset));
-    return b_.CreateAdd(b_.CreateVectorSplat(static_cast<unsigned>(lanes_), base), lane_numbers(stride));
+    return b_.CreateAdd(b_.CreateVectorSplat(static_cast<unsigned>(lanes_), base), numbers_of_lanes(stride));
   }
 
-  llvm::Type* widen_bool() {
-    return llvm::FixedVectorType::get(b_.getInt1Ty(), static_cast<unsigned>(lanes_));
-  }
-
-  llvm::Module& module_;
-  const Kernel& kernel_;
-  const PassPlan plan_;
-  llvm::IRBuilder<> b_;
-  PrimEmitter prims_;
   int64_t columns_ = 1;   // of the last inner dimension
   int64_t segments_ = 1;  // points of the inner dimensions before it
-  int lanes_ = 16;
-  llvm::Function* function_ = nullptr;
-  BasicBlock* entry_ = nullptr;
-  std::vector<Value*> buffers_;
   Value* flat_begin_ = nullptr;
   Value* flat_end_ = nullptr;
-  std::vector<Value*> row_position_;
   std::unordered_map<size_t, Value*> row_values_;
   // of the pass or body being emitted
   int pass_ = 0;
@@ -444,6 +284,7 @@ class KernelEmitter {
 
 void emit_kernel(llvm::Module& module, const Kernel& kernel, const std::string& name,
                  const EmitTarget& target) {
+  if (kernel.by_columns()) return emit_by_columns(module, kernel, name, target);
   KernelEmitter(module, kernel, target).emit(name);
 }
 

@@ -48,7 +48,8 @@ class PrimEmitter {
 
  private:
   llvm::Value* unary(Prim prim, llvm::Value* x, bool is_float);
-  llvm::Value* exp_float(llvm::Value* x);
+  // bounded: of an argument between -80 and 80, or NaN.
+  llvm::Value* exp_float(llvm::Value* x, bool bounded = false);
   llvm::Value* tanh_float(llvm::Value* x);
   llvm::Value* erf_float(llvm::Value* x);
   llvm::Value* round_to_bfloat(llvm::Value* value);

@@ -13,12 +13,14 @@ namespace flashpoint::native {
 using llvm::Value;
 
 // 2^n * e^r with n integral and |r| <= ln(2) / 2; 2^n in two factors, so that results may be denormal.
-Value* PrimEmitter::exp_float(Value* x) {
+Value* PrimEmitter::exp_float(Value* x, bool bounded) {
   llvm::Type* type = x->getType();
   llvm::Type* ints = same_shape(b_.getInt32Ty(), type);
   const auto horner = [&](Value* p, Value* r, double c) { return fma(p, r, real(type, c)); };
-  x = b_.CreateSelect(b_.CreateFCmpOLT(x, real(type, -104)), real(type, -104), x);
-  x = b_.CreateSelect(b_.CreateFCmpOGT(x, real(type, 89)), real(type, 89), x);
+  if (!bounded) {
+    x = b_.CreateSelect(b_.CreateFCmpOLT(x, real(type, -104)), real(type, -104), x);
+    x = b_.CreateSelect(b_.CreateFCmpOGT(x, real(type, 89)), real(type, 89), x);
+  }
   // Adding 1.5 * 2^23 leaves the nearest integer in the low bits, for NaN some bits that do no harm.
   const float magic = 12582912.0f;
   Value* shifted = fma(x, real(type, 1.44269504088896341), real(type, magic));
@@ -31,10 +33,11 @@ Value* PrimEmitter::exp_float(Value* x) {
     p = horner(p, r, c);
   }
   p = b_.CreateFAdd(fma(b_.CreateFMul(p, r), r, r), real(type, 1));
-  Value* half = b_.CreateAShr(bits, integer(ints, 1));
   const auto power = [&](Value* k) {
     return b_.CreateBitCast(b_.CreateShl(b_.CreateAdd(k, integer(ints, 127)), integer(ints, 23)), type);
   };
+  if (bounded) return b_.CreateFMul(p, power(bits));
+  Value* half = b_.CreateAShr(bits, integer(ints, 1));
   return b_.CreateFMul(b_.CreateFMul(p, power(half)), power(b_.CreateSub(bits, half)));
 }
 
@@ -42,7 +45,8 @@ Value* PrimEmitter::exp_float(Value* x) {
 Value* PrimEmitter::tanh_float(Value* x) {
   llvm::Type* type = x->getType();
   Value* y = b_.CreateUnaryIntrinsic(llvm::Intrinsic::fabs, x);
-  Value* e = exp_float(b_.CreateFAdd(y, y));
+  Value* twice = b_.CreateFAdd(y, y);
+  Value* e = exp_float(b_.CreateSelect(b_.CreateFCmpOGT(twice, real(type, 40)), real(type, 40), twice), true);
   Value* large = b_.CreateFSub(real(type, 1), b_.CreateFDiv(real(type, 2), b_.CreateFAdd(e, real(type, 1))));
   Value* z = b_.CreateFMul(x, x);
   Value* p = real(type, -0.005704978480935097);
@@ -64,7 +68,7 @@ Value* PrimEmitter::erf_float(Value* x) {
                    -1.1276273727416992, -0.00020700848835986108}) {
     q = fma(q, t, real(type, c));
   }
-  Value* large = b_.CreateFSub(real(type, 1), exp_float(q));
+  Value* large = b_.CreateFSub(real(type, 1), exp_float(q, true));
   large = b_.CreateBinaryIntrinsic(llvm::Intrinsic::copysign, large, x);
   Value* z = b_.CreateFMul(x, x);
   Value* p = real(type, -0.0005862079560756683);

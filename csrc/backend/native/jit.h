@@ -16,8 +16,8 @@
 
 namespace flashpoint::native {
 
-// args: the data pointers of Kernel::buffers. begin, end: which units (Kernel::units); of a flat kernel,
-// begin must be a multiple of kFlatStep, and so must end unless it is the last unit.
+// args: the data pointers of Kernel::buffers. begin, end: which units (Kernel::units); of a kernel cut in
+// steps, begin must be a multiple of kFlatStep, and so must end unless it is the last unit.
 using KernelFunction = void (*)(void* const* args, int64_t begin, int64_t end);
 inline constexpr int64_t kFlatStep = 64;
 
@@ -43,6 +43,9 @@ void set_object_store(ObjectStore* objects);  // null: none
 
 std::vector<KernelFunction> compile_kernels(const std::vector<Kernel>& kernels,
                                             CompileStats* stats = nullptr);
+
+// How long compiling these would take, at a guess; those that the process has the code of are free.
+double compile_milliseconds(const std::vector<Kernel>& kernels);
 
 // What the code is for: "avx512", "avx2" or "sse". The best the machine has, unless FLASHPOINT_NATIVE_ISA
 // names a lesser one (read once).

@@ -84,6 +84,27 @@ void sort_by_store(Kernel& kernel) {
   for_each_access(kernel, [&](Access& a) { permute(a.strides); });
 }
 
+// What is read across the order it is written in goes in strips, whose cache lines are read to their end
+// while they are there.
+void cut_transposed(Kernel& kernel) {
+  constexpr int64_t kStrip = 64;
+  const size_t last = kernel.dims.size() - 1;
+  if (kernel.dims.size() < 2 || kernel.dims[last] < 2 * kStrip || kernel.dims[last] % kStrip != 0) return;
+  size_t outside = last;  // the dimension along which such reads are contiguous
+  for (const KernelOp& op : kernel.ops) {
+    if (op.prim != Prim::load || op.access.strides[last] <= 1) continue;
+    for (size_t d = 0; d < last; ++d) {
+      if (op.access.strides[d] == 1 && kernel.dims[d] >= 8) outside = d;
+    }
+  }
+  if (outside == last) return;
+  const auto at = static_cast<ptrdiff_t>(outside);
+  kernel.dims.insert(kernel.dims.begin() + at, kernel.dims[last] / kStrip);
+  kernel.dims.back() = kStrip;
+  for_each_access(kernel,
+                  [&](Access& a) { a.strides.insert(a.strides.begin() + at, a.strides.back() * kStrip); });
+}
+
 }  // namespace
 
 const char* prim_name(Prim prim) { return row_of(prim).name; }
@@ -99,6 +120,27 @@ int64_t Kernel::columns() const { return product(dims.end() - inner, dims.end())
 
 bool Kernel::reduces() const {
   return std::any_of(ops.begin(), ops.end(), [](const KernelOp& op) { return is_reduction(op.prim); });
+}
+
+bool Kernel::by_columns() const {
+  const size_t outer = dims.size() - static_cast<size_t>(inner);
+  if (inner == 0 || outer == 0 || dims[outer - 1] < 8 || !reduces()) return false;
+  // How many accesses take their elements one by one, either way.
+  int by_rows = 0;
+  int across = 0;
+  const auto count = [&](const Access& a) {
+    const auto apart = [](int64_t stride) { return stride != 0 && stride != 1; };
+    const bool full = std::any_of(a.strides.begin() + static_cast<ptrdiff_t>(outer), a.strides.end(),
+                                  [](int64_t s) { return s != 0; });
+    if (!full) return;
+    by_rows += apart(a.strides.back()) ? 1 : 0;
+    across += apart(a.strides[outer - 1]) ? 1 : 0;
+  };
+  for (const KernelOp& op : ops) {
+    if (op.prim == Prim::load) count(op.access);
+  }
+  for (const Store& store : stores) count(store.access);
+  return across < by_rows;
 }
 
 std::string Kernel::text() const {
@@ -154,6 +196,7 @@ void simplify(Kernel& kernel) {
     if (!border) join(kernel, d - 1);
   }
   if (!reduces) kernel.inner = kernel.dims.empty() ? 0 : 1;
+  if (!reduces) cut_transposed(kernel);
 }
 
 }  // namespace flashpoint::native

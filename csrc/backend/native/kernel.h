@@ -73,8 +73,19 @@ struct Kernel {
   int64_t rows() const;     // points of the outer dimensions
   int64_t columns() const;  // points of a row
   bool reduces() const;
-  // Independent units of work, and how they may be cut: rows, or the columns of a single row.
-  int64_t units() const { return flat() ? columns() : rows(); }
+  // Rows whose elements lie apart while neighbouring rows lie side by side: emit_columns.cpp.
+  bool by_columns() const;
+  // Independent units of work, and how they may be cut: rows, or the columns of a single row; by columns all
+  // rows along the last outer dimension are one.
+  int64_t units() const {
+    if (flat()) return columns();
+    return by_columns() && !cut_in_steps() ? rows() / lane_size() : rows();
+  }
+  // Units are elements or rows that vectors span.
+  bool cut_in_steps() const {
+    return flat() || (by_columns() && dims.size() == static_cast<size_t>(inner) + 1);
+  }
+  int64_t lane_size() const { return dims[dims.size() - static_cast<size_t>(inner) - 1]; }
   bool flat() const { return rows() == 1 && !reduces() && dims.size() <= 1; }
 
   std::string text() const;

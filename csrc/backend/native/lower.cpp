@@ -72,6 +72,10 @@ class Lowering {
         unsure_(graph.values.size()),
         called_(graph.values.size()),
         traits_(graph.ops.size()) {
+    build_.is_current = [this](const Expr& load) {
+      const auto it = result_.mutations.find(load.root);
+      return it == result_.mutations.end() || it->second.back() <= load.epoch;
+    };
     for (size_t i = 0; i < graph.ops.size(); ++i) {
       traits_[i] = ir::traits_of(graph.ops[i]);
       may_alias_.push_back(may_alias(graph.ops[i]));

@@ -353,8 +353,23 @@ ExprId lerp(Call& c) {
 
 // ---- copies and fills
 
+// A copy that turns rows into columns: eager mode does it in blocks.
+bool transposes(Call& c) {
+  constexpr int64_t kSmall = 4096;
+  const Expr& from = c.build.at(c.tensors[0]);
+  if (from.prim != Prim::load || from.dtype != c.out.dtype || from.shape != c.out.sizes) return false;
+  if (numel(from.shape) < kSmall) return false;
+  bool across = false;
+  bool along = false;
+  for (size_t d = 0; d < from.shape.size(); ++d) {
+    if (from.shape[d] < 16) continue;
+    across = across || (c.out.strides[d] == 1 && from.strides[d] > 1);
+    along = along || (from.strides[d] == 1 && c.out.strides[d] != 1);
+  }
+  return across && along;
+}
 ExprId convert(Call& c) {
-  if (!c.has_tensor(0)) return kNoExpr;
+  if (!c.has_tensor(0) || transposes(c)) return kNoExpr;
   const ScalarType from = c.build.at(c.tensors[0]).dtype;
   // Conversions of what does not fit an integer are undefined; eager's answer is eager's.
   if (c10::isFloatingType(from) && !c10::isFloatingType(c.out.dtype) && c.out.dtype != ScalarType::Bool) {

@@ -1,5 +1,6 @@
 // Lowerings of reductions, softmax and normalizations. All of them reduce trailing dimensions, so that a row
-// is one piece of the iteration space; other reductions are called.
+// is one piece of the iteration space. Sums and the like over other dimensions become such by reordering what
+// they read; the rest is called.
 #include <cmath>
 
 #include "backend/native/lowering.h"
@@ -13,8 +14,8 @@ using c10::ScalarType;
 // ATen splits few long rows among threads and sums them pairwise: better left to it.
 constexpr int64_t kLongRow = 65536;
 
-// The number of trailing dimensions that these make up, not counting dimensions of size 1; 0 if they do not.
-int32_t trailing(const ir::Dims& shape, const c10::IValue& dims) {
+// Per dimension, whether it is among these; empty if they make no sense.
+std::vector<bool> marked(const ir::Dims& shape, const c10::IValue& dims) {
   const auto rank = static_cast<int64_t>(shape.size());
   std::vector<bool> reduced(shape.size(), dims.isNone());
   const auto mark = [&](int64_t d) {
@@ -24,16 +25,23 @@ int32_t trailing(const ir::Dims& shape, const c10::IValue& dims) {
     return true;
   };
   if (dims.isInt()) {
-    if (!mark(dims.toInt())) return 0;
+    if (!mark(dims.toInt())) return {};
   } else if (dims.isIntList()) {
     const auto list = dims.toIntVector();
     if (list.empty()) reduced.assign(shape.size(), true);
     for (int64_t d : list) {
-      if (!mark(d)) return 0;
+      if (!mark(d)) return {};
     }
   } else if (!dims.isNone()) {
-    return 0;
+    return {};
   }
+  return reduced;
+}
+
+// The number of trailing dimensions that these make up, not counting dimensions of size 1; 0 if they do not.
+int32_t trailing(const ir::Dims& shape, const c10::IValue& dims) {
+  const std::vector<bool> reduced = marked(shape, dims);
+  if (reduced.empty()) return 0;
   size_t first = shape.size();
   while (first > 0 && (reduced[first - 1] || shape[first - 1] == 1)) --first;
   while (first < shape.size() && !reduced[first]) ++first;
@@ -51,6 +59,25 @@ int64_t row_size(const ir::Dims& shape, int32_t count) {
 
 bool is_long(const ir::Dims& shape, int32_t count) { return row_size(shape, count) > kLongRow; }
 
+// With the marked dimensions behind the others. Worth it where enough rows lie side by side.
+ExprId reduced_last(ExprBuilder& build, ExprId x, const std::vector<bool>& reduced, int32_t& count) {
+  constexpr int64_t kMinRows = 16;
+  const ir::Dims shape = build.at(x).shape;
+  std::vector<size_t> order;
+  int64_t width = 1;
+  for (size_t d = 0; d < reduced.size(); ++d) {
+    if (reduced[d]) continue;
+    order.push_back(d);
+    if (shape[d] != 1) width = shape[d];
+  }
+  if (reduced.empty() || width < kMinRows) return kNoExpr;
+  for (size_t d = 0; d < reduced.size(); ++d) {
+    if (reduced[d]) order.push_back(d);
+  }
+  count = static_cast<int32_t>(std::count(reduced.begin(), reduced.end(), true));
+  return build.permute(x, order);
+}
+
 // sum, amax, ... : (self, dims, keepdim, ...), or (self, ...) over everything.
 struct Reduction {
   ExprId x = kNoExpr;
@@ -62,10 +89,13 @@ bool reduction_of(Call& c, bool has_dims, ScalarType compute, Reduction& r) {
   if (shape.empty()) return false;
   const c10::IValue everything;
   if (has_dims && !c.is_constant(1)) return false;
-  r.count = trailing(shape, has_dims ? c.constant(1) : everything);
-  if (r.count == 0 || is_long(shape, r.count)) return false;
-  r.x = c.operand(0, compute);
-  return r.x != kNoExpr;
+  const c10::IValue& dims = has_dims ? c.constant(1) : everything;
+  r.count = trailing(shape, dims);
+  ExprId x = c.tensors[0];
+  if (r.count == 0) x = reduced_last(c.build, x, marked(shape, dims), r.count);
+  if (x == kNoExpr || r.count == 0 || is_long(c.build.at(x).shape, r.count)) return false;
+  r.x = c.build.cast(x, compute);
+  return true;
 }
 
 bool has_dims(const Call& c) { return c.op.overload == "dim" || c.op.overload == "dim_IntList"; }
@@ -226,6 +256,35 @@ ExprId rms_norm(Call& c) {  // (input, normalized_shape, weight, eps)
   return b.cast(y, c.out.dtype);
 }
 
+ExprId group_norm(Call& c) {  // (input, num_groups, weight, bias, eps, cudnn)
+  constexpr int64_t kLongestGroup = 262'144;
+  const ir::Dims shape = c.out.sizes;
+  if (!c.has_tensor(0) || shape.size() < 2 || !c10::isFloatingType(c.out.dtype) || !c.is_constant(1) ||
+      !c.constant(1).isInt() || !c.is_constant(4) || !c.constant(4).isDouble()) {
+    return kNoExpr;
+  }
+  ExprBuilder& b = c.build;
+  const int64_t groups = c.constant(1).toInt();
+  if (groups <= 0 || shape[1] % groups != 0 || b.at(c.tensors[0]).shape != shape) return kNoExpr;
+  if (c.out.strides != ir::contiguous_strides(shape)) return kNoExpr;
+  const ir::Dims grouped{shape[0], groups, shape[1] / groups, numel(shape) / (shape[0] * shape[1])};
+  if (grouped[2] * grouped[3] > kLongestGroup) return kNoExpr;
+  const ScalarType t = compute_dtype(c.out.dtype);
+  const Expr& source = b.at(c.tensors[0]);
+  if (source.prim == Prim::load && !strides_for(source.shape, source.strides, grouped)) return kNoExpr;
+  const Moments m = moments(b, b.reshape(c.operand(0, t), grouped), 2, t);
+  const auto per_channel = [&](size_t i) {
+    const ExprId parameter = c.operand(i, t);
+    return parameter == kNoExpr ? kNoExpr : b.reshape(parameter, {groups, grouped[2], 1});
+  };
+  const ExprId variance = b.op(Prim::div, {m.sum_of_squares, b.constant(m.count, t)});
+  const ExprId root = b.op(Prim::sqrt, {b.op(Prim::add, {variance, b.constant(c.constant(4), t)})});
+  ExprId y = b.op(Prim::mul, {m.centered, b.op(Prim::div, {b.constant(1.0, t), root})});
+  if (!is_absent(c, 2)) y = b.op(Prim::mul, {y, per_channel(2)});
+  if (!is_absent(c, 3) && y != kNoExpr) y = b.op(Prim::add, {y, per_channel(3)});
+  return y == kNoExpr ? kNoExpr : b.cast(y, c.out.dtype);
+}
+
 ExprId batch_norm(Call& c) {  // (input, weight, bias, mean, var, training, momentum, eps, cudnn)
   if (!c.has_tensor(0) || !c.has_tensor(3) || !c.has_tensor(4) || c.constant(5).toBool()) return kNoExpr;
   const ir::Dims shape = c.build.at(c.tensors[0]).shape;
@@ -259,6 +318,7 @@ constexpr LoweringRow kRows[] = {
     {"aten::layer_norm", layer_norm},
     {"aten::native_layer_norm", nullptr, 0, native_layer_norm},
     {"aten::rms_norm", rms_norm},
+    {"aten::group_norm", group_norm},
     {"aten::batch_norm", batch_norm},
 };
 

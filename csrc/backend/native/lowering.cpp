@@ -187,6 +187,42 @@ ExprId ExprBuilder::reduce(Prim prim, ExprId a, int32_t trailing) {
   return add(std::move(e));
 }
 
+ExprId ExprBuilder::permute(ExprId a, const std::vector<size_t>& order) {
+  Permuted known;
+  int cost = 0;
+  return permute(a, order, known, cost);
+}
+
+ExprId ExprBuilder::permute(ExprId a, const std::vector<size_t>& order, Permuted& known, int& cost) {
+  constexpr int kMaxCost = 48;  // beyond this computing it twice is no gain
+  if (const auto it = known.find(a); it != known.end()) return it->second;
+  ExprId result = a;
+  Expr e = at(a);
+  const bool reads = e.prim == Prim::load || e.prim == Prim::index;
+  if (e.prim == Prim::load && !is_current(e)) return kNoExpr;
+  if (e.prim == Prim::reshape || is_reduction(e.prim)) return kNoExpr;
+  cost += prim_cost(e.prim);
+  if (cost > kMaxCost || known.size() > kMaxCost) return kNoExpr;
+  if (!e.shape.empty()) {
+    const ir::Dims shape = e.shape;
+    const ir::Dims strides = e.strides;
+    const size_t missing = order.size() - shape.size();  // broadcasting puts dimensions in front
+    e.shape.assign(order.size(), 1);
+    if (reads) e.strides.assign(order.size(), 0);
+    for (size_t i = 0; i < order.size(); ++i) {
+      if (order[i] < missing) continue;
+      e.shape[i] = shape[order[i] - missing];
+      if (reads) e.strides[i] = strides[order[i] - missing];
+    }
+    for (ExprId& operand : e.operands) {
+      operand = permute(operand, order, known, cost);
+      if (operand == kNoExpr) return kNoExpr;
+    }
+    result = add(std::move(e));
+  }
+  return known[a] = result;
+}
+
 ExprId Call::operand(size_t i, ScalarType dtype) {
   if (has_tensor(i)) return build.cast(tensors[i], dtype);
   if (i >= node.args.size()) return kNoExpr;

@@ -8,6 +8,7 @@
 // Callers: lower.cpp, lower_ops*.cpp. Threads: one lowering at a time per object; no GIL needed.
 #pragma once
 
+#include <functional>
 #include <initializer_list>
 #include <string>
 #include <string_view>
@@ -33,8 +34,16 @@ class ExprBuilder {
   // Operands are broadcast; comparisons give bool.
   ExprId op(Prim prim, std::initializer_list<ExprId> operands);
   ExprId reduce(Prim prim, ExprId a, int32_t trailing);
+  // The same elements with dimension order[i] in place i. What computes them is written anew, down to what is
+  // read; none where that is dear, or where memory has been written to since.
+  ExprId permute(ExprId a, const std::vector<size_t>& order);
+
+  std::function<bool(const Expr& load)> is_current;  // what is read there is what it was
 
  private:
+  using Permuted = std::unordered_map<ExprId, ExprId>;
+  ExprId permute(ExprId a, const std::vector<size_t>& order, Permuted& known, int& cost);
+
   std::vector<Expr>& exprs_;
   std::unordered_multimap<size_t, ExprId> known_;
 };

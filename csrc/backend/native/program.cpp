@@ -13,6 +13,7 @@
 #include "base/counters.h"
 #include "base/log.h"
 #include "ir/printer.h"
+#include "ir/schema.h"
 #include "ir/verifier.h"
 
 namespace flashpoint::native {
@@ -43,54 +44,135 @@ eager::Options executor_options(const ScheduleOptions& options) {
   return result;
 }
 
+// Saved by an operator that runs inside a kernel: its dispatch, and its walk over memory per element.
+constexpr double kOperatorNanoseconds = 1000;
+constexpr double kElementNanoseconds = 0.3;
+constexpr double kKernelNanoseconds = 500;  // what calling a kernel costs
+
+std::atomic<double> patience{0.1};
+
+double saved_nanoseconds(const Schedule& schedule) {
+  double saved = 0;
+  for (const KernelSpec& spec : schedule.kernels) {
+    const auto points = static_cast<double>(spec.kernel.rows()) * static_cast<double>(spec.kernel.columns());
+    const double eager = spec.operators * (kOperatorNanoseconds + kElementNanoseconds * points);
+    saved += std::max(0.0, eager - kKernelNanoseconds - kernel_nanoseconds(spec.kernel));
+  }
+  return saved;
+}
+
+// Per kernel node, by the number of its kernel: which inputs nobody uses afterwards.
+std::vector<std::vector<bool>> dying_inputs(const Schedule& plan) {
+  const ir::Graph& graph = plan.graph;
+  std::vector<bool> used_later(graph.values.size());
+  for (ir::ValueId id : graph.outputs) used_later[static_cast<size_t>(id)] = true;
+  std::vector<std::vector<bool>> dying(plan.kernels.size());
+  for (size_t i = graph.nodes.size(); i-- > 0;) {
+    const ir::Node& node = graph.nodes[i];
+    const auto pseudo = ir::pseudo_op(graph.ops[node.op]);
+    if (pseudo == ir::PseudoOp::kernel || pseudo == ir::PseudoOp::update) {
+      for (const ir::Arg& item : node.args[1].list) {
+        dying[static_cast<size_t>(node.args[0].constant.toInt())].push_back(
+            !used_later[static_cast<size_t>(item.value)]);
+      }
+    }
+    for (const ir::Arg& arg : node.args) {
+      ir::for_each_value(arg, [&](ir::ValueId id) { used_later[static_cast<size_t>(id)] = true; });
+    }
+  }
+  return dying;
+}
+
 class Program final : public GraphProgram {
  public:
-  Program(const ir::Graph& graph, const ScheduleOptions& options)
-      : graph_(graph), options_(options), recorded_(eager::compile(graph, executor_options(options))) {}
+  Program(const ir::Graph& graph, const ScheduleOptions& options) : graph_(graph), options_(options) {}
 
   std::vector<at::Tensor> run(c10::ArrayRef<at::Tensor> inputs, RunStatus* status) const override {
+    State state = state_.load(std::memory_order_acquire);
     // Compiling runs operators on meta tensors, which a mode of the user's must not see.
-    if (!eager::dispatch_is_plain()) return recorded_.run(inputs, status);
-    std::call_once(once_, [&] { build(); });
-    if (!native_ || !as_recorded(inputs)) return recorded_.run(inputs, status);
+    if (state != State::kRecorded && !eager::dispatch_is_plain()) return recorded().run(inputs, status);
+    if (state == State::kWaiting) state = consider();
+    if (state != State::kNative || !as_recorded(inputs)) return recorded().run(inputs, status);
     std::vector<at::Tensor> used;
     used.reserve(inputs_.size());
     for (size_t i : inputs_) used.push_back(inputs[i]);
     return native_->run(used, status);
   }
 
-  size_t node_count() const override { return recorded_.node_count(); }
+  size_t node_count() const override { return graph_.nodes.size(); }
 
  private:
-  void build() const {
+  enum class State : uint8_t {
+    kWaiting,   // runs the recorded operators, and counts what kernels could have saved
+    kRecorded,  // for good
+    kNative,
+  };
+
+  const eager::Program& recorded() const {
+    std::call_once(once_, [&] {
+      recorded_ = std::make_unique<eager::Program>(eager::compile(graph_, executor_options(options_)));
+    });
+    return *recorded_;
+  }
+
+  // Once per run until it is decided. A thread that finds another one here does not wait: it may hold the GIL
+  // that an operator on meta tensors asks for.
+  State consider() const {
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock()) return State::kWaiting;
+    State state = state_.load(std::memory_order_relaxed);
+    if (state != State::kWaiting) return state;
     try {
-      auto plan = schedule_of(graph_, options_);
-      if (!plan || plan->kernels.empty()) return;
-      std::vector<Kernel> kernels;
-      for (const KernelSpec& spec : plan->kernels) kernels.push_back(spec.kernel);
-      CompileStats stats;
-      const auto functions = compile_kernels(kernels, &stats);
-      eager::Options options = executor_options(options_);
-      for (size_t i = 0; i < functions.size(); ++i) {
-        options.kernels.push_back(std::make_shared<KernelCall>(plan->kernels[i], functions[i]));
-      }
-      for (const ir::Input& input : plan->graph.inputs) inputs_.push_back(static_cast<size_t>(input.source));
-      numbers_ = std::move(plan->numbers);
-      native_ = std::make_unique<eager::Program>(eager::compile(plan->graph, options));
-      counters().kernels_compiled += static_cast<uint64_t>(stats.compiled);
-      counters().kernels_reused += static_cast<uint64_t>(stats.reused);
-      counters().ops_lowered += plan->operators_lowered;
-      if (log_enabled(LogKind::kNative)) {
-        log_line("native " + graph_.name + ": " + std::to_string(plan->operators_lowered) + " of " +
-                 std::to_string(graph_.nodes.size()) + " ops in " + std::to_string(kernels.size()) +
-                 " kernels (" + std::to_string(stats.compiled) + " new, " + std::to_string(stats.loaded) +
-                 " from the store), emit " + std::to_string(stats.emit_ms) + " ms, codegen " +
-                 std::to_string(stats.codegen_ms) + " ms, link " + std::to_string(stats.link_ms) + " ms");
+      if (!plan_) plan();
+      ++runs_;
+      if (!plan_) {
+        state = State::kRecorded;
+      } else if (1e-6 * saved_ * runs_ >= patience.load(std::memory_order_relaxed) * compile_ms_) {
+        build();
+        state = State::kNative;
       }
     } catch (const std::exception& e) {  // ours or LLVM's defect: the recorded operators still do it
       if (strict_mode()) check_failed("compiling a graph threw", __FILE__, __LINE__, e.what());
       ++counters().internal_errors;
-      native_.reset();
+      state = State::kRecorded;
+    }
+    if (state != State::kWaiting) plan_.reset();
+    state_.store(state, std::memory_order_release);
+    return state;
+  }
+
+  void plan() const {
+    auto made = schedule_of(graph_, options_);
+    if (!made || made->kernels.empty()) return;
+    saved_ = saved_nanoseconds(*made);
+    std::vector<Kernel> kernels;
+    for (const KernelSpec& spec : made->kernels) kernels.push_back(spec.kernel);
+    compile_ms_ = compile_milliseconds(kernels);
+    plan_ = std::make_unique<Schedule>(std::move(*made));
+  }
+
+  void build() const {
+    std::vector<Kernel> kernels;
+    for (const KernelSpec& spec : plan_->kernels) kernels.push_back(spec.kernel);
+    CompileStats stats;
+    const auto functions = compile_kernels(kernels, &stats);
+    eager::Options options = executor_options(options_);
+    const auto dying = dying_inputs(*plan_);
+    for (size_t i = 0; i < functions.size(); ++i) {
+      options.kernels.push_back(std::make_shared<KernelCall>(plan_->kernels[i], functions[i], dying[i]));
+    }
+    for (const ir::Input& input : plan_->graph.inputs) inputs_.push_back(static_cast<size_t>(input.source));
+    numbers_ = std::move(plan_->numbers);
+    native_ = std::make_unique<eager::Program>(eager::compile(plan_->graph, options));
+    counters().kernels_compiled += static_cast<uint64_t>(stats.compiled);
+    counters().kernels_reused += static_cast<uint64_t>(stats.reused);
+    counters().ops_lowered += plan_->operators_lowered;
+    if (log_enabled(LogKind::kNative)) {
+      log_line("native " + graph_.name + ": " + std::to_string(plan_->operators_lowered) + " of " +
+               std::to_string(graph_.nodes.size()) + " ops in " + std::to_string(kernels.size()) +
+               " kernels (" + std::to_string(stats.compiled) + " new, " + std::to_string(stats.loaded) +
+               " from the store), emit " + std::to_string(stats.emit_ms) + " ms, codegen " +
+               std::to_string(stats.codegen_ms) + " ms, link " + std::to_string(stats.link_ms) + " ms");
     }
   }
 
@@ -116,16 +198,24 @@ class Program final : public GraphProgram {
                        [&](const NumberUse& use) { return number_fits(inputs[use.input], use.dtype); });
   }
 
-  const ir::Graph graph_;
+  const ir::Graph& graph_;
   const ScheduleOptions options_;
-  const eager::Program recorded_;
   mutable std::once_flag once_;
+  mutable std::unique_ptr<eager::Program> recorded_;
+  mutable std::atomic<State> state_{State::kWaiting};
+  mutable std::mutex mutex_;  // of what follows, until the state is decided
+  mutable std::unique_ptr<Schedule> plan_;
+  mutable double saved_ = 0;  // by a run
+  mutable double compile_ms_ = 0;
+  mutable double runs_ = 0;
   mutable std::unique_ptr<eager::Program> native_;
   mutable std::vector<size_t> inputs_;  // positions of those the scheduled graph uses
   mutable std::vector<NumberUse> numbers_;
 };
 
 }  // namespace
+
+void set_patience(double share) { patience.store(share, std::memory_order_relaxed); }
 
 std::unique_ptr<GraphProgram> compile(const ir::Graph& graph, const ScheduleOptions& options) {
   return std::make_unique<Program>(graph, options);

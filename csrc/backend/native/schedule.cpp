@@ -377,11 +377,12 @@ class Scheduler {
     for (ir::ValueId value : group.stores) add_value(value);
     node.outputs.push_back({true, first_output, static_cast<int32_t>(group.stores.size())});
     out.nodes.push_back(std::move(node));
+    std::vector<int32_t> nodes;
+    for (ExprId e : builder.computed()) nodes.push_back(lowered_.exprs[static_cast<size_t>(e)].born);
+    std::sort(nodes.begin(), nodes.end());
+    spec.operators = static_cast<int>(std::unique(nodes.begin(), nodes.end()) - nodes.begin());
+    result_.operators_lowered += static_cast<size_t>(spec.operators);
     result_.kernels.push_back(std::move(spec));
-    std::vector<bool> nodes(graph_.nodes.size());
-    for (ExprId e : builder.computed())
-      nodes[static_cast<size_t>(lowered_.exprs[static_cast<size_t>(e)].born)] = true;
-    result_.operators_lowered += static_cast<size_t>(std::count(nodes.begin(), nodes.end(), true));
   }
 
   int32_t first_node(const Group& group) const {

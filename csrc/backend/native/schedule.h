@@ -50,6 +50,7 @@ struct KernelSpec {
   std::vector<int32_t> writes;  // per output: what its version counter has seen in eager mode
   std::vector<Update> updates;
   std::vector<NumberUse> numbers;
+  int operators = 0;  // recorded operators that run inside
 };
 
 struct Schedule {

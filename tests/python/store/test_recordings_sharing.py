@@ -22,6 +22,7 @@ import torch
 import flashpoint
 from program import fn
 torch.set_num_threads(1)
+flashpoint.config.native_patience = 0
 if sys.argv[2] == "import":
     flashpoint.store.load(sys.argv[3], key=sys.argv[4].encode() or None)
     sys.argv[2:] = sys.argv[5:]
