@@ -26,7 +26,7 @@ def compile(
     *,
     fullgraph: bool = False,
     dynamic: bool | None = None,
-    backend: str | Callable[..., Any] = "eager",
+    backend: str | Callable[..., Any] = "native",
     mode: str | None = None,
     options: dict[str, Any] | None = None,
     name: str | None = None,
@@ -43,7 +43,7 @@ def compile(
     *,
     fullgraph: bool = False,
     dynamic: bool | None = None,
-    backend: str | Callable[..., Any] = "eager",
+    backend: str | Callable[..., Any] = "native",
     mode: str | None = None,
     options: dict[str, Any] | None = None,
     name: str | None = None,
@@ -59,7 +59,7 @@ def compile(
     *,
     fullgraph: bool = False,
     dynamic: bool | None = None,
-    backend: str | Callable[..., Any] = "eager",
+    backend: str | Callable[..., Any] = "native",
     mode: str | None = None,
     options: dict[str, Any] | None = None,
     name: str | None = None,
@@ -75,8 +75,8 @@ def compile(
         fullgraph: raise where a graph break would be. The error comes before the breaking instruction runs;
             effects of the instructions before it stand.
         dynamic: None, True or False: a hint. In this version every new input shape is recorded anew.
-        backend: "eager", which replays the recorded operators; "native", which generates code for what it can
-            on CPU and replays the rest; a name of `torch.compiler.list_backends(exclude_tags=None)`; or a
+        backend: "native", which generates code for what it can on CPU, once that pays, and replays the rest;
+            "eager", which replays the recorded operators, bit for bit; a name of `torch.compiler.list_backends(exclude_tags=None)`; or a
             callable that takes `(torch.fx.GraphModule, example_inputs)` and returns a callable. That one
             takes the graph's inputs and returns a tuple or list of its outputs.
         mode: for backend="inductor" one of torch.compile's modes; not together with `options`.

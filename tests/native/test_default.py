@@ -318,3 +318,12 @@ def test_memory_is_given_back():
             out = compiled(x, y)
     assert counts == [s._use_count() if hasattr(s, "_use_count") else 0 for s in storages]
     assert out.untyped_storage().nbytes() == 300 * 4
+
+
+def test_it_is_the_default():
+    compiled = flashpoint.compile(lambda x: (x + 1).relu() * x)
+    x = torch.randn(64)
+    for _ in range(3):
+        close(compiled(x), (x + 1).relu() * x)
+    assert counters()["kernels_run"] > 0
+    assert [entry.backend for entry in flashpoint.code_state.entries(compiled)] == ["native"]

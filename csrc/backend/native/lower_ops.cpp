@@ -71,6 +71,8 @@ ExprId gelu(Call& c) {
   if (!c.is_constant(1) || !c.constant(1).isString()) return kNoExpr;
   const bool tanh = c.constant(1).toStringRef() == "tanh";
   if (!tanh && c.constant(1).toStringRef() != "none") return kNoExpr;
+  // ATen's own code for this one takes two thirds of the time.
+  if (!tanh && c.out.dtype == ScalarType::BFloat16) return kNoExpr;
   return float_unary(c, [&](ExprId x, ScalarType t) {
     ExprBuilder& b = c.build;
     ExprId inner;
