@@ -76,9 +76,10 @@ def compile(
             effects of the instructions before it stand.
         dynamic: None, True or False: a hint. In this version every new input shape is recorded anew.
         backend: "native", which generates code for what it can on CPU, once that pays, and replays the rest;
-            "eager", which replays the recorded operators, bit for bit; a name of `torch.compiler.list_backends(exclude_tags=None)`; or a
-            callable that takes `(torch.fx.GraphModule, example_inputs)` and returns a callable. That one
-            takes the graph's inputs and returns a tuple or list of its outputs.
+            "eager", which replays the recorded operators, bit for bit; a name of
+            `torch.compiler.list_backends(exclude_tags=None)`; or a callable that takes
+            `(torch.fx.GraphModule, example_inputs)` and returns a callable. That one takes the graph's inputs
+            and returns a tuple or list of its outputs.
         mode: for backend="inductor" one of torch.compile's modes; not together with `options`.
         options: for backend="inductor" its settings; for a callable backend whatever it takes as `options`.
         name: what logs and warnings call it, instead of its qualified name.

@@ -2,8 +2,8 @@
 //
 // A recipe describes a value by what it is at the next call: a constant, an object reached by a guard node,
 // an output of the graph, or an object to be made. Made objects are described once each, so aliasing and
-// cycles are kept. What there is no recipe for (reversed dicts, iterators that others see, objects with C state)
-// makes the recording unusable. Building runs no Python code of the program.
+// cycles are kept. What there is no recipe for (reversed dicts, iterators that others see, objects with C
+// state) makes the recording unusable. Building runs no Python code of the program.
 //
 // Callers: driver/capture describes, driver/entry builds. GIL: required.
 #pragma once
