@@ -41,9 +41,9 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     const bool in_region = suspension && open_inference_region(recorder.serial) != nullptr;
     const bool restorable = in_region ? after.with_inference_of(r.before).differs_only_in_regions(r.before)
                             : suspension || !r.key.empty() ? after.differs_only_in_regions(r.before)
-                                                           : after.differs_only_in_grad_mode(r.before);
+                                                           : after.differs_only_in_settings(r.before);
     if (!(after == r.before) && !restorable) {
-      recorder.end(Break::k_global_state, after.text());
+      recorder.end(Break::k_global_state, r.before.changes(after));
       return nullptr;
     }
     if (!global_state_supported() || in_forward_ad() != in_forward_ad_) {

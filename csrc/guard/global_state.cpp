@@ -72,9 +72,10 @@ bool GlobalState::holds(const GlobalState& now, bool any_higher_recursion_limit)
   return copy == now;
 }
 
-bool GlobalState::differs_only_in_grad_mode(const GlobalState& other) const {
+bool GlobalState::differs_only_in_settings(const GlobalState& other) const {
   GlobalState copy = *this;
   copy.grad_mode = other.grad_mode;
+  copy.flags = (flags & ~ir::kSwitchableFlags) | (other.flags & ir::kSwitchableFlags);
   return copy == other;
 }
 
@@ -88,7 +89,7 @@ bool GlobalState::differs_only_in_regions(const GlobalState& other) const {
   copy.autocast_dtype_cuda = other.autocast_dtype_cuda;
   copy.tls_included = (tls_included & ~autocast) | (other.tls_included & autocast);
   copy.tls_excluded = (tls_excluded & ~autocast) | (other.tls_excluded & autocast);
-  return copy == other;
+  return copy.differs_only_in_settings(other);
 }
 
 GlobalState GlobalState::with_inference_of(const GlobalState& other) const {
@@ -103,6 +104,7 @@ GlobalState GlobalState::with_inference_of(const GlobalState& other) const {
 
 void GlobalState::enter_regions() const {
   c10::GradMode::set_enabled(grad_mode);
+  ir::switch_global_flags(static_cast<uint32_t>(flags & ir::kSwitchableFlags));
   at::autocast::set_autocast_cache_enabled(autocast_cache);
   at::autocast::set_autocast_dtype(at::kCPU, static_cast<at::ScalarType>(autocast_dtype_cpu));
   at::autocast::set_autocast_dtype(at::kCUDA, static_cast<at::ScalarType>(autocast_dtype_cuda));
@@ -117,12 +119,6 @@ void GlobalState::enter_regions() const {
   if (nesting > 0 && autocast_nesting == 0) at::autocast::clear_cache();
   for (; nesting > autocast_nesting; --nesting) at::autocast::decrement_nesting();
   for (; nesting < autocast_nesting; ++nesting) at::autocast::increment_nesting();
-}
-
-std::string GlobalState::text() const {
-  return std::string("grad ") + (grad_mode ? "on" : "off") + (inference_mode ? ", inference mode" : "") +
-         ", default dtype " + c10::toString(static_cast<c10::ScalarType>(default_dtype)) +
-         ", dispatch keys +" + std::to_string(tls_included) + " -" + std::to_string(tls_excluded);
 }
 
 std::string GlobalState::changes(const GlobalState& now) const {

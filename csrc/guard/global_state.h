@@ -1,7 +1,8 @@
 // The global state of torch that decides what a recorded operation means, as one comparable value.
 //
 // Taken when a recording starts, compared before an entry is used, and compared again when a recording
-// ends (a recording must leave it as it found it; the grad mode alone may differ and is then an effect).
+// ends (a recording must leave it as it found it, but for the grad mode and the switches of
+// ir/global_flags.def: what it leaves of those is an effect).
 // GIL: required for abc_token only.
 #pragma once
 
@@ -33,14 +34,14 @@ struct GlobalState {
   bool operator==(const GlobalState&) const = default;
   // Whether what was recorded in this state is right in that one.
   bool holds(const GlobalState& now, bool any_higher_recursion_limit) const;
-  bool differs_only_in_grad_mode(const GlobalState& other) const;
-  // In the grad mode and in what autocast regions set: a replay up to a break inside one can do the same.
+  // In the grad mode and the switches.
+  bool differs_only_in_settings(const GlobalState& other) const;
+  // Also in what autocast regions set: a replay up to a break inside one can do the same.
   bool differs_only_in_regions(const GlobalState& other) const;
   // As it would be if inference mode were as in the other.
   GlobalState with_inference_of(const GlobalState& other) const;
   // Makes the thread's state this one, given that it differs in no more than that.
   void enter_regions() const;
-  std::string text() const;
   // What is otherwise now, as "name: was, is", separated by semicolons.
   std::string changes(const GlobalState& now) const;
 };

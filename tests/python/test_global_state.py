@@ -84,3 +84,84 @@ def test_a_miss_says_what_changed(run_python) -> None:
     for part, wanted in zip(parts, MODES.values(), strict=True):
         assert "global state: " in part
         assert all(text in part for text in wanted), part
+
+
+def deterministic() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def leaves_them(x):
+    before = deterministic()
+    torch.use_deterministic_algorithms(False)
+    return x + 1, before
+
+
+def leaves_them_at_a_break(x):
+    before = deterministic()
+    torch.use_deterministic_algorithms(False)
+    y = x * 2
+    flashpoint.graph_break()
+    return y - x + 1, before
+
+
+def switches_twice(x):
+    before = deterministic()
+    torch.use_deterministic_algorithms(True)
+    x = x * 1
+    torch.use_deterministic_algorithms(False)
+    return x + 1, before
+
+
+@pytest.fixture
+def settings_kept():
+    kept, mkldnn = deterministic(), torch.backends.mkldnn.enabled
+    yield
+    torch.use_deterministic_algorithms(kept[0], warn_only=kept[1])
+    torch.backends.mkldnn.set_flags(mkldnn)
+
+
+@pytest.mark.parametrize("backend", ["eager", "native", "aot_eager"])
+@pytest.mark.parametrize("program", [leaves_them, leaves_them_at_a_break, switches_twice])
+def test_switches_that_the_call_leaves_changed(program, backend, settings_kept) -> None:
+    compiled = flashpoint.compile(program, backend=backend)
+    x = torch.randn(3)
+    for warn_only in (True, True, True, False, False, True):
+        torch.use_deterministic_algorithms(True, warn_only=warn_only)
+        y, before = compiled(x)
+        assert before == (True, warn_only)
+        assert deterministic() == (False, False)
+        torch.testing.assert_close(y, x + 1)
+    counted = flashpoint.counters()
+    assert counted["hits"] >= 4 and counted["captures_dropped"] == counted["eager_calls"] == 0
+
+
+def test_switches_of_a_backend_that_the_call_leaves_changed(settings_kept) -> None:
+    def program(x):
+        torch.backends.mkldnn.set_flags(not torch.backends.mkldnn.enabled)
+        return x + 1
+
+    compiled = flashpoint.compile(program, backend="eager")
+    enabled = torch.backends.mkldnn.enabled
+    for _ in range(8):
+        compiled(torch.ones(2))
+        enabled = not enabled
+        assert torch.backends.mkldnn.enabled == enabled
+    assert flashpoint.counters()["hits"] >= 4
+
+
+def test_an_error_behind_a_switch(settings_kept) -> None:
+    def program(x, fails):
+        torch.use_deterministic_algorithms(False)
+        if fails:
+            raise ValueError("as asked")
+        return x + 1
+
+    compiled = flashpoint.compile(program, backend="eager")
+    for fails in (False, False, True, False, True):
+        torch.use_deterministic_algorithms(True)
+        if fails:
+            with pytest.raises(ValueError, match="as asked"):
+                compiled(torch.ones(2), fails)
+        else:
+            compiled(torch.ones(2), fails)
+        assert deterministic() == (False, False)
