@@ -74,7 +74,6 @@ NEVER = {
     "FunctionalTensorMode",
     "device",
     "function mode",
-    "sdpa_kernel",
 }
 RAII = {
     "below autograd": "torch._C._AutoDispatchBelowAutograd()",
