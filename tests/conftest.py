@@ -31,8 +31,8 @@ import torch  # noqa: E402
 import flashpoint  # noqa: E402
 
 torch.set_num_threads(1)
-# The backend of tests that name none. Most compare bit for bit, which the default, "native", does not promise;
-# the fast tests pass with it as well, but for the few that say otherwise.
+# The backend of tests that name none. Most compare bit for bit, which the default, "native", does not
+# promise; the fast tests pass with it as well, but for a few that do.
 flashpoint.compile.__kwdefaults__["backend"] = os.environ.get("FLASHPOINT_TEST_BACKEND", "eager")
 
 ROOT = Path(__file__).resolve().parents[1]
