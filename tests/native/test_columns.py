@@ -137,3 +137,17 @@ def test_transposing_copies_are_eagers():
         for _ in range(3):
             assert torch.equal(compiled(x), (x * 2).t().contiguous() + 1)
     assert counters()["hits"] == 2
+
+
+@pytest.mark.parametrize("shape", [(1,), (4, 1), (1, 5), (4, 8), (64, 64)])
+@pytest.mark.parametrize("reduce", [torch.sum, torch.mean])
+@pytest.mark.parametrize("dim", [0, -1, None])
+def test_sums_of_negative_zeros(shape, reduce, dim):
+    def fn(x):
+        return reduce(x * 1.0) if dim is None else reduce(x * 1.0, dim)
+
+    compiled = flashpoint.compile(fn, backend="native")
+    x = torch.full(shape, -0.0)
+    for _ in range(3):
+        assert torch.equal(torch.signbit(compiled(x)), torch.signbit(fn(x)))
+    assert counters()["kernels_run"] > 0 or dim == 0

@@ -181,7 +181,10 @@ ExprId ExprBuilder::reduce(Prim prim, ExprId a, int32_t trailing) {
   e.dtype = at(a).dtype;
   e.shape = at(a).shape;
   for (size_t i = e.shape.size() - static_cast<size_t>(trailing); i < e.shape.size(); ++i) e.shape[i] = 1;
-  if (e.shape == at(a).shape) return a;  // rows of one element
+  if (e.shape == at(a).shape) {  // rows of one element
+    const bool signed_zero = prim == Prim::reduce_sum && c10::isFloatingType(e.dtype);
+    return signed_zero ? op(Prim::add, {a, constant(0.0, e.dtype)}) : a;  // a sum starts at +0
+  }
   e.operands = {a};
   e.reduced = trailing;
   return add(std::move(e));
