@@ -71,15 +71,22 @@ std::vector<std::vector<bool>> dying_inputs(const Schedule& plan) {
     const ir::Node& node = graph.nodes[i];
     const auto pseudo = ir::pseudo_op(graph.ops[node.op]);
     if (pseudo == ir::PseudoOp::kernel || pseudo == ir::PseudoOp::update) {
-      for (const ir::Arg& item : node.args[1].list) {
-        dying[static_cast<size_t>(node.args[0].constant.toInt())].push_back(
-            !used_later[static_cast<size_t>(item.value)]);
+      const auto& inputs = node.args[1].list;
+      std::vector<bool>& of_kernel = dying[static_cast<size_t>(node.args[0].constant.toInt())];
+      of_kernel.resize(inputs.size(), true);
+      for (size_t k = 0; k < inputs.size(); ++k) {
+        const auto same = [&](const ir::Arg& other) { return other.value == inputs[k].value; };
+        if (used_later[static_cast<size_t>(inputs[k].value)] ||
+            std::count_if(inputs.begin(), inputs.end(), same) > 1)
+          of_kernel[k] = false;
       }
     }
     for (const ir::Arg& arg : node.args) {
       ir::for_each_value(arg, [&](ir::ValueId id) { used_later[static_cast<size_t>(id)] = true; });
     }
   }
+  // Of a kernel whose node is gone, and of inputs that no node names.
+  for (size_t i = 0; i < dying.size(); ++i) dying[i].resize(plan.kernels[i].inputs.size());
   return dying;
 }
 
