@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import flashpoint
-from benchmarks.measure import PEER, Options, counting, interleave, result
+from benchmarks.measure import PEER, Options, add_ratios, counting, interleave, result
 
 
 def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -98,10 +98,7 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
             gained: dict[str, int] = {}
             with counting(gained):
                 times = interleave(calls, options.rounds(40), 3)
-        for contender in calls:
-            if contender != "eager":
-                pairs = zip(times[contender], times["eager"], strict=True)
-                ratios[contender].append(statistics.median(a / b for a, b in pairs))
+        add_ratios(ratios, times)
         yield result(
             "kernels",
             name,

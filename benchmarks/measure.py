@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import platform
 import statistics
@@ -33,7 +34,9 @@ class Options:
 
 def contenders(options: Options) -> dict[str, Callable[[Any], Any]]:
     """Name -> how it compiles. Each call of one gives a callable that has nothing compiled yet."""
-    made: dict[str, Callable[[Any], Any]] = {"flashpoint": flashpoint.compile}
+    made: dict[str, Callable[[Any], Any]] = {
+        "flashpoint": functools.partial(flashpoint.compile, backend="eager")
+    }
     if options.torch_compile:
 
         def peer(target: Any) -> Any:
@@ -97,6 +100,14 @@ def counting(into: dict[str, int]) -> Iterator[None]:
     yield
     after = flashpoint.counters()
     into.update({name: after[name] - before.get(name, 0) for name in after})
+
+
+def add_ratios(ratios: dict[str, list[float]], times: Mapping[str, list[float]]) -> None:
+    """Appends each contender's median over eager, round by round, to its list."""
+    for contender in times:
+        if contender != "eager":
+            pairs = zip(times[contender], times["eager"], strict=True)
+            ratios[contender].append(statistics.median(a / b for a, b in pairs))
 
 
 def quartiles(values: list[float]) -> tuple[float, float]:
