@@ -57,10 +57,27 @@ const std::vector<PyTypeObject*>& rebuilt_types() {
   return types;
 }
 
+bool has_fixed_hash(PyObject* o) {
+  return PyUnicode_CheckExact(o) || PyLong_CheckExact(o) || PyFloat_CheckExact(o) || PyBytes_CheckExact(o) ||
+         PyBool_Check(o);
+}
+
+// Otherwise the order hangs on addresses, which are others at the next call.
+bool has_fixed_order(PyObject* set) {
+  PyObject* key;
+  Py_hash_t hash;
+  Py_ssize_t pos = 0;
+  while (_PySet_NextEntry(set, &pos, &key, &hash)) {
+    if (!has_fixed_hash(key)) return false;
+  }
+  return true;
+}
+
 // The copy takes the elements that are left: nothing else may see that it is another object, or change the
 // set.
 bool owns_its_set(PyObject* iterator) {
   PyObject* const set = reinterpret_cast<SetIterator*>(iterator)->set;
+  if (set != nullptr && PySet_GET_SIZE(set) > 1 && !has_fixed_order(set)) return false;
   return Py_REFCNT(iterator) == 1 && (set == nullptr || PyFrozenSet_CheckExact(set) || Py_REFCNT(set) == 1);
 }
 
@@ -116,6 +133,20 @@ Ref reduce_iterator(PyObject* iterator) {
   if (size == 3 && PyTuple_GET_ITEM(reduced.get(), 2) == Py_None)
     return Ref::steal(PyTuple_GetSlice(reduced.get(), 0, 2));
   return reduced;
+}
+
+bool is_rebuilt_in_order(PyObject* set) {
+  if (PySet_GET_SIZE(set) < 2) return true;
+  if (!has_fixed_order(set)) return false;
+  Ref items = Ref::steal(PySequence_List(set));
+  Ref again = Ref::steal(items ? PySet_New(items.get()) : nullptr);
+  Ref order = Ref::steal(again ? PySequence_List(again.get()) : nullptr);
+  PyErr_Clear();
+  if (!order || PyList_GET_SIZE(order.get()) != PyList_GET_SIZE(items.get())) return false;
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items.get()); ++i) {
+    if (PyList_GET_ITEM(items.get(), i) != PyList_GET_ITEM(order.get(), i)) return false;
+  }
+  return true;
 }
 
 bool makes_iterators(PyObject* callable) {

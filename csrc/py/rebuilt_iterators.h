@@ -13,6 +13,9 @@ bool is_rebuilt_iterator(PyTypeObject* type);
 // (callable, arguments) or (callable, arguments, state); null, without an exception, where the result would
 // be another one than `iterator`.
 Ref reduce_iterator(PyObject* iterator);
+// Whether a set made of the elements in this one's order is iterated in the same order, at any call: they are
+// text or numbers, whose hashes are no addresses, and none takes another's place.
+bool is_rebuilt_in_order(PyObject* set);
 // A callable that iterators of builtins name: one that means the same in every process.
 bool makes_iterators(PyObject* callable);
 

@@ -180,6 +180,8 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
     result = sequence(MadeObject::Kind::kList);
   } else if (PyTuple_CheckExact(o)) {
     result = sequence(MadeObject::Kind::kTuple);
+  } else if (PyAnySet_CheckExact(o) && !py::is_rebuilt_in_order(o)) {
+    return fail(o, "it would be iterated in another order");
   } else if (PySet_CheckExact(o)) {
     result = sequence(MadeObject::Kind::kSet);
   } else if (rules().is_exact_deque(o)) {

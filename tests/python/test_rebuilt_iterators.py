@@ -206,3 +206,49 @@ def test_a_set_that_changes_in_the_loop():
                 compiled(torch.ones(2), grow)
         else:
             assert torch.equal(compiled(torch.ones(2), grow), program(torch.ones(2), grow))
+
+
+class Thing:
+    def __init__(self, k):
+        self.k = k
+
+
+def in_a_loop(x, things):
+    seen = []
+    for thing in set(things):
+        x = x + thing.k
+        flashpoint.graph_break()
+        seen.append(thing.k)
+    return x, seen
+
+
+def behind_a_break(x, things):
+    made = set(things)
+    flashpoint.graph_break()
+    return x + len(made), [thing.k for thing in made]
+
+
+def handed_out(x, things):
+    return x + 1, {*things}
+
+
+@pytest.mark.parametrize("program", [in_a_loop, behind_a_break, handed_out])
+def test_sets_in_the_order_of_addresses(program):
+    compiled = flashpoint.compile(program, backend="eager")
+    for _ in range(8):
+        things = [Thing(k) for k in range(6)]
+        expected, got = program(torch.ones(1), things), compiled(torch.ones(1), things)
+        assert torch.equal(expected[0], got[0])
+        assert list(expected[1]) == list(got[1])
+
+
+@pytest.mark.parametrize("names", [{0, 8, 16, 24}, {24, 16, 8, 0, 1}, {"a", "b", "c", "d", "e"}])
+def test_sets_whose_elements_collide(names):
+    def program(x, given):
+        held = set(given)
+        flashpoint.graph_break()
+        return x + 1, [*held]
+
+    compiled = flashpoint.compile(program, backend="eager")
+    for given in ([*names], [*names], [*names][::-1], sorted(names, key=str)):
+        assert compiled(torch.ones(1), given)[1] == program(torch.ones(1), given)[1]
