@@ -29,7 +29,7 @@
 namespace flashpoint {
 
 constexpr char kEntryMagic[] = "fpen";
-constexpr uint16_t kEntryVersion = 3;
+constexpr uint16_t kEntryVersion = 4;
 
 enum EntryFlags : uint8_t {
   kAnyHigherRecursionLimit = 1,
@@ -76,12 +76,27 @@ constexpr uint32_t kMaxNamedFunctions = 4096;
 
 // Operators of our own that are the same in every process: none that names code, or a place in it.
 inline bool is_portable_operator(std::string_view name) {
+  for (const std::string_view space : {"aten::", "prims::", "profiler::_record_function_"}) {
+    if (name.starts_with(space)) return true;
+  }
   for (const std::string_view known : {"constant", "data", "set_data", "check_range", "item_float",
                                        "item_int", "number_float", "number_int"}) {
     if (name.size() == known.size() + 12 && name.starts_with("flashpoint::") && name.ends_with(known))
       return true;
   }
   return false;
+}
+
+inline bool is_special_name(std::string_view name) {
+  return name.size() > 4 && name.starts_with("__") && name.ends_with("__");
+}
+
+// The Python function that a class's own namespace holds under a name; null where there is none.
+inline PyObject* own_method(PyTypeObject* type, PyObject* name) {
+  PyObject* found = type->tp_dict == nullptr ? nullptr : PyDict_GetItemWithError(type->tp_dict, name);
+  if (found != nullptr && (Py_IS_TYPE(found, &PyStaticMethod_Type) || Py_IS_TYPE(found, &PyClassMethod_Type)))
+    found = py::held_callable(found);
+  return found != nullptr && PyFunction_Check(found) ? found : nullptr;
 }
 
 struct EntryAccess {

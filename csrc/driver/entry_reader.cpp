@@ -237,6 +237,8 @@ class Reader {
       case Step::kPropertyGet:
       case Step::kInstanceDict:
       case Step::kTypeOf:
+      case Step::kWeakTarget:
+      case Step::kContextValue:
         return key == nullptr;
       case Step::kConst:
         return key != nullptr;
@@ -265,10 +267,8 @@ class Reader {
         return key == nullptr && parent != kNoNode && reached_[parent].tensor;
       case Step::kGeneratorFunction:
       case Step::kGeneratorSlot:
-      case Step::kWeakTarget:
       case Step::kTraceback:
       case Step::kThreadLocalDict:
-      case Step::kContextValue:
         return false;
     }
     return false;
@@ -316,7 +316,8 @@ class Reader {
 
   bool add(NodeId id, CheckKind kind, int32_t number, Ref operand, Ref second, PyObject* value) {
     if (GuardAccess::add(tree_, id, kind, number, std::move(operand), std::move(second), value)) return true;
-    return other_call(tree_.path(id) + ": a value is another one") != nullptr;
+    return other_call(tree_.path(id) + ": expected " + tree_.text_of(GuardAccess::last_check(tree_))) !=
+           nullptr;
   }
 
   bool read_function_state(NodeId id, PyObject* value, int32_t number, ValueRef code, ValueRef globals) {
@@ -414,9 +415,7 @@ class Reader {
     if (!parsed.graph) return bad("the graph's text");
     graph_ = std::make_unique<ir::Graph>(std::move(*parsed.graph));
     for (const ir::Op& op : graph_->ops) {
-      const std::string_view name = op.name;
-      if (name.starts_with("flashpoint::") && !is_portable_operator(name))
-        return bad("an operator that is this process's own");
+      if (!is_portable_operator(op.name)) return bad("an operator that is not kept");
       if (ir::find_schema(op) == nullptr) return bad("an operator that does not exist");
     }
     return ir::verify(*graph_).empty() || bad("the graph");
@@ -593,7 +592,28 @@ class Reader {
     return true;
   }
 
+  bool read_special_methods() {
+    const auto count = in_.number<uint32_t>();
+    if (!in_.ok() || count > in_.left()) return bad("special methods");
+    for (uint32_t i = 0; i < count; ++i) {
+      PyObject* type = object(in_.number<uint32_t>(), "a class");
+      if (type == nullptr) return false;
+      PyObject* name = object(in_.number<uint32_t>(), "a name");
+      if (name == nullptr) return false;
+      const auto function = in_.number<uint32_t>();
+      if (!in_.ok() || !PyType_Check(type) || !PyUnicode_CheckExact(name) ||
+          !table_.is_kind(function, portable::ValueKind::kFunction))
+        return bad("special methods");
+      PyObject* found = own_method(reinterpret_cast<PyTypeObject*>(type), name);
+      if (found == nullptr || !table_.take(function, found))
+        return end(ReadOutcome::kChanged, std::string(reinterpret_cast<PyTypeObject*>(type)->tp_name) +
+                                              ": a special method is another one") != nullptr;
+    }
+    return true;
+  }
+
   bool read_codes() {
+    if (!read_special_methods()) return false;
     const auto count = in_.number<uint32_t>();
     if (!in_.ok() || count > kMaxNamedFunctions) return bad("functions by name");
     for (uint32_t i = 0; i < count; ++i) {

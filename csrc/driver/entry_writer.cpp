@@ -280,10 +280,7 @@ class Writer {
   bool write_graph() {
     const ir::Graph& graph = entry_.graph();
     for (const ir::Op& op : graph.ops) {
-      const std::string_view name = op.name;
-      const bool own = name.starts_with("flashpoint::");
-      if (own ? !is_portable_operator(name) : !name.starts_with("aten::") && !name.starts_with("prims::"))
-        return local("the operator " + op.name);
+      if (!is_portable_operator(op.name)) return local("the operator " + op.name);
     }
     const std::string text = ir::print(graph);
     if (strict_mode()) {
@@ -356,7 +353,7 @@ class Writer {
     }
     return 0;
   }
-  bool holds(PyObject* code, PyObject* object, int depth) {
+  static bool holds(PyObject* code, PyObject* object, int depth) {
     PyObject* constants = reinterpret_cast<PyCodeObject*>(code)->co_consts;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(constants); ++i) {
       PyObject* constant = PyTuple_GET_ITEM(constants, i);
@@ -508,16 +505,48 @@ class Writer {
     return true;
   }
 
+  bool is_known(PyObject* code) const {
+    return codes_.contains(code) || std::any_of(codes_.begin(), codes_.end(),
+                                                [&](const auto& row) { return holds(row.key, code, 0); });
+  }
+
+  // Special methods that C code called: the guards lead to their classes only.
+  bool write_special_methods() {
+    struct Method {
+      PyObject *type, *name, *function;
+    };
+    std::vector<Method> methods;
+    for (const Ref& code : entry_.codes) {
+      if (is_known(code.get())) continue;
+      PyObject* name = reinterpret_cast<PyCodeObject*>(code.get())->co_name;
+      const char* text = PyUnicode_AsUTF8(name);
+      if (text == nullptr || !is_special_name(text)) {
+        PyErr_Clear();
+        continue;
+      }
+      table_.for_each_class([&](PyObject* type) {
+        PyObject* function = own_method(reinterpret_cast<PyTypeObject*>(type), name);
+        if (function == nullptr || PyFunction_GET_CODE(function) != code.get()) return;
+        if (codes_.contains(code.get())) return;
+        codes_.insert(code.get());
+        methods.push_back({type, name, function});
+      });
+    }
+    put_number<uint32_t>(body_, static_cast<uint32_t>(methods.size()));
+    for (const Method& method : methods) {
+      if (!put_value(method.type) || !put_value(method.name) || !put_taken(method.function)) return false;
+    }
+    return true;
+  }
+
   // Every code object that ran is one that the reader checks, part of one, or found again by name.
   bool write_codes() {
     std::string bytes;
     uint32_t count = 0;
     table_.for_each_taken_code([&](PyObject* code) { codes_.insert(code); });
+    if (!write_special_methods()) return false;
     for (const Ref& code : entry_.codes) {
-      if (codes_.contains(code.get())) continue;
-      const bool known = std::any_of(codes_.begin(), codes_.end(),
-                                     [&](const auto& row) { return holds(row.key, code.get(), 0); });
-      if (known) continue;
+      if (is_known(code.get())) continue;
       std::string module, path;
       portable::Digest digest;
       if (portable::find_library_code(code.get(), &module, &path) && count < kMaxNamedFunctions &&

@@ -89,35 +89,7 @@ std::string GuardTree::place(NodeId id, CheckKind kind, PyObject* key, int32_t i
          std::to_string(index);
 }
 
-std::string GuardTree::text() const {
-  std::string out;
-  for (size_t i = 0; i < nodes_.size(); ++i) {
-    const Node& n = nodes_[i];
-    for (const int32_t head : {n.checks, n.tagged_checks}) {
-      for (int32_t at = head; at >= 0; at = checks_[at].next) {
-        const Check& c = checks_[at];
-        std::string line = kChecks[static_cast<int>(c.kind)].text;
-        std::string operand;
-        if (c.kind == CheckKind::kTensor) {
-          operand = metas_[c.number].text();
-        } else if (c.kind >= CheckKind::kSameAs && c.kind <= CheckKind::kNotSameAs) {
-          operand = path(c.number);
-        } else {
-          operand = describe(c);
-        }
-        substitute(line, "[]", operand);
-        out += path(static_cast<NodeId>(i)) + ": " + line + "\n";
-      }
-    }
-  }
-  return out;
-}
-
-std::string GuardTree::explain_failure() const {
-  if (failed_node_ == kNoNode) return "";
-  std::string out = path(failed_node_) + ": ";
-  if (failed_check_ < 0) return out + "not there";
-  const Check& c = checks_[failed_check_];
+std::string GuardTree::text_of(const Check& c) const {
   std::string line = kChecks[static_cast<int>(c.kind)].text;
   std::string operand;
   if (c.kind == CheckKind::kTensor) {
@@ -128,7 +100,27 @@ std::string GuardTree::explain_failure() const {
     operand = describe(c);
   }
   substitute(line, "[]", operand);
-  return out + "expected " + line;
+  return line;
+}
+
+std::string GuardTree::text() const {
+  std::string out;
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    const Node& n = nodes_[i];
+    for (const int32_t head : {n.checks, n.tagged_checks}) {
+      for (int32_t at = head; at >= 0; at = checks_[at].next) {
+        out += path(static_cast<NodeId>(i)) + ": " + text_of(checks_[at]) + "\n";
+      }
+    }
+  }
+  return out;
+}
+
+std::string GuardTree::explain_failure() const {
+  if (failed_node_ == kNoNode) return "";
+  std::string out = path(failed_node_) + ": ";
+  if (failed_check_ < 0) return out + "not there";
+  return out + "expected " + text_of(checks_[failed_check_]);
 }
 
 }  // namespace flashpoint

@@ -44,6 +44,7 @@ struct GuardAccess {
     added.second = std::move(second);
     return tree.holds(tree.nodes_[id], added, object);
   }
+  static const Check& last_check(const GuardTree& tree) { return tree.checks_.back(); }
   static int32_t add_meta(GuardTree& tree, TensorMeta meta) {
     tree.metas_.push_back(std::move(meta));
     return static_cast<int32_t>(tree.metas_.size()) - 1;

@@ -108,6 +108,7 @@ class GuardTree {
 
   std::string path(NodeId id) const;
   std::string text() const;
+  std::string text_of(const Check& check) const;
   std::string explain_failure() const;
 
   int traverse(visitproc visit, void* arg) const;

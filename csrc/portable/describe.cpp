@@ -85,6 +85,7 @@ bool Table::describe(PyObject* o, Value& value) {
   }
   if (PyModule_Check(o)) {
     value.text = module_name(o);
+    if (imported(value.text) != o) value.text = spec_name(PyModule_GetDict(o));
     // Of a class that may be nowhere else.
     if (!PyModule_CheckExact(o)) value.parts = {add(as_object(Py_TYPE(o)))};
     return imported(value.text) == o && kind(ValueKind::kModule);
@@ -95,7 +96,15 @@ bool Table::describe(PyObject* o, Value& value) {
     value.text = name == nullptr ? std::string() : utf8(name);
     PyObject* module = value.text.empty() ? nullptr : imported(value.text);
     if (value.text.empty()) return false;
-    // Some modules put an object in their place when they are imported.
+    // Some modules put an object in their place when they are imported, others say that they are another one.
+    if (module == nullptr || PyModule_GetDict(module) != o) {
+      const std::string imported_as = spec_name(o);
+      PyObject* other = imported_as.empty() ? nullptr : imported(imported_as);
+      if (other != nullptr && PyModule_GetDict(other) == o) {
+        value.text = imported_as;
+        module = other;
+      }
+    }
     return kind(module != nullptr && PyModule_GetDict(module) == o ? ValueKind::kModuleDict
                                                                    : ValueKind::kGlobals);
   }
@@ -117,6 +126,7 @@ bool Table::describe(PyObject* o, Value& value) {
     value.text = f->m_ml->ml_name;
     value.name = f->m_module == nullptr ? std::string() : utf8(f->m_module);
     value.number = f->m_ml->ml_flags;
+    if (value.text.empty()) value.text = path_of_overload(value.name, o);
     if (self != nullptr && rules().is_function_record(self))
       return find_record(value.name, value.text) == o && kind(ValueKind::kCFunction);
     value.parts = {add(self)};
@@ -131,10 +141,24 @@ bool Table::describe(PyObject* o, Value& value) {
   if (const int which = index_in(kHolders, Py_TYPE(o)); which >= 0) {
     value.number = which;
     for (PyObject* held : held_by(o)) {
-      if (held != nullptr && held != Py_None && !PyFunction_Check(held)) return false;
+      if (held != nullptr && held != Py_None && !is_holdable(held)) return false;
       value.parts.push_back(add(held));
     }
     return kind(ValueKind::kHolder);
+  }
+  if (Py_IS_TYPE(o, &PyInstanceMethod_Type)) {
+    PyObject* held = PyInstanceMethod_GET_FUNCTION(o);
+    if (!PyCFunction_Check(held)) return false;
+    value.text = reinterpret_cast<PyCFunctionObject*>(held)->m_ml->ml_name;
+    for (size_t i = 0; i < values_.size(); ++i) {
+      PyObject* owner = objects_[i].get();
+      if (!PyType_Check(owner) || values_[i].kind != ValueKind::kType) continue;
+      PyObject* dict = reinterpret_cast<PyTypeObject*>(owner)->tp_dict;
+      if (dict == nullptr || PyDict_GetItemString(dict, value.text.c_str()) != o) continue;
+      value.parts = {static_cast<ValueRef>(i + 1)};
+      return kind(ValueKind::kInstanceMethod);
+    }
+    return false;
   }
   if (rules().is_enum_member(o)) {
     PyObject* dict = py::instance_dict(o);

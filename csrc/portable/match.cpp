@@ -60,6 +60,7 @@ PyObject* Table::find(const Value& value) {
              : PyModule_Check(self) ? PyDict_GetItemString(PyModule_GetDict(self), value.text.c_str())
                                     : nullptr;
     }
+    case ValueKind::kInstanceMethod:
     case ValueKind::kDescriptor: {
       PyObject* owner = value.parts.size() == 1 ? obtain(value.parts[0]) : nullptr;
       if (owner == nullptr || !PyType_Check(owner)) return nullptr;
@@ -183,7 +184,10 @@ bool Table::matches(const Value& value, PyObject* o) {
       const auto* f = reinterpret_cast<PyCFunctionObject*>(o);
       PyObject* self = PyCFunction_GET_SELF(o);
       const std::string module = f->m_module == nullptr ? std::string() : utf8(f->m_module);
-      bool same = value.text == f->m_ml->ml_name && value.number == f->m_ml->ml_flags && value.name == module;
+      // What calls one overload has no name of its own.
+      const bool named = *f->m_ml->ml_name != 0 || !value.parts.empty();
+      bool same = (!named || value.text == f->m_ml->ml_name) && value.number == f->m_ml->ml_flags &&
+                  value.name == module;
       if (same && value.parts.empty()) {
         same =
             self != nullptr && rules().is_function_record(self) && find_record(value.name, value.text) == o;
@@ -201,6 +205,10 @@ bool Table::matches(const Value& value, PyObject* o) {
               part(0, as_object(PyDescr_TYPE(o)))) ||
              differs(value, "is another descriptor");
     }
+    case ValueKind::kInstanceMethod:
+      return (Py_IS_TYPE(o, &PyInstanceMethod_Type) && PyCFunction_Check(PyInstanceMethod_GET_FUNCTION(o)) &&
+              find(value) == o) ||
+             differs(value, "is another method");
     case ValueKind::kHolder: {
       if (value.number < 0 || value.number >= 3 || Py_TYPE(o) != kHolders[value.number])
         return differs(value, "is another descriptor");

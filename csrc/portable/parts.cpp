@@ -30,15 +30,43 @@ std::string module_name(PyObject* module) {
   return name == nullptr ? std::string() : utf8(name);
 }
 
+std::string spec_name(PyObject* module_dict) {
+  PyObject* spec = PyDict_GetItemString(module_dict, "__spec__");
+  PyObject* dict = spec == nullptr ? nullptr : py::instance_dict(spec);
+  PyObject* name = dict == nullptr ? nullptr : PyDict_GetItemString(dict, "name");
+  return name == nullptr ? std::string() : utf8(name);
+}
+
 PyObject* find_record(const std::string& module, const std::string& name) {
   constexpr std::string_view kOperators = "torch._ops.";
   if (!module.starts_with(kOperators)) return find_by_name(module, name);
+  const std::string path = module.substr(kOperators.size()) + "." + name + "._op";
   PyObject* found = find_by_name("torch", "ops");
-  for (const std::string& part : {module.substr(kOperators.size()), name, std::string("_op")}) {
-    PyObject* dict = found == nullptr ? nullptr : py::instance_dict(found);
-    found = dict == nullptr ? nullptr : PyDict_GetItemString(dict, part.c_str());
+  for (size_t at = 0, dot; found != nullptr && at < path.size(); at = dot + 1) {
+    dot = std::min(path.find('.', at), path.size());
+    PyObject* dict = py::instance_dict(found);
+    found = dict == nullptr ? nullptr : PyDict_GetItemString(dict, path.substr(at, dot - at).c_str());
   }
   return found;
+}
+
+std::string path_of_overload(const std::string& module, PyObject* op) {
+  constexpr std::string_view kOperators = "torch._ops.";
+  PyObject* ops = find_by_name("torch", "ops");
+  PyObject* dict = ops == nullptr || !module.starts_with(kOperators) ? nullptr : py::instance_dict(ops);
+  PyObject* space =
+      dict == nullptr ? nullptr : PyDict_GetItemString(dict, module.c_str() + kOperators.size());
+  PyObject* packets = space == nullptr ? nullptr : py::instance_dict(space);
+  PyObject *packet, *overload, *name, *overload_name;
+  for (Py_ssize_t i = 0; packets != nullptr && PyDict_Next(packets, &i, &name, &packet);) {
+    PyObject* overloads = py::instance_dict(packet);
+    for (Py_ssize_t k = 0; overloads != nullptr && PyDict_Next(overloads, &k, &overload_name, &overload);) {
+      PyObject* members = py::instance_dict(overload);
+      if (members != nullptr && PyDict_GetItemString(members, "_op") == op)
+        return utf8(name) + "." + utf8(overload_name);
+    }
+  }
+  return {};
 }
 
 PyTypeObject* unlisted_type(std::string_view name) {
@@ -114,6 +142,10 @@ std::vector<PyObject*> held_by(PyObject* holder) {
   if (!PyObject_TypeCheck(holder, &PyProperty_Type)) return {py::held_callable(holder)};
   const auto* property = reinterpret_cast<py::PropertyLayout*>(holder);
   return {property->getter, property->setter, property->deleter};
+}
+
+bool is_holdable(PyObject* held) {
+  return PyFunction_Check(held) || PyCFunction_Check(held) || PyType_Check(held);
 }
 
 std::vector<PyObject*> parts_of(PyFunctionObject* f) {

@@ -20,10 +20,14 @@ std::string utf8(PyObject* text);
 // A module that is imported already; null where there is none.
 PyObject* imported(const std::string& name);
 std::string module_name(PyObject* module);
+// What a module was imported as, by its __spec__: `_collections_abc` calls itself `collections.abc`.
+std::string spec_name(PyObject* module_dict);
 // By lookups in the dicts of an imported module and of classes; null where there is none.
 PyObject* find_by_name(const std::string& module, const std::string& path);
 // What torch made for C++ code by name: of a module, or what calls an operator of torch.ops.
 PyObject* find_record(const std::string& module, const std::string& name);
+// The path below torch.ops.<namespace> of what calls one overload, which bears no name itself; empty: none.
+std::string path_of_overload(const std::string& module, PyObject* op);
 // Types of C code that no module holds under their name.
 PyTypeObject* unlisted_type(std::string_view name);
 
@@ -43,6 +47,8 @@ bool is_alias(PyObject* o);
 std::vector<Ref> alias_parts(PyObject* o);
 
 std::vector<PyObject*> held_by(PyObject* holder);
+// What a property or method of a class is told by: code, C code, a class.
+bool is_holdable(PyObject* held);
 // All that calling it depends on: code, globals, defaults by position and name, what its closure holds.
 std::vector<PyObject*> parts_of(PyFunctionObject* f);
 

@@ -30,7 +30,7 @@ class Case:
         return self.source.replace(self.old, self.new) if self.old else self.source
 
 
-_HEAD = "import functools, sys, enum, math, collections, dataclasses\nimport torch\nfrom torch import nn\n"
+_HEAD = "import functools, operator, sys, enum, math, collections, dataclasses\nimport torch\nfrom torch import nn\n"
 _X = "def make():\n    return fn, [(torch.arange(6.).reshape(2, 3),)] * 2\n"
 
 
@@ -287,7 +287,7 @@ def fn(x):
 BREAKS = [
     case("break_after", AFTER, "hit"),
     case("break_after_helper", AFTER, "part", "y * 2 + 1", "y * 2 - 1", "the source has changed"),
-    case("break_after_global", AFTER, "part", "SCALE = 2.0", "SCALE = 4.0", "a value is another one"),
+    case("break_after_global", AFTER, "part", "SCALE = 2.0", "SCALE = 4.0", "expected item =="),
     case("break_after_attribute", AFTER, "part", "kind = 2", "kind = 3"),
     case("break_after_instance", AFTER, "part", "thing = Thing()", "thing = Thing(); thing.kind = 3"),
     case(
@@ -400,6 +400,10 @@ def fn(x):
     optimizer.step()
     return loss.item()
 """
+SCHEDULED = STEP.replace(
+    "momentum=0.9)",
+    "momentum=0.9)\n    global rates\n    rates = torch.optim.lr_scheduler.StepLR(optimizer, 100)",
+).replace("return loss.item()", "rates.step()\n    return loss.detach()")
 INPUTS = "def make():\n    return fn, [(torch.arange(6.).reshape(2, 3) * k,) for k in (1, 2, 3, 4, 5, 6)]\n"
 
 
@@ -433,6 +437,47 @@ TRAINING = [
         "same",
         tail=INPUTS,
     ),
+    case("scheduled", SCHEDULED, "same", tail=INPUTS),
+    case("scheduled_rate", SCHEDULED, "same", "optimizer, 100", "optimizer, 2", tail=INPUTS),
+]
+METHODS = """
+class Number:
+    def __init__(self, n):
+        self.n = n
+    def __index__(self):
+        return self.n + BIAS
+class Alias:
+    def __new__(cls, owner, item):
+        made = super().__new__(cls)
+        made.item = item * 2
+        return made
+class Holder:
+    __class_getitem__ = classmethod(Alias)
+BIAS = 0
+number = Number(1)
+def fn(x):
+    with torch.inference_mode(False):
+        return x[operator.index(number)] * Holder[3].item
+"""
+WEAK = """
+import weakref
+class Thing:
+    size = 3
+thing, other = Thing(), Thing()
+ref = weakref.ref(thing)
+def fn(x):
+    held = ref()
+    return x * (held.size if held is not None else 7)
+"""
+HOLDERS = [
+    case("methods", METHODS, "hit"),
+    case("methods_new", METHODS, "miss", "item * 2", "item * 3"),
+    case("methods_index", METHODS, "miss", "self.n + BIAS", "self.n * 0 + BIAS"),
+    case("methods_global", METHODS, "miss", "BIAS = 0", "BIAS = -1"),
+    case("methods_held", METHODS, "miss", "classmethod(Alias)", "classmethod(lambda cls, x: Number(x))"),
+    case("weak", WEAK, "hit"),
+    case("weak_gone", WEAK, "miss", "weakref.ref(thing)", "weakref.ref(thing)\ndel thing"),
+    case("weak_size", WEAK, "miss", "size = 3", "size = 4"),
 ]
 
 CASES = [
@@ -919,4 +964,5 @@ CASES = [
     ),
     *BREAKS,
     *TRAINING,
+    *HOLDERS,
 ]

@@ -31,3 +31,19 @@ def test_gradients(name: str, tmp_path: Path) -> None:
     assert counted(second, "entries_loaded") == 1, second["report"]
     assert counted(third, "captures_started") == 0, third["report"]
     assert counted(third, "precompile_hits") == len(third["counts"]), third["counts"]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "scheduled"])
+def test_optimizers(name: str, tmp_path: Path) -> None:
+    """Steps of an optimizer are kept: from its second step on, the second process records nothing."""
+    (tmp_path / "case_it.py").write_text(source_of(name))
+    rows = [run_cases(tmp_path, tmp_path / "cache", ["case_it"], seed)["case_it"] for seed in (1, 2)]
+    for row in rows:
+        assert "crash" not in row, row["crash"]
+        assert row["equal"], row["seen"]
+    first, second = rows
+    assert counted(first, "captures_kept") > 0
+    assert counted(second, "entries_loaded") > 0, second["report"]
+    later = second["counts"][2:]
+    assert sum(call.get("captures_started", 0) for call in later) == 0, second["report"]
+    assert sum(call.get("hits", 0) for call in later) == len(later), second["counts"]
