@@ -87,16 +87,18 @@ inline bool is_portable_operator(std::string_view name) {
   return false;
 }
 
-inline bool is_special_name(std::string_view name) {
-  return name.size() > 4 && name.starts_with("__") && name.ends_with("__");
+inline bool is_special_name(PyObject* name) {
+  const char* text = PyUnicode_CheckExact(name) ? PyUnicode_AsUTF8(name) : nullptr;
+  if (text == nullptr) PyErr_Clear();
+  const std::string_view view = text == nullptr ? "" : text;
+  return view.size() > 4 && view.starts_with("__") && view.ends_with("__");
 }
 
-// The Python function that a class's own namespace holds under a name; null where there is none.
-inline PyObject* own_method(PyTypeObject* type, PyObject* name) {
-  PyObject* found = type->tp_dict == nullptr ? nullptr : PyDict_GetItemWithError(type->tp_dict, name);
-  if (found != nullptr && (Py_IS_TYPE(found, &PyStaticMethod_Type) || Py_IS_TYPE(found, &PyClassMethod_Type)))
-    found = py::held_callable(found);
-  return found != nullptr && PyFunction_Check(found) ? found : nullptr;
+// The Python function that an attribute of a class is, or holds as a static or class method; null: none.
+inline PyObject* function_of_method(PyObject* attribute) {
+  if (Py_IS_TYPE(attribute, &PyStaticMethod_Type) || Py_IS_TYPE(attribute, &PyClassMethod_Type))
+    attribute = py::held_callable(attribute);
+  return attribute != nullptr && PyFunction_Check(attribute) ? attribute : nullptr;
 }
 
 struct EntryAccess {

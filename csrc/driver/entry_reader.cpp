@@ -604,7 +604,9 @@ class Reader {
       if (!in_.ok() || !PyType_Check(type) || !PyUnicode_CheckExact(name) ||
           !table_.is_kind(function, portable::ValueKind::kFunction))
         return bad("special methods");
-      PyObject* found = own_method(reinterpret_cast<PyTypeObject*>(type), name);
+      PyObject* dict = reinterpret_cast<PyTypeObject*>(type)->tp_dict;
+      PyObject* found = dict == nullptr ? nullptr : PyDict_GetItemWithError(dict, name);
+      if (found != nullptr) found = function_of_method(found);
       if (found == nullptr || !table_.take(function, found))
         return end(ReadOutcome::kChanged, std::string(reinterpret_cast<PyTypeObject*>(type)->tp_name) +
                                               ": a special method is another one") != nullptr;

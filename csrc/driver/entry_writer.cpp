@@ -10,6 +10,7 @@
 #include "ir/parser.h"
 #include "ir/printer.h"
 #include "portable/library_code.h"
+#include "portable/parts.h"
 #include "portable/table.h"
 #include "py/layout.h"
 #include "py/rebuilt_iterators.h"
@@ -516,22 +517,27 @@ class Writer {
       PyObject *type, *name, *function;
     };
     std::vector<Method> methods;
+    std::vector<PyObject*> found;
+    PyObject* tensor = portable::find_by_name("torch", "Tensor");
     for (const Ref& code : entry_.codes) {
       if (is_known(code.get())) continue;
-      PyObject* name = reinterpret_cast<PyCodeObject*>(code.get())->co_name;
-      const char* text = PyUnicode_AsUTF8(name);
-      if (text == nullptr || !is_special_name(text)) {
-        PyErr_Clear();
-        continue;
-      }
-      table_.for_each_class([&](PyObject* type) {
-        PyObject* function = own_method(reinterpret_cast<PyTypeObject*>(type), name);
-        if (function == nullptr || PyFunction_GET_CODE(function) != code.get()) return;
-        if (codes_.contains(code.get())) return;
-        codes_.insert(code.get());
-        methods.push_back({type, name, function});
-      });
+      const size_t before = methods.size();
+      const auto look = [&](PyObject* type) {
+        // One wrapper's code may be that of many methods.
+        PyObject *name, *value;
+        PyObject* dict = reinterpret_cast<PyTypeObject*>(type)->tp_dict;
+        for (Py_ssize_t at = 0; dict != nullptr && PyDict_Next(dict, &at, &name, &value);) {
+          PyObject* function = function_of_method(value);
+          if (function != nullptr && PyFunction_GET_CODE(function) == code.get() && is_special_name(name))
+            methods.push_back({type, name, function});
+        }
+      };
+      table_.for_each_class(look);
+      // Of plain tensors only the metadata are told.
+      if (methods.size() == before && tensor != nullptr && PyType_Check(tensor)) look(tensor);
+      if (methods.size() != before) found.push_back(code.get());
     }
+    for (PyObject* code : found) codes_.insert(code);
     put_number<uint32_t>(body_, static_cast<uint32_t>(methods.size()));
     for (const Method& method : methods) {
       if (!put_value(method.type) || !put_value(method.name) || !put_taken(method.function)) return false;
@@ -543,8 +549,10 @@ class Writer {
   bool write_codes() {
     std::string bytes;
     uint32_t count = 0;
-    table_.for_each_taken_code([&](PyObject* code) { codes_.insert(code); });
+    const auto learn = [&](PyObject* code) { codes_.insert(code); };
+    table_.for_each_taken_code(learn);
     if (!write_special_methods()) return false;
+    table_.for_each_taken_code(learn);  // what those methods wrap
     for (const Ref& code : entry_.codes) {
       if (is_known(code.get())) continue;
       std::string module, path;

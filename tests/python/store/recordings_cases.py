@@ -475,6 +475,7 @@ HOLDERS = [
     case("methods_index", METHODS, "miss", "self.n + BIAS", "self.n * 0 + BIAS"),
     case("methods_global", METHODS, "miss", "BIAS = 0", "BIAS = -1"),
     case("methods_held", METHODS, "miss", "classmethod(Alias)", "classmethod(lambda cls, x: Number(x))"),
+    case("reflected", "def fn(x):\n    return 1 - x, 2 ** x, 5 // (x + 1)\n", "hit"),
     case("weak", WEAK, "hit"),
     case("weak_gone", WEAK, "miss", "weakref.ref(thing)", "weakref.ref(thing)\ndel thing"),
     case("weak_size", WEAK, "miss", "size = 3", "size = 4"),
