@@ -31,6 +31,7 @@ have ccache || missing="$missing ccache"
 have clang-format || missing="$missing clang-format"
 [ -f /usr/lib/llvm-19/lib/libLLVMOrcJIT.a ] || have llvm-config-19 || missing="$missing llvm-19-dev"
 { [ -f /usr/include/zstd.h ] && [ -f /usr/include/zlib.h ]; } || missing="$missing libzstd-dev zlib1g-dev"
+have redis-server || missing="$missing redis-server"  # tests of the shared store start one
 if [ "${1:-}" = lint ]; then have clang-tidy || missing="$missing clang-tidy"; fi
 [ -x .venv/bin/python ] || [ -n "$(find_python)" ] || missing="$missing python3.11 python3.11-venv python3.11-dev"
 

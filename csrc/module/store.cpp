@@ -17,6 +17,7 @@
 #include "module/bindings.h"
 #include "py/ref.h"
 #include "py/released.h"
+#include "py/saved_error.h"
 #include "store/store.h"
 
 namespace flashpoint {
@@ -95,6 +96,8 @@ const char* layer_name(store::Layer layer) {
       return "user";
     case store::Layer::kBase:
       return "base";
+    case store::Layer::kRemote:
+      return "remote";
   }
   return "user";
 }
@@ -246,6 +249,76 @@ PyObject* transfer(PyObject* self, PyObject* args) {
   return Py_BuildValue("sK", name_of(outcome), static_cast<unsigned long long>(count));
 }
 
+// The Python function may be called from any thread and dropped in any.
+struct WithGil {
+  PyGILState_STATE state = PyGILState_Ensure();
+  ~WithGil() { PyGILState_Release(state); }
+};
+
+Outcome fetch_by(PyObject* function, const store::Digest& key, std::string& bytes) {
+  if (_Py_IsFinalizing()) return Outcome::k_unreachable;
+  const WithGil gil;
+  const SavedError keeper;
+  const Ref found = Ref::steal(PyObject_CallFunction(function, "s", store::hex(key).c_str()));
+  if (!found || (found.get() != Py_None && !PyBytes_Check(found.get()))) {
+    PyErr_Clear();
+    return Outcome::k_unreachable;
+  }
+  if (found.get() == Py_None) return Outcome::k_absent;
+  bytes.assign(PyBytes_AS_STRING(found.get()), static_cast<size_t>(PyBytes_GET_SIZE(found.get())));
+  return Outcome::k_hit;
+}
+
+PyObject* set_remote(PyObject* self, PyObject* args) {
+  const char* secret;
+  Py_ssize_t size;
+  PyObject* function;
+  if (!PyArg_ParseTuple(args, "y#O", &secret, &size, &function)) return nullptr;
+  std::shared_ptr<store::Remote> remote;
+  if (function != Py_None) {
+    remote = std::make_shared<store::Remote>();
+    remote->secret.assign(secret, static_cast<size_t>(size));
+    const std::shared_ptr<PyObject> held(Py_NewRef(function), [](PyObject* dropped) {
+      if (_Py_IsFinalizing()) return;
+      const WithGil gil;
+      Py_DECREF(dropped);
+    });
+    remote->fetch = [held](const store::Digest& key, std::string& bytes) {
+      return fetch_by(held.get(), key, bytes);
+    };
+  }
+  released([&] {
+    store_of(self).set_remote(std::move(remote));
+    return 0;
+  });
+  Py_RETURN_NONE;
+}
+
+PyObject* pack(PyObject* self, PyObject* args) {
+  PyObject* key;
+  const char* secret;
+  Py_ssize_t size;
+  if (!PyArg_ParseTuple(args, "Oy#", &key, &secret, &size)) return nullptr;
+  KeyParts parts;
+  if (!take_parts(key, parts)) return nullptr;
+  const std::string held(secret, static_cast<size_t>(size));
+  std::string packed;
+  const Outcome outcome = released([&] { return store_of(self).pack(std::move(parts), held, packed); });
+  if (outcome != Outcome::k_hit) return Py_BuildValue("sO", name_of(outcome), Py_None);
+  return Py_BuildValue("sN", name_of(outcome), bytes_of(packed));
+}
+
+PyObject* unpack(PyObject* self, PyObject* args) {
+  Py_buffer data;
+  const char* secret;
+  Py_ssize_t size;
+  if (!PyArg_ParseTuple(args, "y*y#", &data, &secret, &size)) return nullptr;
+  const std::string bytes(static_cast<const char*>(data.buf), static_cast<size_t>(data.len));
+  PyBuffer_Release(&data);
+  const std::string held(secret, static_cast<size_t>(size));
+  return PyUnicode_FromString(name_of(released([&] { return store_of(self).unpack(bytes, held); })));
+}
+
 PyObject* set_clock(PyObject* self, PyObject* args) {
   long long now;
   if (!PyArg_ParseTuple(args, "L", &now)) return nullptr;
@@ -270,6 +343,10 @@ PyMethodDef methods[] = {
     {"statistics", statistics, METH_NOARGS, "Outcomes of get and put, evicted, records, bytes."},
     {"save", transfer<&store::Store::save>, METH_VARARGS, "save(path, key=b'') -> (outcome, count)."},
     {"load", transfer<&store::Store::load>, METH_VARARGS, "load(path, key=b'') -> (outcome, count)."},
+    {"set_remote", set_remote, METH_VARARGS,
+     "set_remote(secret, fetch): fetch(key in hex) gives a packed record or None; None instead: no tier."},
+    {"pack", pack, METH_VARARGS, "pack(parts, secret) -> (outcome, bytes or None); own records only."},
+    {"unpack", unpack, METH_VARARGS, "unpack(bytes, secret) -> outcome; `hit` where there is one already."},
     {"_set_clock", set_clock, METH_VARARGS, "For tests: the time in seconds, 0 for the system's."},
     {nullptr, nullptr, 0, nullptr},
 };

@@ -140,6 +140,66 @@ Found Store::get_from_base(const KeyParts& parts, const Digest& key) {
   return found;
 }
 
+void Store::set_remote(std::shared_ptr<const Remote> remote) {
+  const std::lock_guard<std::mutex> lock(remote_mutex_);
+  remote_.swap(remote);
+  asked_remote_.clear();
+}
+
+Found Store::get_from_remote(const KeyParts& parts, const Digest& key) {
+  Found found;
+  found.layer = Layer::kRemote;
+  found.origin = Origin::kSigned;
+  std::shared_ptr<const Remote> remote;
+  {
+    const std::lock_guard<std::mutex> lock(remote_mutex_);
+    if (remote_ == nullptr || !asked_remote_.insert(key).second) return found;
+    remote = remote_;
+  }
+  std::string bytes;
+  found.outcome = remote->fetch(key, bytes);
+  if (found.outcome != Outcome::k_hit) return found;
+  StoredRecord record;
+  Digest recorded;
+  found.outcome = unpack_record(bytes, remote->secret, recorded, record);
+  if (found.outcome != Outcome::k_hit) return found;
+  if (record.head.parts != parts) {
+    found.outcome = Outcome::k_other_key;
+    return found;
+  }
+  found.payload = record.payload;
+  put(std::move(record.head.parts), std::move(record.payload), Origin::kSigned);  // for the next process
+  return found;
+}
+
+Outcome Store::pack(KeyParts parts, std::string_view secret, std::string& out) try {
+  const Outcome fit = usable();
+  if (fit != Outcome::k_hit) return fit;
+  if (!normalize(parts)) return Outcome::k_bad_parts;
+  const Digest key = key_of(parts);
+  Found found = get_from_waiting(parts, key);
+  if (found.outcome != Outcome::k_hit) found = get_from_user(parts, key, false);
+  if (found.outcome != Outcome::k_hit) return found.outcome;
+  if (found.origin != Origin::kOwn) return Outcome::k_absent;
+  const Head head = head_for(std::move(parts), found.payload, Origin::kSigned, now());
+  out = pack_record(key, head, found.payload, secret);
+  return Outcome::k_hit;
+} catch (const std::exception&) {
+  return Outcome::k_internal;
+}
+
+Outcome Store::unpack(std::string_view bytes, std::string_view secret) try {
+  StoredRecord record;
+  Digest key;
+  const Outcome outcome = unpack_record(bytes, secret, key, record);
+  if (outcome != Outcome::k_hit) return put_.count(outcome);
+  const Found present = get_from_user(record.head.parts, key, false);
+  if (present.outcome == Outcome::k_hit && present.origin <= Origin::kSigned) return Outcome::k_hit;
+  return put(std::move(record.head.parts), std::move(record.payload), Origin::kSigned);
+} catch (const std::exception&) {
+  return put_.count(Outcome::k_internal);
+}
+
 Found Store::get(KeyParts parts) try {
   Found found;
   found.outcome = usable();
@@ -151,6 +211,13 @@ Found Store::get(KeyParts parts) try {
     if (found.outcome != Outcome::k_hit) {
       Found other = get_from_base(parts, key);
       // The reason of the layer that had something to say; a base that stands in for damage hides none.
+      if (other.outcome != Outcome::k_absent) {
+        if (found.outcome != Outcome::k_absent) got_.count(found.outcome);
+        found = std::move(other);
+      }
+    }
+    if (found.outcome != Outcome::k_hit) {
+      Found other = get_from_remote(parts, key);
       if (other.outcome != Outcome::k_absent) {
         if (found.outcome != Outcome::k_absent) got_.count(found.outcome);
         found = std::move(other);

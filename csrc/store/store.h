@@ -5,8 +5,9 @@
 // with a counted reason (outcomes.def), never an exception, and no wait is longer than about a second.
 //
 // Layers: what waits to be written, then the user's database, then a read-only base, an archive that comes
-// with an image or an installation (FLASHPOINT_CACHE_BASE). Records go to the database, from a background
-// thread; `flush` waits for it and is called at exit.
+// with an image or an installation (FLASHPOINT_CACHE_BASE), then a remote tier if one was set. Records go to
+// the database, from a background thread, also those that the remote tier had; `flush` waits for it and is
+// called at exit.
 //
 // Threads: every function may be called from any; none needs the GIL or calls Python. Fork: connections are
 // closed before and opened again after it, on both sides; what waited to be written is written by the parent.
@@ -17,6 +18,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -24,6 +26,7 @@
 #include "store/database.h"
 #include "store/outcome.h"
 #include "store/record.h"
+#include "store/remote.h"
 
 namespace flashpoint::store {
 
@@ -38,7 +41,7 @@ struct Options {
   static Options from_environment();
 };
 
-enum class Layer { kWaiting, kUser, kBase };
+enum class Layer { kWaiting, kUser, kBase, kRemote };
 
 struct Found {
   Outcome outcome = Outcome::k_absent;
@@ -83,6 +86,13 @@ class Store {
   // Waits until all that was put before is written or given up; false if that took longer.
   bool flush(int milliseconds);
 
+  // Asked for what no layer has, once for each key. Null: none any more.
+  void set_remote(std::shared_ptr<const Remote> remote);
+  // This user's own record of the key, signed; k_absent for what came from elsewhere.
+  Outcome pack(KeyParts parts, std::string_view secret, std::string& out);
+  // Adds a packed record unless there is one; k_hit where there is.
+  Outcome unpack(std::string_view bytes, std::string_view secret);
+
   // For the command: every record of every layer; all whole; evict to the limit; move the log into the file.
   std::vector<Listed> list();
   std::vector<Listed> verify(Outcome& database);
@@ -107,6 +117,7 @@ class Store {
   Found get_from_waiting(const KeyParts& parts, const Digest& key);
   Found get_from_user(const KeyParts& parts, const Digest& key, bool mark_used);
   Found get_from_base(const KeyParts& parts, const Digest& key);
+  Found get_from_remote(const KeyParts& parts, const Digest& key);
   Archive* base();
 
   void start();
@@ -135,6 +146,9 @@ class Store {
   std::mutex base_mutex_;
   std::unique_ptr<Archive> base_;
   bool base_tried_ = false;
+  std::mutex remote_mutex_;
+  std::shared_ptr<const Remote> remote_;
+  std::set<Digest> asked_remote_;
   Background* background_;
 };
 

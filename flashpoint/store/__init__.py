@@ -10,13 +10,17 @@ from __future__ import annotations
 import atexit
 
 from flashpoint import _C
+from flashpoint.store import remote as _remote
 from flashpoint.store.context import IsolationSchema, isolation_context, isolation_key
 from flashpoint.store.recordings import explain_miss
+from flashpoint.store.remote import Remote, connect
 from flashpoint.store.transfer import StoreError, load, save
 
 __all__ = [
     "IsolationSchema",
+    "Remote",
     "StoreError",
+    "connect",
     "directory",
     "explain_miss",
     "isolation_context",
@@ -30,6 +34,7 @@ __all__ = [
 def _at_exit() -> None:
     _C._recordings_exit()
     _C._store_exit()
+    _remote.close()
 
 
 atexit.register(_at_exit)

@@ -1,4 +1,4 @@
-"""python -m flashpoint.store: list, inspect, verify, gc, export, import.
+"""python -m flashpoint.store: list, inspect, verify, gc, export, import, push, pull.
 
 Exit status: 0, 1 if something is wrong with the store or the file, 2 for a wrong command line.
 """
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from flashpoint import _C
+from flashpoint.store.remote import connect_store
 from flashpoint.store.transfer import StoreError, transfer
 
 
@@ -28,6 +29,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         command = commands.add_parser(name, help=text)
         command.add_argument("path")
         command.add_argument("--key-file", help="file with the key that signs; its bytes are the key")
+    for name, text in (("push", "give a Redis server all records"), ("pull", "copy all records of one")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("url")
+        command.add_argument("--key-file", required=True, help="file with the key that signs records")
     return parser.parse_args(argv)
 
 
@@ -115,6 +120,18 @@ def _transfer(store: _C.Store, name: str, path: str, key_file: str | None) -> in
     return 0
 
 
+def _share(store: _C.Store, name: str, url: str, key_file: str) -> int:
+    try:
+        with open(key_file, "rb") as stream:
+            remote = connect_store(store, url, stream.read(), timeout=5.0)
+        count = remote.push() if name == "push" else remote.pull()
+    except (ImportError, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{count} records {'given' if name == 'push' else 'added'}")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit status."""
     args = _arguments(argv)
@@ -127,6 +144,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _verify(store)
     if args.command == "gc":
         return _collect(store, args.limit)
+    if args.command in ("push", "pull"):
+        return _share(store, args.command, args.url, args.key_file)
     return _transfer(store, "save" if args.command == "export" else "load", args.path, args.key_file)
 
 

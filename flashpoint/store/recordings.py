@@ -7,11 +7,13 @@ from typing import Any
 import torch
 
 from flashpoint import _C
+from flashpoint.store import remote
 from flashpoint.store.context import key_parts
 
 
 def surroundings() -> dict[str, str]:
     """The parts of a recording's key that do not depend on the function."""
+    remote.connect_from_environment()
     # Asked for by torch.autocast, and guarded by nothing.
     return {**key_parts(), "privateuse1": torch._C._get_privateuse1_backend_name()}
 
