@@ -21,6 +21,7 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "backend/native/emit.h"
 #include "base/check.h"
@@ -104,6 +105,20 @@ class LibrarySymbols : public llvm::orc::DefinitionGenerator {
 
 ObjectStore* objects = nullptr;
 
+using KnownCode = std::unordered_map<std::string, KernelFunction>;
+
+// The texts of the kernels that there is no code of, each once: the name of an object that has it.
+std::string missing(const std::vector<Kernel>& kernels, const KnownCode* known) {
+  std::string joined;
+  std::unordered_set<std::string> seen;
+  for (const Kernel& kernel : kernels) {
+    std::string text = kernel.text();
+    if ((known != nullptr && known->count(text) != 0) || !seen.insert(text).second) continue;
+    joined += text + '\n';
+  }
+  return joined;
+}
+
 class Compiler {
  public:
   Compiler() {
@@ -133,25 +148,24 @@ class Compiler {
     jit_ = std::move(*jit);
   }
 
-  std::vector<KernelFunction> compile(const std::vector<Kernel>& kernels, CompileStats& stats) {
+  std::vector<KernelFunction> compile(const std::vector<Kernel>& kernels, CompileStats& stats,
+                                      const StoredObject& stored) {
     std::vector<KernelFunction> result(kernels.size());
     std::vector<std::string> texts;
     std::vector<const Kernel*> fresh;
-    std::string joined;  // the texts of these
-    std::unordered_map<std::string, bool> in_module;
+    std::unordered_set<std::string> in_module;
     for (const Kernel& kernel : kernels) {
       texts.push_back(kernel.text());
-      if (known_.count(texts.back()) != 0 || !in_module.emplace(texts.back(), true).second) {
+      if (known_.count(texts.back()) != 0 || !in_module.insert(texts.back()).second) {
         ++stats.reused;
         continue;
       }
       fresh.push_back(&kernel);
-      joined += texts.back() + '\n';
     }
     if (!fresh.empty()) {
       const auto look = Clock::now();
-      const std::string stored = objects == nullptr ? std::string() : objects->find(joined);
-      if (!stored.empty() && link(stored, fresh)) {
+      const std::string joined = missing(kernels, &known_);
+      if (!stored.object.empty() && stored.kernels == joined && link(stored.object, fresh)) {
         stats.loaded += static_cast<int>(fresh.size());
         stats.reused += static_cast<int>(fresh.size());
         stats.link_ms += ms_since(look);
@@ -169,6 +183,7 @@ class Compiler {
   }
 
   bool knows(const Kernel& kernel) const { return known_.count(kernel.text()) != 0; }
+  const KnownCode& known() const { return known_; }
 
   std::unique_ptr<llvm::Module> make_module(llvm::LLVMContext& context) const {
     auto module = std::make_unique<llvm::Module>("flashpoint", context);
@@ -230,7 +245,7 @@ class Compiler {
 
   std::unique_ptr<llvm::TargetMachine> machine_;
   std::unique_ptr<llvm::orc::LLJIT> jit_;
-  std::unordered_map<std::string, KernelFunction> known_;
+  KnownCode known_;
   int serial_ = 0;
   std::string why_;
 };
@@ -250,10 +265,28 @@ Compiler& compiler() {
 
 }  // namespace
 
-std::vector<KernelFunction> compile_kernels(const std::vector<Kernel>& kernels, CompileStats* stats) {
+StoredObject find_stored(const std::vector<Kernel>& kernels) {
+  StoredObject found;
+  ObjectStore* store;
+  {
+    const std::lock_guard<std::mutex> lock(compiler_mutex());
+    store = objects;
+    // Not starting the compiler, which takes milliseconds, to find that there is nothing.
+    if (store != nullptr) found.kernels = missing(kernels, compiler_started ? &compiler().known() : nullptr);
+  }
+  // Without the lock: a store may ask Python, and a thread that has the GIL may wait for the lock.
+  if (!found.kernels.empty()) found.object = store->find(found.kernels);
+  return found;
+}
+
+std::vector<KernelFunction> compile_kernels(const std::vector<Kernel>& kernels, CompileStats* stats,
+                                            const StoredObject* stored) {
+  StoredObject found;
+  if (stored == nullptr || stored->object.empty()) found = find_stored(kernels);
   const std::lock_guard<std::mutex> lock(compiler_mutex());
   CompileStats ignored;
-  return compiler().compile(kernels, stats != nullptr ? *stats : ignored);
+  return compiler().compile(kernels, stats != nullptr ? *stats : ignored,
+                            found.object.empty() && stored != nullptr ? *stored : found);
 }
 
 double compile_milliseconds(const std::vector<Kernel>& kernels) {

@@ -36,13 +36,21 @@ struct CompileStats {
 class ObjectStore {
  public:
   virtual ~ObjectStore() = default;
-  virtual std::string find(const std::string& kernels) = 0;  // empty: none
+  virtual std::string find(const std::string& kernels) = 0;  // empty: none; may take the GIL
   virtual void keep(const std::string& kernels, std::string_view object) = 0;
 };
 void set_object_store(ObjectStore* objects);  // null: none
 
-std::vector<KernelFunction> compile_kernels(const std::vector<Kernel>& kernels,
-                                            CompileStats* stats = nullptr);
+struct StoredObject {
+  std::string kernels;  // whose code it is
+  std::string object;   // empty: none
+};
+// The code of all kernels that the process has none of, if the store has it.
+StoredObject find_stored(const std::vector<Kernel>& kernels);
+
+// stored: what find_stored gave, which is asked otherwise.
+std::vector<KernelFunction> compile_kernels(const std::vector<Kernel>& kernels, CompileStats* stats = nullptr,
+                                            const StoredObject* stored = nullptr);
 
 // How long compiling these would take, at a guess; those that the process has the code of are free.
 double compile_milliseconds(const std::vector<Kernel>& kernels);

@@ -22,7 +22,7 @@ import torch
 import flashpoint
 from program import fn
 torch.set_num_threads(1)
-flashpoint.config.native_patience = 0
+flashpoint.config.native_patience = int(os.environ.get("PATIENCE", "0"))
 if sys.argv[2] == "import":
     flashpoint.store.load(sys.argv[3], key=sys.argv[4].encode() or None)
     sys.argv[2:] = sys.argv[5:]
@@ -191,6 +191,16 @@ def test_generated_code(tmp_path: Path) -> None:
     assert (
         counts.get("kernels_compiled", 0) == 0 and counts["kernels_reused"] > 0 and counts["kernels_run"] == 2
     )
+
+
+def test_generated_code_need_not_pay(tmp_path: Path) -> None:
+    """Patience is for code that has to be generated: what the store has is used from the first replay on."""
+    rows, _ = run(tmp_path, tmp_path / "fresh", "native", "3", PATIENCE="10000")
+    assert "kernels_run" not in rows[0]["counts"]
+    run(tmp_path, tmp_path / "cache", "native", "3")
+    rows, report = run(tmp_path, tmp_path / "cache", "native", "3", PATIENCE="10000")
+    assert captures(rows) == [0], report
+    assert rows[0]["counts"]["kernels_run"] == 2 and "kernels_compiled" not in rows[0]["counts"]
 
 
 def test_generated_code_is_for_one_kind_of_machine(tmp_path: Path) -> None:
