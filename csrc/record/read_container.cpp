@@ -20,13 +20,6 @@ namespace {
 
 bool is_heap(PyTypeObject* type) { return PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE); }
 
-const char* const kCompareNames[] = {"__lt__", "__le__", "__eq__", "__ne__", "__gt__", "__ge__"};
-
-// NB_ADD .. NB_XOR of CPython's BINARY_OP, then the in-place forms in the same order.
-const char* const kBinaryNames[] = {"add", "and", "floordiv", "lshift", "matmul",  "mul", "mod",
-                                    "or",  "pow", "rshift",   "sub",    "truediv", "xor"};
-constexpr int kInplace = 13;
-
 // An object of a class of the program that has neither a hash nor an equality of its own.
 bool is_told_apart_by_address(PyObject* o) {
   PyTypeObject* type = Py_TYPE(o);
@@ -405,6 +398,7 @@ void Recorder::read_subscript(PyObject* c, PyObject* key) {
   if (is_primitive(c)) return;
   PyTypeObject* type = Py_TYPE(c);
   if (is_tensor(c)) {
+    read_special(c, "__getitem__");
     return rules().read_tensor_index(*this, c, key);
   }
   if (is_heap(type)) {
@@ -527,107 +521,6 @@ void Recorder::read_identity(PyObject* a, PyObject* b) {
   if (Py_TYPE(a) != Py_TYPE(b)) return;  // both types are guarded
   if (tree_.node(na).step == Step::kConst && tree_.node(nb).step == Step::kConst) return;
   tree_.check(std::max(na, nb), CheckKind::kNotSameAs, nullptr, std::min(na, nb));
-}
-
-void Recorder::read_compare(int op, PyObject* a, PyObject* b) {
-  if ((is_primitive(a) && is_primitive(b)) || ended_) return;
-  if (is_tensor(a) || is_tensor(b)) {
-    PyObject* other = is_tensor(a) ? b : a;
-    if (!is_primitive(other) && !is_tensor(other) && !read_deep(other)) {
-      end(Break::k_unsupported_container, "comparison with a tensor");
-    }
-    return;
-  }
-  read_compared(a, b);
-  for (PyObject* o : {a, b}) {
-    PyTypeObject* type = Py_TYPE(o);
-    if (is_primitive(o) || PyType_Check(o)) {
-      if (PyType_Check(o) && type != &PyType_Type) type_lookup(type, kCompareNames[op]);
-      continue;
-    }
-    if (rules().is_enum_member(o)) {
-      PyObject* method = type_lookup(type, kCompareNames[op]);
-      if (method != nullptr && !PyFunction_Check(method)) read_identity(a, b);
-      continue;
-    }
-    if (is_heap(type)) {
-      PyObject* method = type_lookup(type, kCompareNames[op]);
-      if (op == Py_NE) type_lookup(type, "__eq__");
-      if (method != nullptr && PyFunction_Check(method)) continue;
-      if (method != nullptr && Py_IS_TYPE(method, &PyWrapperDescr_Type) &&
-          PyDescr_TYPE(method) == &PyBaseObject_Type) {
-        read_identity(a, b);
-        continue;
-      }
-    }
-    if (!read_deep(o) && node_of(o) != kNoNode) {
-      if (PyMethod_Check(o) || type == &PySuper_Type) {
-        end(Break::k_unsupported_container, std::string("comparison of ") + type->tp_name);
-      } else if (type->tp_richcompare == nullptr ||
-                 type->tp_richcompare == PyBaseObject_Type.tp_richcompare) {
-        read_identity(a, b);
-      } else {
-        end(Break::k_unsupported_container, std::string("comparison of ") + type->tp_name);
-      }
-    }
-  }
-  if ((PyType_Check(a) && PyType_Check(b)) || (PyFunction_Check(a) && PyFunction_Check(b)))
-    read_identity(a, b);
-}
-
-void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
-  if (is_primitive(a) && is_primitive(b)) return;
-  const bool inplace = op >= kInplace;
-  const char* stem = kBinaryNames[op % kInplace];
-  if (is_tensor(a) || is_tensor(b)) {
-    for (PyObject* o : {a, b}) {
-      if (!is_tensor(o) && !is_primitive(o) && !PyTuple_Check(o)) {
-        if (!is_heap(Py_TYPE(o)))
-          end(Break::k_unsupported_container, std::string("operator on ") + Py_TYPE(o)->tp_name);
-      }
-    }
-    return;
-  }
-  if (PyUnicode_CheckExact(a) && op % kInplace == 6) {
-    return read_percent(a, b);
-  }
-  for (PyObject* o : {a, b}) {
-    PyTypeObject* type = Py_TYPE(o);
-    if (is_primitive(o) || rules().is_value_type(type) || rules().is_enum_member(o)) continue;
-    if (PyGen_CheckExact(o)) continue;  // it has no operators; what reads it is below
-    if (is_heap(type)) {
-      auto named = [&](const char* prefix) {
-        Ref name = Ref::steal(PyUnicode_FromFormat("__%s%s__", prefix, stem));
-        PyObject* interned = name.release();
-        PyUnicode_InternInPlace(&interned);
-        Ref owned = Ref::steal(interned);
-        return type_lookup(type, interned);
-      };
-      PyObject* direct = named("");
-      PyObject* reflected = named("r");
-      PyObject* in = inplace ? named("i") : nullptr;
-      if ((direct != nullptr && PyFunction_Check(direct)) ||
-          (reflected != nullptr && PyFunction_Check(reflected)) || (in != nullptr && PyFunction_Check(in))) {
-        continue;
-      }
-    }
-    if (PyType_Check(o) || rules().is_singleton_type(type)) continue;  // unions of types
-    if (PyObject_TypeCheck(o, &Py_GenericAliasType)) continue;
-    if (PyDictKeys_Check(o) || PyDictItems_Check(o)) {
-      read_elements(py::view_dict(o));
-    } else if (PyList_Check(o) || PyTuple_Check(o) || PyDict_Check(o) || PyAnySet_Check(o) ||
-               rules().is_deque(o)) {
-      read_elements(o);
-      if (PyAnySet_Check(o)) read_deep(o);
-    } else {
-      end(Break::k_unsupported_container, std::string("operator on ") + type->tp_name);
-    }
-  }
-  if (inplace && !ended_ && (PyList_Check(a) || PyDict_Check(a) || PySet_Check(a) || rules().is_deque(a))) {
-    write_contents(a);
-  }
-  // The right side of list += iterates.
-  if (inplace && (PyList_Check(a) || rules().is_deque(a))) read_iterable(b);
 }
 
 }  // namespace flashpoint

@@ -221,7 +221,9 @@ void Recorder::watch_before(EvalFrame& frame, const Operands& o, Pending& pendin
       read_binary(o.detail, o.a, o.b);
       break;
     case Event::kUnary:
-      if (!is_primitive(o.a) && !is_tensor(o.a)) {
+      if (is_tensor(o.a)) {
+        read_unary_method(o.detail, o.a);
+      } else if (!is_primitive(o.a)) {
         if (PyType_HasFeature(Py_TYPE(o.a), Py_TPFLAGS_HEAPTYPE)) {
           rules().read_operator_slots(*this, o.a);
         } else {

@@ -157,6 +157,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       }
       return;
     case Rule::kPure:
+      r.read_named_operator(row.name, argv, count);
       for (Py_ssize_t i = 0; i < count; ++i) {
         // int(), float() and their like; an operator function is a tensor operation.
         const bool to_float = std::string_view(row.name) == "float";

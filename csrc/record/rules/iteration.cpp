@@ -129,6 +129,7 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
   const Py_ssize_t count = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
   const bool orders = name == "min" || name == "max" || name == "sorted";
   std::vector<PyObject*> callables, iterables;
+  if (name == "reversed" && count == 1) r.read_special(argv[0], "__reversed__");
   // These hand on elements without a look at them.
   const bool hands_on = one_of(name, {"zip", "enumerate", "list", "tuple"});
   for (Py_ssize_t i = 0; i < count && !r.ended(); ++i) {
@@ -170,6 +171,9 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
       for (PyObject* element : elements) {
         if (is_tensor(element) && orders && elements.size() > 1 && callables.empty())
           return r.end(Break::k_tensor_data_as_python, std::string(name) + "() of tensors");
+        if (is_tensor(element) && name == "sum") {
+          for (const char* slot : {"__add__", "__radd__"}) r.read_special(element, slot);
+        }
         if (is_primitive(element) || is_tensor(element)) continue;
         if (name == "sum" && !is_heap(Py_TYPE(element)) && !PyTuple_Check(element) && !PyList_Check(element))
           return r.end(Break::k_unsupported_container, std::string("sum of ") + Py_TYPE(element)->tp_name);
