@@ -183,7 +183,7 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
     for name in list(CASES)[:2] if options.quick else CASES:
         flashpoint.reset()
         yield from alone(name, options)
-    for count in (64, 256):
+    for count in (64, 200):
         yield lookup(count, options)
     with torch.no_grad():
         yield from results(options)
