@@ -6,6 +6,7 @@
 #include "eval/liveness.h"
 #include "py/dicts.h"
 #include "py/frame.h"
+#include "py/iterators.h"
 #include "py/key_hash.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
@@ -500,6 +501,22 @@ void Recorder::read_contains(PyObject* c, PyObject* item) {
     return;
   }
   if (PyRange_Check(c) || rules().is_value_type(type)) return;
+  if (PyIter_Check(c) && !is_heap(type) && node_of(c) == kNoNode && is_primitive(item) &&
+      !PyFloat_Check(item) && !PyComplex_Check(item)) {
+    // C code takes elements out and compares them, until one is equal.
+    read_iterable(c);
+    if (PyGen_CheckExact(c)) return read_results(1, true);
+    if (type == &PyRangeIter_Type) return;
+    PyObject* source = py::is_known_iterator(type) ? py::iterator_source(c, 0) : nullptr;
+    if (source != nullptr && (PyList_CheckExact(source) || PyTuple_CheckExact(source))) {
+      shadow_.read_inside(source);
+      bool plain = true;
+      for (Py_ssize_t i = 0; plain && i < Py_SIZE(source); ++i)
+        plain = is_primitive(PyList_CheckExact(source) ? PyList_GET_ITEM(source, i)
+                                                       : PyTuple_GET_ITEM(source, i));
+      if (plain) return read_elements(source);
+    }
+  }
   end(Break::k_unsupported_container, std::string("membership in ") + type->tp_name);
 }
 
@@ -615,6 +632,9 @@ void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
     if (PyObject_TypeCheck(o, &Py_GenericAliasType)) continue;
     if (PyDictKeys_Check(o) || PyDictItems_Check(o)) {
       read_elements(py::view_dict(o));
+    } else if (Py_IS_TYPE(o, &PyDictProxy_Type) && node_of(o) == kNoNode &&
+               PyDict_Check(py::proxied_mapping(o))) {
+      read_elements(py::proxied_mapping(o));
     } else if (PyList_Check(o) || PyTuple_Check(o) || PyDict_Check(o) || PyAnySet_Check(o) ||
                rules().is_deque(o)) {
       read_elements(o);

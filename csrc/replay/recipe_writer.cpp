@@ -249,6 +249,17 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
     made_[index].items = std::move(items);
     made_[index].type = Ref::share(reinterpret_cast<PyObject*>(type));
     result = value_of(RecipeValue::Kind::kMade, index);
+  } else if (PyDictKeys_Check(o) || PyDictValues_Check(o) || PyDictItems_Check(o)) {
+    PyObject* dict = py::view_dict(o);
+    PyObject* of = reinterpret_cast<PyObject*>(PyODict_Check(dict) ? &PyODict_Type : &PyDict_Type);
+    const char* name = PyDictKeys_Check(o) ? "keys" : PyDictValues_Check(o) ? "values" : "items";
+    Ref method = Ref::steal(PyObject_GetAttrString(of, name));
+    result = describe_made_by(o, std::move(method), dict);
+  } else if (type == &PyDictProxy_Type) {
+    result = describe_made_by(o, Ref::share(reinterpret_cast<PyObject*>(type)), py::proxied_mapping(o));
+  } else if (PyByteArray_CheckExact(o)) {
+    Ref bytes = Ref::steal(PyBytes_FromObject(o));
+    result = describe_made_by(o, Ref::share(reinterpret_cast<PyObject*>(type)), bytes.get());
   } else if (py::is_rebuilt_iterator(type) || rules().is_partial(o) || rules().is_getter(o)) {
     result = describe_reduced(o);
   } else if (PyTuple_Check(o) && PyDict_GetItemString(type->tp_dict, "n_sequence_fields") != nullptr) {
@@ -364,6 +375,23 @@ RecipeValue RecipeWriter::describe_function(PyObject* o) {
     attributes.emplace_back(Ref::share(key), describe(value));
   made_[index].items = std::move(items);
   made_[index].attributes = std::move(attributes);
+  return value_of(RecipeValue::Kind::kMade, index);
+}
+
+// What a C function makes of one argument.
+RecipeValue RecipeWriter::describe_made_by(PyObject* o, Ref function, PyObject* argument) {
+  Ref arguments = Ref::steal(function && argument != nullptr ? PyTuple_Pack(1, argument) : nullptr);
+  if (!arguments) {
+    PyErr_Clear();
+    return fail(o, "an object without a state");
+  }
+  const int32_t index = begin(o, MadeObject::Kind::kReduced);
+  std::vector<RecipeValue> items;
+  items.push_back({RecipeValue::Kind::kConstant, 0, std::move(function)});
+  items.push_back(describe(arguments.get()));
+  items.emplace_back();
+  kept_.push_back(std::move(arguments));  // memo_ knows its parts by address
+  made_[index].items = std::move(items);
   return value_of(RecipeValue::Kind::kMade, index);
 }
 
