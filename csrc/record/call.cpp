@@ -247,6 +247,9 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     return;
   }
   if (is_numpy_function(f)) {
+    // What it answers is a constant of the recording, so it has to be this very function.
+    if (node_of(f) == kNoNode) return end(Break::k_unknown_c_function, c_name(f));
+    pin(f);
     for (Py_ssize_t i = 0; i < total; ++i) {
       if (PyType_Check(args[i])) continue;
       if (!read_deep(args[i]) || rules().holds_tensor(args[i]) || is_tensor(args[i]))
