@@ -62,7 +62,7 @@ void Recorder::add_effect(Effect effect, PyObject* key) {
 bool Recorder::settle(PyObject* c) {
   const NodeId node = node_of(c);
   if (node == kNoNode || overlaid_whole(c) || settled_.contains(c)) return true;
-  if (PyList_CheckExact(c)) {
+  if (PyList_Check(c)) {
     // Written in parts means appended to: what was there at entry is the beginning of it.
     const size_t* known = overlay_.find({c, nullptr});
     if (known == nullptr || effects_[*known].kind != EffectKind::kListAppend) return false;
@@ -85,7 +85,7 @@ bool Recorder::settle(PyObject* c) {
     add_effect(Effect{EffectKind::kListContents, node, Ref::share(c), Ref(), {}}, c);
     return true;
   }
-  if (!PyDict_CheckExact(c)) return false;
+  if (!PyDict_Check(c) || PyODict_Check(c)) return false;
   // Keys that were there at entry keep their places, new ones follow them.
   FlatSet<PyObject*> inserted;
   for (const Effect& e : effects_) {

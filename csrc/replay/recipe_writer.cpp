@@ -509,8 +509,7 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
         break;
       }
       case EffectKind::kDictContents: {
-        if (!PyDict_CheckExact(storage) && !PyODict_CheckExact(storage) &&
-            !rules().is_exact_defaultdict(storage)) {
+        if (PyODict_Check(storage) && !PyODict_CheckExact(storage)) {
           fail(storage, "contents of a dict subclass");
           break;
         }
@@ -583,11 +582,13 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
       }
       case EffectKind::kSlot: {
         PyObject** slot = py::object_slot(storage, e.key.get());
-        if (slot == nullptr || *slot == nullptr) {
-          fail(storage, "a slot that was cleared");
+        if (slot == nullptr) {
+          fail(storage, "a slot");
           break;
         }
-        p.items.push_back(describe(*slot, recorder_.shadow().stored_tag(storage, e.key.get())));
+        p.items.push_back(*slot == nullptr
+                              ? RecipeValue{}
+                              : describe(*slot, recorder_.shadow().stored_tag(storage, e.key.get())));
         break;
       }
       case EffectKind::kContextVar: {
