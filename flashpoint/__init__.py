@@ -8,7 +8,7 @@ from flashpoint import _versions
 
 _versions.check()
 
-from flashpoint import code_state, higher_order, registering, store, tracer  # noqa: E402
+from flashpoint import code_state, decorators, higher_order, registering, store, tracer  # noqa: E402
 from flashpoint.compiling import compile  # noqa: E402
 from flashpoint.configuration import config  # noqa: E402
 from flashpoint.decorators import (  # noqa: E402
@@ -27,6 +27,7 @@ from flashpoint.state import counters, reset, reset_counters  # noqa: E402
 
 registering.register()
 higher_order.register()
+decorators.follow_torch()
 
 __version__ = "0.1.0"
 __all__ = [

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import sys
+import types
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 import torch
 
 from flashpoint import _C
+from flashpoint.importing import when_imported
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -67,14 +70,18 @@ def disable(fn: Any = None, recursive: bool = True, *, reason: str | None = None
 
 
 def allow_in_graph(fn: _F) -> _F:
-    """`fn` itself. Recordings follow a function into whatever it calls, so there is nothing to allow; it is
-    here for code that is written for torch.compile.
+    """`fn` itself. Recordings follow a function into whatever it calls, so there is little to allow:
+    `graph_break()` does nothing below a Python function that is marked so.
 
     Raises:
         TypeError: `fn` is not callable.
+
+    `torch._dynamo.allow_in_graph` means the same.
     """
     if not callable(fn):
         raise TypeError(f"[flashpoint.allow_in_graph] takes a callable, not {type(fn).__name__}")
+    if isinstance(fn, types.FunctionType):
+        fn._flashpoint_allow_in_graph = True  # type: ignore[attr-defined]
     return fn
 
 
@@ -102,6 +109,8 @@ def substitute_in_graph(original: Callable[..., Any]) -> Callable[[_F], _F]:
 
     Raises:
         TypeError: one of the two is not callable, or `original` is a class.
+
+    `torch.compiler.substitute_in_graph` means the same.
     """
     if isinstance(original, type) or not callable(original):
         raise TypeError(f"[flashpoint.substitute_in_graph] takes a function, not {original!r}")
@@ -113,3 +122,30 @@ def substitute_in_graph(original: Callable[..., Any]) -> Callable[[_F], _F]:
         return replacement
 
     return decorate
+
+
+def follow_torch() -> None:
+    """From now on what torch.compiler.substitute_in_graph is told holds here too, but for torch's own."""
+    when_imported("torch._dynamo.decorators", _follow_substitutions)
+
+
+def _follow_substitutions(decorators: Any) -> None:
+    original_decorator = decorators.substitute_in_graph
+
+    @functools.wraps(original_decorator)
+    def substitute_in_graph(original_fn: Any, **options: Any) -> Any:
+        decorate = original_decorator(original_fn, **options)
+
+        def both(replacement: Any) -> Any:
+            result = decorate(replacement)
+            own = str(getattr(replacement, "__module__", "")).split(".")[0] == "torch"
+            if not own and not isinstance(original_fn, type):
+                _C.substitute(original_fn, replacement)
+            return result
+
+        return both
+
+    decorators.substitute_in_graph = substitute_in_graph
+    package = sys.modules.get("torch._dynamo")
+    if package is not None and hasattr(package, "substitute_in_graph"):
+        package.substitute_in_graph = substitute_in_graph  # type: ignore[attr-defined]

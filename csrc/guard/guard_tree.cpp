@@ -387,8 +387,8 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
       return dict == nullptr || py::dict_get(dict, operand) == nullptr;
     }
     case CheckKind::kFunctionAttribute: {
-      if (!PyFunction_Check(v)) return false;
-      Ref value = Ref::steal(PyObject_GenericGetAttr(v, operand));
+      if (!PyFunction_Check(v) && !PyType_Check(v)) return false;
+      Ref value = Ref::steal(PyObject_GenericGetAttr(v, operand));  // of a class: its metaclass's getter in C
       if (!value) PyErr_Clear();
       return value && primitives_equal(value.get(), second);
     }

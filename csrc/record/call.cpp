@@ -9,6 +9,7 @@
 #include "py/frame.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
+#include "record/dynamo_marks.h"
 #include "record/graph_recorder.h"
 #include "record/recorder.h"
 #include "record/regions.h"
@@ -61,8 +62,9 @@ PyObject* scripted_function(PyObject* f) {
 
 }  // namespace
 
-void Recorder::end_disabled(PyObject* function) {
+void Recorder::end_disabled(PyObject* function, PyObject* message) {
   PyObject* mark = disabling_mark(function);
+  if (mark == nullptr || !PyUnicode_Check(mark)) mark = message;
   const char* text = mark != nullptr && PyUnicode_Check(mark) ? PyUnicode_AsUTF8(mark) : nullptr;
   const char* name = PyUnicode_AsUTF8(reinterpret_cast<PyFunctionObject*>(function)->func_qualname);
   end(Break::k_disabled, std::string(name == nullptr ? "?" : name) + (text == nullptr ? "" : ": ") +
@@ -103,11 +105,17 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
       return call_instead(inner, args, n, kwnames, pending);
     }
     if (rules().is_graph_break(PyFunction_GET_CODE(f)) || disabling_mark(f) != nullptr) {
-      if (!rules().may_break_graph(reinterpret_cast<PyObject*>(py::frame_code(frame.frame))))
-        return end_disabled(f);
+      const bool ignored =
+          rules().may_break_graph(reinterpret_cast<PyObject*>(py::frame_code(frame.frame))) ||
+          (disabling_mark(f) == nullptr && is_allowed_in_graph(frame));
+      // graph_break(msg)
+      if (!ignored)
+        return end_disabled(
+            f, n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames)) == 1 ? args[0] : nullptr);
       pending.answer = Py_NewRef(Py_None);
       return;
     }
+    if (is_disallowed_in_graph(f)) return end_disabled(f);
     if (!graph_.is_base() && rules().needs_base(PyFunction_GET_CODE(f))) {
       const char* name = PyUnicode_AsUTF8(reinterpret_cast<PyFunctionObject*>(f)->func_qualname);
       return need_base(name == nullptr ? "" : name);
@@ -149,6 +157,7 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
         return;
       }
     }
+    if (is_disallowed_in_graph(f)) return end(Break::k_disabled, c_name(f));
     const RuleRow row = rules().function(c->m_ml);
     if (row.rule == Rule::kNone) {
       // torch.ops: every operator has a C function of its own, called from one place.
@@ -238,6 +247,9 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     return;
   }
   if (is_numpy_function(f)) {
+    // What it answers is a constant of the recording, so it has to be this very function.
+    if (node_of(f) == kNoNode) return end(Break::k_unknown_c_function, c_name(f));
+    pin(f);
     for (Py_ssize_t i = 0; i < total; ++i) {
       if (PyType_Check(args[i])) continue;
       if (!read_deep(args[i]) || rules().holds_tensor(args[i]) || is_tensor(args[i]))

@@ -106,6 +106,9 @@ void Recorder::call_cached(PyObject* f, PyObject* const* args, Py_ssize_t n, PyO
     PyErr_Clear();
     return end(Break::k_cached_call, name_of(f));
   }
+  // Its cache is a constant of the recording, so it has to be this very wrapper.
+  if (node_of(f) == kNoNode) return end(Break::k_cached_call, name_of(f));
+  pin(f);
   // Generic types made of types: values, whoever made them.
   PyObject* module = PyFunction_Check(wrapped.get())
                          ? PyDict_GetItemString(PyFunction_GET_GLOBALS(wrapped.get()), "__name__")

@@ -384,6 +384,15 @@ void Recorder::read_type_attr(PyObject* o, PyObject* name) {
         end(Break::k_unsupported_attribute, std::string("type.") + PyUnicode_AsUTF8(name));
       } else {
         keep_class_facts_local(name);
+        // A class can be renamed, which its version tag does not show.
+        Ref value =
+            immutable_type(type) || is_fresh_class(o) ? Ref() : Ref::steal(PyObject_GenericGetAttr(o, name));
+        if (!value) PyErr_Clear();
+        if (value && is_primitive(value.get()) && once(o, name, 6)) {
+          const NodeId known = node_of(o);
+          tree_.check_place(known != kNoNode ? known : tree_.child(kNoNode, Step::kTypeRoot, o),
+                            CheckKind::kFunctionAttribute, name, value.get());
+        }
       }
     } else {
       read_descriptor(on_meta);

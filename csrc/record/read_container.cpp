@@ -6,6 +6,7 @@
 #include "eval/liveness.h"
 #include "py/dicts.h"
 #include "py/frame.h"
+#include "py/iterators.h"
 #include "py/key_hash.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
@@ -509,6 +510,22 @@ void Recorder::read_contains(PyObject* c, PyObject* item) {
     return;
   }
   if (PyRange_Check(c) || rules().is_value_type(type)) return;
+  if (PyIter_Check(c) && !is_heap(type) && node_of(c) == kNoNode && is_primitive(item) &&
+      !PyFloat_Check(item) && !PyComplex_Check(item)) {
+    // C code takes elements out and compares them, until one is equal.
+    read_iterable(c);
+    if (PyGen_CheckExact(c)) return read_results(1, true);
+    if (type == &PyRangeIter_Type) return;
+    PyObject* source = py::is_known_iterator(type) ? py::iterator_source(c, 0) : nullptr;
+    if (source != nullptr && (PyList_CheckExact(source) || PyTuple_CheckExact(source))) {
+      shadow_.read_inside(source);
+      bool plain = true;
+      for (Py_ssize_t i = 0; plain && i < Py_SIZE(source); ++i)
+        plain = is_primitive(PyList_CheckExact(source) ? PyList_GET_ITEM(source, i)
+                                                       : PyTuple_GET_ITEM(source, i));
+      if (plain) return read_elements(source);
+    }
+  }
   end(Break::k_unsupported_container, std::string("membership in ") + type->tp_name);
 }
 

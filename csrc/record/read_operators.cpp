@@ -20,10 +20,11 @@ constexpr int kSwapped[] = {Py_GT, Py_GE, Py_EQ, Py_NE, Py_LT, Py_LE};
 
 // NB_ADD .. NB_XOR of CPython's BINARY_OP, then the in-place forms in the same order.
 constexpr int kInplace = 13;
-#define FP_OPERATORS(X)                                                                                  \
-  X("add")                                                                                               \
-  X("and") X("floordiv") X("lshift") X("matmul") X("mul") X("mod") X("or") X("pow") X("rshift") X("sub") \
-      X("truediv") X("xor")
+#define FP_OPERATORS(X)                                                                                      \
+  X("add")                                                                                                   \
+  X("and")                                                                                                   \
+  X("floordiv") X("lshift") X("matmul") X("mul") X("mod") X("or") X("pow") X("rshift") X("sub") X("truediv") \
+      X("xor")
 const char* const kDirectNames[] = {
 #define X(stem) "__" stem "__",
     FP_OPERATORS(X)
@@ -166,6 +167,9 @@ void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
     if (PyObject_TypeCheck(o, &Py_GenericAliasType)) continue;
     if (PyDictKeys_Check(o) || PyDictItems_Check(o)) {
       read_elements(py::view_dict(o));
+    } else if (Py_IS_TYPE(o, &PyDictProxy_Type) && node_of(o) == kNoNode &&
+               PyDict_Check(py::proxied_mapping(o))) {
+      read_elements(py::proxied_mapping(o));
     } else if (PyList_Check(o) || PyTuple_Check(o) || PyDict_Check(o) || PyAnySet_Check(o) ||
                rules().is_deque(o)) {
       read_elements(o);

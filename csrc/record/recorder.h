@@ -291,7 +291,7 @@ class Recorder final : public Observer {
 
   // call.cpp and rules/
   void call(EvalFrame& frame, const Operands& operands, Pending& pending);
-  void end_disabled(PyObject* function);
+  void end_disabled(PyObject* function, PyObject* message = nullptr);
   void resolve_call(EvalFrame& frame, PyObject* callable, PyObject* const* args, Py_ssize_t nargs,
                     PyObject* kwnames, Pending& pending, int depth);
   void call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames,

@@ -62,7 +62,7 @@ void Recorder::add_effect(Effect effect, PyObject* key) {
 bool Recorder::settle(PyObject* c) {
   const NodeId node = node_of(c);
   if (node == kNoNode || overlaid_whole(c) || settled_.contains(c)) return true;
-  if (PyList_CheckExact(c)) {
+  if (PyList_Check(c)) {
     if (written_in_items(c)) {
       shadow_.pin_stores(c);
       const auto n = static_cast<int32_t>(PyList_GET_SIZE(c));
@@ -103,7 +103,7 @@ bool Recorder::settle(PyObject* c) {
     add_effect(Effect{EffectKind::kListContents, node, Ref::share(c), Ref(), {}}, c);
     return true;
   }
-  if (!PyDict_CheckExact(c)) return false;
+  if (!PyDict_Check(c) || PyODict_Check(c)) return false;
   // Keys that were there at entry keep their places, new ones follow them.
   FlatSet<PyObject*> inserted;
   for (const Effect& e : effects_) {

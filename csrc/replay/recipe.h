@@ -130,6 +130,7 @@ class RecipeWriter {
   RecipeValue describe_traceback(PyObject* traceback);
   RecipeValue describe_generator(PyObject* generator);
   bool describe_generator_end(PyObject* generator, PlannedEffect& effect);
+  RecipeValue describe_made_by(PyObject* object, Ref function, PyObject* argument);
   RecipeValue describe_reduced(PyObject* iterator);
   RecipeValue describe_tensor(PyObject* tensor);
   RecipeValue describe_with_history(PyObject* tensor);

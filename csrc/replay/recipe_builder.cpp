@@ -358,8 +358,12 @@ bool commit(BuildContext& c, const std::vector<PlannedEffect>& effects) {
         Ref fresh = Ref::steal(PyDict_New());
         if (!set_items(c, fresh.get(), e.items, false)) return false;
         const bool ordered = PyODict_Check(owner);
-        Ref done = Ref::steal(PyObject_CallMethod(owner, "clear", nullptr));
-        if (!done) return false;
+        // Of a subclass what its storage holds, whatever methods it has.
+        if (ordered) {
+          if (!Ref::steal(PyObject_CallMethod(owner, "clear", nullptr))) return false;
+        } else {
+          PyDict_Clear(owner);
+        }
         PyObject *key, *value;
         Py_ssize_t pos = 0;
         while (PyDict_Next(fresh.get(), &pos, &key, &value)) {
@@ -400,10 +404,10 @@ bool commit(BuildContext& c, const std::vector<PlannedEffect>& effects) {
         break;
       }
       case EffectKind::kSlot: {
-        PyObject* value = build(c, e.items[0]);
+        Ref value;  // none: it was cleared
         PyObject** slot = py::object_slot(owner, e.key.get());
-        if (value == nullptr || slot == nullptr) return false;
-        Py_XSETREF(*slot, value);
+        if (slot == nullptr || !build_slot(c, e.items[0], &value)) return false;
+        Py_XSETREF(*slot, value.release());
         break;
       }
       case EffectKind::kContextVar: {

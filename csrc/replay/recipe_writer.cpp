@@ -249,6 +249,17 @@ RecipeValue RecipeWriter::describe(PyObject* o) {
     made_[index].items = std::move(items);
     made_[index].type = Ref::share(reinterpret_cast<PyObject*>(type));
     result = value_of(RecipeValue::Kind::kMade, index);
+  } else if (PyDictKeys_Check(o) || PyDictValues_Check(o) || PyDictItems_Check(o)) {
+    PyObject* dict = py::view_dict(o);
+    PyObject* of = reinterpret_cast<PyObject*>(PyODict_Check(dict) ? &PyODict_Type : &PyDict_Type);
+    const char* name = PyDictKeys_Check(o) ? "keys" : PyDictValues_Check(o) ? "values" : "items";
+    Ref method = Ref::steal(PyObject_GetAttrString(of, name));
+    result = describe_made_by(o, std::move(method), dict);
+  } else if (type == &PyDictProxy_Type) {
+    result = describe_made_by(o, Ref::share(reinterpret_cast<PyObject*>(type)), py::proxied_mapping(o));
+  } else if (PyByteArray_CheckExact(o)) {
+    Ref bytes = Ref::steal(PyBytes_FromObject(o));
+    result = describe_made_by(o, Ref::share(reinterpret_cast<PyObject*>(type)), bytes.get());
   } else if (py::is_rebuilt_iterator(type) || rules().is_partial(o) || rules().is_getter(o)) {
     result = describe_reduced(o);
   } else if (PyTuple_Check(o) && PyDict_GetItemString(type->tp_dict, "n_sequence_fields") != nullptr) {
@@ -367,6 +378,23 @@ RecipeValue RecipeWriter::describe_function(PyObject* o) {
   return value_of(RecipeValue::Kind::kMade, index);
 }
 
+// What a C function makes of one argument.
+RecipeValue RecipeWriter::describe_made_by(PyObject* o, Ref function, PyObject* argument) {
+  Ref arguments = Ref::steal(function && argument != nullptr ? PyTuple_Pack(1, argument) : nullptr);
+  if (!arguments) {
+    PyErr_Clear();
+    return fail(o, "an object without a state");
+  }
+  const int32_t index = begin(o, MadeObject::Kind::kReduced);
+  std::vector<RecipeValue> items;
+  items.push_back({RecipeValue::Kind::kConstant, 0, std::move(function)});
+  items.push_back(describe(arguments.get()));
+  items.emplace_back();
+  kept_.push_back(std::move(arguments));  // memo_ knows its parts by address
+  made_[index].items = std::move(items);
+  return value_of(RecipeValue::Kind::kMade, index);
+}
+
 RecipeValue RecipeWriter::describe_reduced(PyObject* o) {
   const bool iterator = py::is_rebuilt_iterator(Py_TYPE(o));
   Ref reduced = iterator
@@ -481,8 +509,7 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
         break;
       }
       case EffectKind::kDictContents: {
-        if (!PyDict_CheckExact(storage) && !PyODict_CheckExact(storage) &&
-            !rules().is_exact_defaultdict(storage)) {
+        if (PyODict_Check(storage) && !PyODict_CheckExact(storage)) {
           fail(storage, "contents of a dict subclass");
           break;
         }
@@ -566,11 +593,13 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
       }
       case EffectKind::kSlot: {
         PyObject** slot = py::object_slot(storage, e.key.get());
-        if (slot == nullptr || *slot == nullptr) {
-          fail(storage, "a slot that was cleared");
+        if (slot == nullptr) {
+          fail(storage, "a slot");
           break;
         }
-        p.items.push_back(describe(*slot, recorder_.shadow().stored_tag(storage, e.key.get())));
+        p.items.push_back(*slot == nullptr
+                              ? RecipeValue{}
+                              : describe(*slot, recorder_.shadow().stored_tag(storage, e.key.get())));
         break;
       }
       case EffectKind::kContextVar: {

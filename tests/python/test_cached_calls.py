@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import types
 import typing
 from typing import Any
 
@@ -277,3 +278,49 @@ def test_generic_types_of_generic_types(make: Any) -> None:
     for k in (int, int, str, typing.List[int], typing.Tuple[int, int], typing.List[int]):  # noqa: UP006
         assert compiled(k, torch.ones(2))[0] == make(k)
     assert flashpoint.counters()["hits"] >= 2
+
+
+@pytest.mark.parametrize("place", ["argument", "global", "attribute", "cell", "behind a break"])
+def test_another_wrapper_in_its_place(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(by: int) -> Any:
+        @functools.lru_cache
+        def scaled(n: int) -> int:
+            return n * by
+
+        return scaled
+
+    cached = make(1)
+    holder = types.SimpleNamespace(scaled=cached)
+    monkeypatch.setitem(globals(), "SCALED", cached)
+
+    def fn(x: torch.Tensor, given: Any) -> torch.Tensor:
+        if place == "behind a break":
+            kept = given
+            flashpoint.graph_break()
+            return x + kept(3)
+        by_place = {"argument": given, "global": SCALED, "attribute": holder.scaled, "cell": cached}  # noqa: F821
+        return x + by_place[place](3)
+
+    compiled = flashpoint.compile(fn, backend="eager")
+    flashpoint.reset_counters()
+    for by in (1, 5, 1, 7):
+        cached = make(by)
+        holder.scaled = cached
+        globals()["SCALED"] = cached
+        for _ in range(3):
+            assert torch.equal(compiled(torch.zeros(1), cached), torch.full((1,), 3.0 * by))
+    assert flashpoint.counters()["hits"] >= 8
+
+
+def test_a_wrapper_that_each_call_makes() -> None:
+    def fn(x: torch.Tensor) -> tuple:
+        @functools.lru_cache
+        def double(n: int) -> int:
+            return n * 2
+
+        return x + double(3) + double(3), double.cache_info()
+
+    compiled = flashpoint.compile(fn, backend="eager")
+    for _ in range(6):
+        (got, info), (want, other) = compiled(torch.ones(1)), fn(torch.ones(1))
+        assert torch.equal(got, want) and info == other

@@ -190,3 +190,75 @@ def test_fullgraph_with_graph_break() -> None:
 
     with pytest.raises(RuntimeError, match="asked for a graph break"):
         flashpoint.compile(fn, fullgraph=True)(X)
+
+
+@pytest.mark.parametrize(
+    "allow", [flashpoint.allow_in_graph, torch._dynamo.allow_in_graph, torch.compiler.allow_in_graph]
+)
+def test_graph_break_below_what_is_allowed_in_graph_does_nothing(allow: object) -> None:
+    def inner(x: torch.Tensor) -> torch.Tensor:
+        torch._dynamo.graph_break()
+        return x * 2
+
+    @allow
+    def outer(x: torch.Tensor) -> torch.Tensor:
+        flashpoint.graph_break()
+        return inner(x) + 1
+
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        return outer(x.sin()).cos()
+
+    compiled = flashpoint.compile(fn, backend="eager", fullgraph=True)
+    first, second, _ = counts(compiled, X)
+    assert first["captures_kept"] == 1 and second["hits"] == 1 and second["ops_replayed"] == 4
+    assert torch.equal(compiled(X), fn(X))
+    # Elsewhere it does what it is for.
+    assert counts(flashpoint.compile(inner, backend="eager"), X)[0]["breaks_resumed"] == 1
+
+
+@pytest.mark.parametrize("ask", [flashpoint.graph_break, torch._dynamo.graph_break])
+def test_the_message_of_a_graph_break_is_shown(ask: object) -> None:
+    def by_position(x: torch.Tensor) -> torch.Tensor:
+        ask("the reason why")
+        return x + 1
+
+    def by_name(x: torch.Tensor) -> torch.Tensor:
+        ask(msg="the reason why")
+        return x + 1
+
+    for fn in (by_position, by_name):
+        with pytest.raises(RuntimeError, match="the reason why"):
+            flashpoint.compile(fn, backend="eager", fullgraph=True)(X)
+
+
+def test_disallow_in_graph() -> None:
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        return torch.add(torch.sub(torch.add(x, 1), 2), 3)
+
+    torch._dynamo.disallow_in_graph(torch.sub)
+    try:
+        compiled = flashpoint.compile(fn, backend="eager")
+        first, second, third = counts(compiled, X)
+        assert first["breaks_resumed"] == 1 and second["hits"] == third["hits"] == 1
+        assert second["ops_replayed"] == 2  # it runs by itself, between two graphs
+        assert torch.equal(compiled(X), fn(X))
+        with pytest.raises(RuntimeError, match=r"torch\._VariableFunctionsClass\.sub|sub"):
+            flashpoint.compile(fn, backend="eager", fullgraph=True)(X)
+    finally:
+        torch._dynamo.allow_in_graph(torch.sub)
+    assert counts(flashpoint.compile(fn, backend="eager"), X)[0]["breaks_resumed"] == 0
+
+
+def test_substitutions_of_torch_compile_hold() -> None:
+    def original(x: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("not this one")
+
+    @torch.compiler.substitute_in_graph(original)
+    def instead(x: torch.Tensor) -> torch.Tensor:
+        return x + 3
+
+    compiled = flashpoint.compile(lambda x: original(x) * 2, backend="eager", fullgraph=True)
+    for _ in range(3):
+        assert torch.equal(compiled(X), (X + 3) * 2)
+    with pytest.raises(AssertionError):
+        original(X)

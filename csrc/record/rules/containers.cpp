@@ -2,6 +2,7 @@
 #include <string>
 #include <string_view>
 
+#include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
 #include "record/recorder.h"
@@ -13,6 +14,20 @@ namespace flashpoint {
 void Rules::read_list_method(Recorder& r, PyObject* const* argv, Py_ssize_t count) const {
   PyObject* self = count > 0 ? argv[0] : nullptr;
   if (self == nullptr) return;
+  if (PyDictKeys_Check(self) || PyDictItems_Check(self)) {
+    std::vector<PyObject*> elements;
+    read_elements_of(r, PyDictItems_Check(self) ? py::view_dict(self) : self, elements);
+    if (PyDictItems_Check(self)) r.read_addresses(py::view_dict(self));
+    for (PyObject* element : elements) r.read_hash(element);
+    for (Py_ssize_t i = 1; i < count && !r.ended(); ++i) {
+      if (is_primitive(argv[i])) continue;
+      if (PyIter_Check(argv[i])) return r.end(Break::k_identity_value, "keys and an iterator");
+      elements.clear();
+      read_elements_of(r, argv[i], elements);
+      for (PyObject* element : elements) r.read_hash(element);
+    }
+    return;
+  }
   if (PyAnySet_Check(self)) {
     r.read_elements(self);
     for (Py_ssize_t i = 1; i < count && !r.ended(); ++i) {
@@ -82,6 +97,7 @@ void Rules::change_contents(Recorder& r, RuleRow row, PyObject* const* argv, Py_
     r.read_elements(self);
     for (Py_ssize_t i = 0; PyList_Check(self) && i < PyList_GET_SIZE(self); ++i) {
       PyObject* element = PyList_GET_ITEM(self, i);
+      if (is_primitive(element)) continue;
       if (PyTuple_Check(element) || PyList_Check(element)) r.read_addresses(element);
       r.read_order(element);
     }
@@ -97,7 +113,14 @@ void Rules::hash(Recorder& r, PyObject* o) const {
     if (is_primitive(v) || is_value_type(Py_TYPE(v))) return true;
     if (!PyTuple_CheckExact(v) && !PyFrozenSet_CheckExact(v))
       return PyType_Check(v) && Py_TYPE(v) == &PyType_Type;
-    if (PyFrozenSet_CheckExact(v)) return false;
+    if (PyFrozenSet_CheckExact(v)) {
+      PyObject* item;
+      Py_hash_t hash;
+      for (Py_ssize_t pos = 0; _PySet_NextEntry(v, &pos, &item, &hash);) {
+        if (!is_primitive(item)) return false;
+      }
+      return true;
+    }
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(v); ++i) {
       if (!self(self, PyTuple_GET_ITEM(v, i))) return false;
     }

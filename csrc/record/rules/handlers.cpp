@@ -270,6 +270,12 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       return r.write_generic_attr(self, argv[1], arg(2));
     case Rule::kIter:
     case Rule::kIterSlot:
+      if (count == 2 && row.rule == Rule::kIter && is_primitive(argv[1]) && !PyFloat_Check(argv[1]) &&
+          (PyFunction_Check(self) || PyMethod_Check(self))) {
+        // C code calls the function each time, and compares what it returns with the second argument.
+        check_callback(r, self);
+        return r.read_results(2, false);
+      }
       if (count != 1) return unsupported("callable iterator");
       if (row.rule == Rule::kIterSlot) return r.read_elements(self);
       return r.read_iterable(self);
@@ -291,7 +297,13 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       for (Py_ssize_t i = 0; i < classes; ++i) {
         PyObject* cls = PyTuple_Check(argv[1]) ? PyTuple_GET_ITEM(argv[1], i) : argv[1];
         if (!PyType_Check(cls)) {
-          if (!is_singleton_type(Py_TYPE(cls)) && !PyTuple_Check(cls)) unsupported("not a class");
+          // torch.FloatTensor and its like ask for what guards of tensors say; those of typing are Python
+          // code.
+          PyObject* check = r.type_lookup(Py_TYPE(cls), "__instancecheck__");
+          const bool known = is_singleton_type(Py_TYPE(cls)) || PyTuple_Check(cls) ||
+                             std::string_view(Py_TYPE(cls)->tp_name) == "torch.tensortype" ||
+                             (check != nullptr && PyFunction_Check(check));
+          if (!known) unsupported("not a class");
           continue;
         }
         if (Py_TYPE(cls) != &PyType_Type) r.type_lookup(Py_TYPE(cls), "__instancecheck__");

@@ -4,6 +4,7 @@
 // once in a process, in eager mode as well, so a replay has nothing of it to repeat.
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "py/frame.h"
 #include "py/layout.h"
@@ -46,6 +47,15 @@ Ref loaded_module(PyObject* globals, PyObject* written) {
   module = Ref::steal(PyImport_GetModule(full.get()));
   if (!module) PyErr_Clear();
   return module;
+}
+
+// The name under which loaded_module() finds it.
+Ref found_name(PyObject* globals, PyObject* written) {
+  PyObject* modules = PyImport_GetModuleDict();
+  if (PyDict_GetItemWithError(modules, written) != nullptr) return Ref::share(written);
+  PyObject* package = PyDict_GetItemString(globals, "__package__");
+  if (package == nullptr || !PyUnicode_Check(package)) return {};
+  return Ref::steal(PyUnicode_FromFormat("%U.%U", package, written));
 }
 
 bool is_builtin_import(PyObject* f) {
@@ -98,9 +108,21 @@ void Rules::import(Recorder& r, EvalFrame& frame, const Operands& o) const {
   r.read_dict_key(builtins, hook.get());
   PyObject* sys_modules = PyImport_GetModuleDict();
   r.const_node(sys_modules);
+  // Under the name by which it was found, which need not be its own; `import a.b` hands out a.
   Ref name = Ref::steal(PyObject_GetAttrString(module.get(), "__name__"));
-  if (!name || !PyUnicode_Check(name.get())) return PyErr_Clear();
-  r.read_dict_key(sys_modules, name.get());
+  if (!name) PyErr_Clear();
+  std::vector<PyObject*> keys{name.get()};
+  Ref found = found_name(globals, o.name), outer;
+  keys.push_back(found.get());
+  if (found && PyUnicode_Check(found.get())) {
+    const Py_ssize_t dot = PyUnicode_FindChar(found.get(), '.', 0, PyUnicode_GetLength(found.get()), 1);
+    if (dot > 0) outer = Ref::steal(PyUnicode_Substring(found.get(), 0, dot));
+    keys.push_back(outer.get());
+  }
+  for (PyObject* key : keys) {
+    if (key != nullptr && PyUnicode_Check(key) && PyDict_GetItemWithError(sys_modules, key) != nullptr)
+      r.read_dict_key(sys_modules, key);
+  }
 }
 
 void Rules::bind_operator(Recorder& r, PyObject* holder, PyObject* name) const {

@@ -295,7 +295,7 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
     if (columns.empty()) {
       if (!bound.is_plain()) return unknown();
       if (getter || callee.rule == Rule::kPure || callee.rule == Rule::kStrFormat ||
-          callee.rule == Rule::kTypeOf)
+          callee.rule == Rule::kTypeOf || callee.rule == Rule::kTruth)
         continue;
       return unknown();
     }
