@@ -411,6 +411,7 @@ void Recorder::read_iterable_if_container(PyObject* o) {
 }
 
 void Recorder::read_subscript(PyObject* c, PyObject* key) {
+  read_index(c, key);
   if (is_primitive(c)) return;
   PyTypeObject* type = Py_TYPE(c);
   if (is_tensor(c)) {

@@ -20,11 +20,11 @@ constexpr int kSwapped[] = {Py_GT, Py_GE, Py_EQ, Py_NE, Py_LT, Py_LE};
 
 // NB_ADD .. NB_XOR of CPython's BINARY_OP, then the in-place forms in the same order.
 constexpr int kInplace = 13;
-#define FP_OPERATORS(X)                                                                                      \
-  X("add")                                                                                                   \
-  X("and")                                                                                                   \
-  X("floordiv") X("lshift") X("matmul") X("mul") X("mod") X("or") X("pow") X("rshift") X("sub") X("truediv") \
-      X("xor")
+#define FP_OPERATORS(X) \
+  X("add")              \
+  X("and")              \
+  X("floordiv")         \
+  X("lshift") X("matmul") X("mul") X("mod") X("or") X("pow") X("rshift") X("sub") X("truediv") X("xor")
 const char* const kDirectNames[] = {
 #define X(stem) "__" stem "__",
     FP_OPERATORS(X)
@@ -79,6 +79,16 @@ void Recorder::read_named_operator(std::string_view name, PyObject* const* args,
     if (row.name != name) continue;
     if (row.binary >= 0 && count >= 2) read_binary_methods(row.binary, args[0], args[1]);
     if (row.unary != nullptr && count >= 1) read_special(args[0], row.unary);
+  }
+}
+
+void Recorder::read_index(PyObject* c, PyObject* key) {
+  if (is_primitive(key) || PyDict_Check(c) || PyType_Check(c)) return;
+  if (PySlice_Check(key)) {
+    const auto* slice = reinterpret_cast<PySliceObject*>(key);
+    for (PyObject* part : {slice->start, slice->stop, slice->step}) read_index(c, part);
+  } else if (!is_tensor(key) && !PyTuple_Check(key)) {
+    read_special(key, "__index__");
   }
 }
 

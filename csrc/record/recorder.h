@@ -217,6 +217,7 @@ class Recorder final : public Observer {
   void read_special(PyObject* object, const char* name);  // a method of its class that C code calls
   void read_binary_methods(int op, PyObject* a, PyObject* b);
   void read_unary_method(int opcode, PyObject* object);
+  void read_index(PyObject* container, PyObject* key);  // an object that says which number it is
   void read_named_operator(std::string_view name, PyObject* const* args, Py_ssize_t count);
 
   void read_inside(PyObject* object);  // all that C code may learn of an element it was handed

@@ -6,6 +6,8 @@ import functools
 import itertools
 import math
 import operator
+import os
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -236,8 +238,6 @@ C_CODE_OF_TENSORS: list[tuple[str, Callable[[Any], Any]]] = [
     ("__add__", lambda x: functools.reduce(operator.add, [x, x])),
     ("__mul__", lambda x: functools.reduce(operator.mul, [x, x])),
     ("__neg__", lambda x: list(map(operator.neg, [x]))[0]),
-    ("__radd__", lambda x: sum(k for k in [x, x])),
-    ("__mul__", lambda x: math.prod([x, x])),
     ("__add__", lambda x: list(itertools.accumulate([x, x, x]))[-1]),
     ("__abs__", lambda x: list(map(abs, [x]))[0]),
     ("__getitem__", lambda x: operator.itemgetter(1)(x)),
@@ -254,8 +254,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("owner, name, call", ROWS)
-def test_replaced(owner: type, name: str, call: Callable) -> None:
+def check(owner: type, name: str, call: Callable) -> None:
     compiled = flashpoint.compile(call, backend="eager")
     for _ in range(3):
         assert same(outcome(compiled, X), outcome(call, X))
@@ -268,6 +267,23 @@ def test_replaced(owner: type, name: str, call: Callable) -> None:
         delattr(owner, name) if old is missing else setattr(owner, name, old)
     assert same(expected, got), (expected, got)
     assert same(outcome(compiled, X), outcome(call, X))
+
+
+@pytest.mark.parametrize("owner, name, call", ROWS)
+def test_replaced(owner: type, name: str, call: Callable) -> None:
+    if owner is not torch.Tensor:
+        return check(owner, name, call)
+    # In a child: a class that had a method for a while keeps some of the slots.
+    child = os.fork()
+    if child == 0:
+        try:
+            check(owner, name, call)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    return None
 
 
 def test_most_are_hits() -> None:

@@ -10,7 +10,6 @@
 // each call: nothing, or cells that are older than the recording.
 #include <ATen/core/Tensor.h>
 
-#include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
 #include "record/recorder.h"
@@ -67,28 +66,15 @@ bool Rules::call_hooks(Recorder& r, PyObject* function, PyObject* const* args, P
   if (!registers && code != known.remove) return false;
   if (kwnames != nullptr || n != (registers ? 2 : 1) || function_mode_answers()) return false;
   bool stays = false;
-  // The function, of a partial that adds nothing but constants.
-  PyObject* hook = args[n - 1];
-  if (registers && is_partial(hook)) {
-    auto* partial = reinterpret_cast<py::PartialLayout*>(hook);
-    bool constant = true;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(partial->args); ++i)
-      constant &= is_primitive(PyTuple_GET_ITEM(partial->args, i));
-    PyObject *key, *value;
-    for (Py_ssize_t pos = 0; PyDict_Next(partial->keywords, &pos, &key, &value);)
-      constant &= is_primitive(value);
-    if (constant) hook = partial->function;
-    if (constant) read_partial(r, args[1]);
-  }
   if (registers) {
     if (!is_tensor(args[0]) || !is_plain_tensor(args[0])) return false;
     // C code calls it: what it is made of must be nothing but Python code.
-    const bool made = r.node_of(args[0]) == kNoNode, plain = PyFunction_Check(hook);
+    const bool made = r.node_of(args[0]) == kNoNode, plain = PyFunction_Check(args[1]);
     if (!r.graph_.is_base()) {
       const auto is_older = [&](PyObject* cell) { return r.node_of(cell) != kNoNode; };
       stays = made && plain && code == known.register_hook && unpack_tensor(args[0]).requires_grad() &&
               !r.hosted_call_runs_ && !r.graph_.wrote_input() &&
-              (is_older(hook) || is_same_at_each_call(hook, is_older)) &&
+              (is_older(args[1]) || is_same_at_each_call(args[1], is_older)) &&
               r.graph_.check_operand(unpack_tensor(args[0]), "a tensor with a hook");
       if (!stays) return r.need_base("a hook of a tensor"), true;
     }
@@ -117,8 +103,7 @@ bool Rules::call_hooks(Recorder& r, PyObject* function, PyObject* const* args, P
   call.arguments.push_back(Ref::share(args[1]));
   call.results.push_back(Ref::share(Py_None));
   r.pin(args[1]);
-  if (hook != args[1]) r.pin(hook);
-  PyObject* closure = PyFunction_GET_CLOSURE(hook);
+  PyObject* closure = PyFunction_GET_CLOSURE(args[1]);
   for (Py_ssize_t i = 0; closure != nullptr && i < PyTuple_GET_SIZE(closure); ++i)
     r.pin(PyTuple_GET_ITEM(closure, i));
   r.graph_.begin_hosted();

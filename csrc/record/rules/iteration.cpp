@@ -149,6 +149,22 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
       callables.push_back(a);
     }
   }
+  if (one_of(name, {"map", "reduce", "accumulate", "starmap", "prod"})) {
+    // Operators on tensors, which C code calls.
+    for (PyObject* o : iterables) {
+      std::vector<PyObject*> elements;
+      if (PyList_CheckExact(o) || PyTuple_CheckExact(o)) read_elements_of(r, o, elements);
+      for (PyObject* element : elements) {
+        if (!is_tensor(element)) continue;
+        PyObject* const pair[] = {element, element};
+        if (callables.empty()) r.read_named_operator(name == "prod" ? "mul" : "add", pair, 2);
+        for (PyObject* f : callables) {
+          if (PyCFunction_Check(f))
+            r.read_named_operator(reinterpret_cast<PyCFunctionObject*>(f)->m_ml->ml_name, pair, 2);
+        }
+      }
+    }
+  }
   // What looks inside its elements must not get any that nobody reads.
   if (one_of(name, {"any",      "all",     "sum",         "min",         "max",
                     "sorted",   "filter",  "filterfalse", "takewhile",   "dropwhile",

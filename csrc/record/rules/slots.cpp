@@ -64,6 +64,7 @@ void Rules::read_operator_slots(Recorder& r, PyObject* o) const {
 
 void Rules::store_subscript(Recorder& r, PyObject* c, PyObject* key, PyObject* value) const {
   PyTypeObject* type = Py_TYPE(c);
+  r.read_index(c, key);
   if (is_tensor(c)) {
     r.read_special(c, value == nullptr ? "__delitem__" : "__setitem__");
     read_tensor_index(r, c, key);

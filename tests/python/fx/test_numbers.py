@@ -12,7 +12,7 @@ import flashpoint
 from tests.python.fx.support import Recording
 
 
-@pytest.mark.parametrize("backend", ["recording", "aot_eager"])
+@pytest.mark.parametrize("backend", ["recording", pytest.param("aot_eager", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("values", "graphs"), [(range(8), 2), ([0.5, 1.5, 2.5, 3.5, 4.5, 0.5], 2), ([1, 2.0, 3, 4.0], 3)]
 )
@@ -113,7 +113,7 @@ def outcome(fn, *args):
         return type(error)
 
 
-@pytest.mark.parametrize("backend", ["recording", "aot_eager"])
+@pytest.mark.parametrize("backend", ["recording", pytest.param("aot_eager", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_results_and_types_are_eager_modes(program, dtype, backend) -> None:
