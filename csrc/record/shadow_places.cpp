@@ -40,7 +40,9 @@ bool Shadow::read_place(NodeId owner, CheckKind kind, PyObject* storage, PyObjec
     pin_stores(storage);
     return false;
   }
-  PyObject* const name = is_item(kind) ? index_place(index) : key;
+  // Items of sequences have no key: an odd number, which is nobody's address, tells them apart.
+  PyObject* const name =
+      is_item(kind) ? reinterpret_cast<PyObject*>(static_cast<uintptr_t>(index) * 2 + 1) : key;
   if (const Tag* stored = stores_.find({storage, name})) {
     if (*stored == 0 || table_.value(table_.resolve(*stored)) != value) return false;
     take_read(*stored);
