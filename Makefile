@@ -14,7 +14,7 @@ CTEST := ctest --output-on-failure --no-tests=error --test-dir
 FAST := -m "not sweep and not slow" --ignore=tests/models
 CPP = $(shell git ls-files -co --exclude-standard 'csrc/*.cpp' 'csrc/*.h' 'csrc/*.c' 'tests/*.cpp' 'tests/*.h' 2>/dev/null)
 
-.PHONY: help setup build debug asan check test sweep demo bench format lint wheel clean
+.PHONY: help setup build debug asan tsan check test sweep demo bench format lint wheel clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,11 @@ asan: setup  ## AddressSanitizer and UBSan build under build/asan, fast tests on
 	@LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	  $(PYTEST) -o pythonpath=build/asan/stage $(FAST) $(ARGS)
+
+tsan:  ## ThreadSanitizer on the unit tests that need neither torch nor Python
+	@cmake --preset tsan >/dev/null
+	@cmake --build --preset tsan -j $(JOBS)
+	@ctest --preset tsan
 
 check: build  ## the fast tests, in about a minute
 	@$(PYTEST) $(FAST) -n $(JOBS) $(ARGS)

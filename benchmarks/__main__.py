@@ -14,13 +14,25 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import torch  # noqa: E402
 
 import flashpoint  # noqa: E402
-from benchmarks import breaks, chain, first_call, kernels, memory, models, overhead, training, warm  # noqa: E402
+from benchmarks import (  # noqa: E402
+    breaks,
+    chain,
+    first_call,
+    guards,
+    kernels,
+    memory,
+    models,
+    overhead,
+    training,
+    warm,
+)
 from benchmarks.measure import Options, environment, use_clock  # noqa: E402
 
 BENCHMARKS: dict[str, Callable[[Options], Iterator[dict[str, Any]]]] = {
     "first_call": first_call.run,
     "chain": chain.run,
     "overhead": overhead.run,
+    "guards": guards.run,
     "breaks": breaks.run,
     "memory": memory.run,
     "kernels": kernels.run,

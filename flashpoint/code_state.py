@@ -73,7 +73,54 @@ class CacheEntry:
 def entries(code: Any) -> list[CacheEntry]:
     """The entries of all living compiled callables of the code object; those of each in the order of lookup,
     most recently used first."""
-    return [_entry(row) for row in _C.code_entries(_code_of(code, "entries"))]
+    return [_entry(row) for row in _C.code_entries(_code_of(code, "entries"), None)]
+
+
+def entries_of(compiled: Any) -> list[CacheEntry]:
+    """The entries of one compiled callable or module alone, in the order of lookup."""
+    found = compiled.forward if isinstance(compiled, torch.nn.Module) else compiled
+    if not isinstance(found, _C.CompiledFunction):
+        raise TypeError(
+            "[flashpoint.code_state.entries_of] takes what flashpoint.compile returned, "
+            f"not {type(compiled).__name__}"
+        )
+    return [_entry(row) for row in _C.code_entries(_code_of(compiled, "entries_of"), found)]
+
+
+def entry_count(code: Any) -> int:
+    """How many entries all living compiled callables of the code object have together."""
+    return len(entries(code))
+
+
+def invalidate(code: Any, entry: CacheEntry) -> bool:
+    """Drops one entry of the code object, recorded or loaded; calls that it answered are recorded again.
+
+    Returns whether it was there. Raises TypeError when `entry` is no CacheEntry.
+    """
+    return _C.invalidate_entry(_code_of(code, "invalidate"), _handle_of(entry, "invalidate"))
+
+
+def why_not(entry: CacheEntry, *args: Any, **kwargs: Any) -> str | None:
+    """None when the guards of `entry` hold for these arguments, else the first that does not, as text.
+
+    args: as the recorded function got them; methods and modules come first among their own. The order of
+    keyword arguments counts. Nothing is run, no hit is counted. An entry behind a graph break takes the slots
+    of its frames and cannot be asked: ValueError.
+    """
+    return _check(entry, args, kwargs, 1, "why_not")[1]
+
+
+def time_guards(entry: CacheEntry, *args: Any, times: int = 1000, **kwargs: Any) -> float:
+    """Seconds that one evaluation of the guards takes, the state of torch read each time; mean of `times`.
+
+    Arguments are those of `why_not`. Raises ValueError when the guards do not hold for them.
+    """
+    if times < 1:
+        raise ValueError(f"[flashpoint.code_state.time_guards] takes times of at least 1, not {times}")
+    seconds, miss = _check(entry, args, kwargs, times, "time_guards")
+    if miss is not None:
+        raise ValueError(f"[flashpoint.code_state.time_guards] the entry does not fit: {miss}")
+    return seconds / times
 
 
 def precompile_entries(code: Any) -> list[CacheEntry]:
@@ -90,17 +137,13 @@ def load_precompile_entry(code: Any, entry: CacheEntry) -> None:
 
     Raises TypeError when `entry` is no CacheEntry, ValueError for one that starts behind a break.
     """
-    if not isinstance(entry, CacheEntry):
-        raise TypeError(
-            "[flashpoint.code_state.load_precompile_entry] takes a CacheEntry, as entries() gives them, "
-            f"not {type(entry).__name__}"
-        )
+    handle = _handle_of(entry, "load_precompile_entry")
     if entry.behind_a_break:
         raise ValueError(
             "[flashpoint.code_state.load_precompile_entry] this entry starts behind a graph break; only one "
             "that starts with the function can be loaded"
         )
-    _C.load_precompile_entry(_code_of(code, "load_precompile_entry"), entry._handle)
+    _C.load_precompile_entry(_code_of(code, "load_precompile_entry"), handle)
 
 
 def reset_precompile_entries(code: Any) -> None:
@@ -183,6 +226,24 @@ def _entry(row: _C.CodeEntry) -> CacheEntry:
         behind_a_break=row["behind_a_break"],
         _handle=row["handle"],
     )
+
+
+def _check(
+    entry: CacheEntry, args: tuple[Any, ...], kwargs: dict[str, Any], times: int, name: str
+) -> tuple[float, str | None]:
+    handle = _handle_of(entry, name)
+    if entry.behind_a_break:
+        raise ValueError(f"[flashpoint.code_state.{name}] this entry starts behind a graph break")
+    return _C.check_guards(handle, (*args, *kwargs.values()), tuple(kwargs) or None, times)
+
+
+def _handle_of(entry: CacheEntry, name: str) -> Any:
+    if not isinstance(entry, CacheEntry):
+        raise TypeError(
+            f"[flashpoint.code_state.{name}] takes a CacheEntry, as entries() gives them, "
+            f"not {type(entry).__name__}"
+        )
+    return entry._handle
 
 
 def _code_of(target: Any, name: str) -> types.CodeType:

@@ -12,7 +12,7 @@ namespace {
 
 size_t join(size_t seed, size_t more) { return mix_bits(seed * 31 + more); }
 
-size_t look_of(PyObject* o) {
+size_t look_of(PyObject* o, bool* is_instance) {
   if (o == nullptr) return 0;
   PyTypeObject* type = Py_TYPE(o);
   size_t look = reinterpret_cast<size_t>(type);
@@ -30,16 +30,23 @@ size_t look_of(PyObject* o) {
     if (value == -1) PyErr_Clear();
     return join(look, static_cast<size_t>(value));
   }
-  // Of an object with attributes an entry may have seen the very one.
-  return PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) ? join(look, reinterpret_cast<size_t>(o)) : look;
+  *is_instance = PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE);
+  return look;
 }
 
 }  // namespace
 
-uint64_t call_signature(PyObject* const* args, size_t nargs, PyObject* kwnames) {
+CallSignature call_signature(PyObject* const* args, size_t nargs, PyObject* kwnames) {
   const size_t named = kwnames == nullptr ? 0 : static_cast<size_t>(PyTuple_GET_SIZE(kwnames));
-  size_t signature = nargs;
-  for (size_t i = 0; i < nargs + named; ++i) signature = join(signature, look_of(args[i]));
+  CallSignature signature{nargs, ~nargs};
+  for (size_t i = 0; i < nargs + named; ++i) {
+    bool is_instance = false;
+    const size_t look = look_of(args[i], &is_instance);
+    signature.alike = join(signature.alike, look);
+    // Of an object with attributes an entry may have seen the very one.
+    signature.exact =
+        join(signature.exact, is_instance ? join(look, reinterpret_cast<size_t>(args[i])) : look);
+  }
   return signature;
 }
 

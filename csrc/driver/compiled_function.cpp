@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -206,22 +207,22 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
     PyObject* result = nullptr;
     if (call_precompiled(*self, function, args, nargs, kwnames, now, outer, &result)) return result;
   }
-  uint64_t signature = 0;
+  std::optional<CallSignature> signature;
   size_t guess = 0;
   if (start.entries.size() > PositionEntries::kFew) {
-    if (!start.answers) start.answers = std::make_unique<AnswerTable>();
     signature = call_signature(args, nargs, kwnames);
-    guess = start.find(start.answers->find(signature));
+    guess = start.guess(*signature);
   }
   for (size_t n = 0; n < start.entries.size(); ++n) {
-    const size_t i = n == 0 ? guess : n <= guess ? n - 1 : n;
+    const size_t i = PositionEntries::nth(n, guess);
     std::shared_ptr<Entry> entry = start.entries[i];
     PyObject* result = nullptr;
     BuiltStack stack;
+    entry->tells_what_it_met = i == 0 || log_enabled(LogKind::kMiss);  // that is what reports show
     const Outcome outcome = entry->call(args, nargs, kwnames, now, outer, &result, &stack);
     if (outcome == Outcome::kDone) {
       ++counters().hits;
-      if (signature != 0) start.answers->note(signature, entry.get());
+      if (signature) start.note_answer(*signature, entry.get());
       start.used(i, entry.get());
       if (entry->suspension && !stack.frames.empty())
         return resume(*self, state, function, entry, std::move(stack));

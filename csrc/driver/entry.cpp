@@ -4,6 +4,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "backend/eager/program.h"
 #include "base/check.h"
@@ -170,19 +171,73 @@ bool Entry::build_frames(BuildContext& context, BuiltStack& stack) const {
   return true;
 }
 
+// The step that came out otherwise: what it asked, of what, and what the operands were this time.
+std::string Entry::describe_decision(const std::vector<Ref>& scalars) const {
+  static const char* const kComparisons[] = {"<", "<=", "==", "!=", ">", ">="};
+  const ScalarStep& step = scalar_steps[scalars.size()];
+  const auto show = [](PyObject* o) {
+    const Ref text = Ref::steal(PyObject_Repr(o));
+    const char* utf8 = text ? PyUnicode_AsUTF8(text.get()) : nullptr;
+    if (utf8 == nullptr) PyErr_Clear();
+    return std::string(utf8 == nullptr ? "?" : utf8);
+  };
+  std::vector<std::string> names;
+  std::string met, guard;
+  for (const ScalarOperand& o : step.operands) {
+    if (o.kind == ScalarOperand::Kind::kConstant) {
+      names.push_back(show(o.constant.get()));
+      continue;
+    }
+    const bool node = o.kind == ScalarOperand::Kind::kNode;
+    names.push_back(node ? tree_.path(o.index) : "a result");
+    if (node && guard.empty()) guard = names.back();
+    met += (met.empty() ? "" : ", ") + show(node ? tree_.values()[o.index] : scalars[o.index].get());
+  }
+  std::string asked;
+  if (step.kind == ScalarStep::Kind::kCompare && names.size() == 2 && step.detail >= 0 && step.detail < 6) {
+    asked = names[0] + " " + kComparisons[step.detail] + " " + names[1];
+  } else {
+    for (const std::string& name : names) asked += (asked.empty() ? "" : ", ") + name;
+    if (step.callable) asked = show(step.callable.get()) + " of " + asked;
+  }
+  return "a decision by a number: " + asked + " was " +
+         (step.type == &PyBool_Type ? step.expected ? "True" : "False" : step.type->tp_name) + ", found " +
+         met + describe_argument(guard);
+}
+
+// Which parameter the guard of an argument is about, and where the function stands.
+std::string Entry::describe_argument(const std::string& guard) const {
+  if (function == nullptr || !PyFunction_Check(function) || guard.rfind("arg", 0) != 0) return "";
+  auto* code = reinterpret_cast<PyCodeObject*>(PyFunction_GET_CODE(function));
+  const size_t index = std::strtoul(guard.c_str() + 3, nullptr, 10);
+  PyObject* name = nullptr;
+  if (index >= positional) {
+    const auto named = static_cast<Py_ssize_t>(index - positional);
+    if (kwnames && named < PyTuple_GET_SIZE(kwnames.get())) name = PyTuple_GET_ITEM(kwnames.get(), named);
+  } else if (index < static_cast<size_t>(code->co_argcount)) {
+    name = PyTuple_GET_ITEM(code->co_localsplusnames, static_cast<Py_ssize_t>(index));
+  }
+  const char* text = name == nullptr ? nullptr : PyUnicode_AsUTF8(name);
+  const char* file = PyUnicode_AsUTF8(code->co_filename);
+  if (text == nullptr || file == nullptr) return PyErr_Clear(), "";
+  return std::string(" (") + text + " of " + file + ":" + std::to_string(code->co_firstlineno) + ")";
+}
+
 std::string Entry::explain_miss() const {
-  if (last_miss_.empty()) return tree_.explain_failure();
+  if (last_miss_.empty()) {
+    const std::string guard = tree_.explain_failure();
+    const std::string now = found_.text();
+    return guard + (now.empty() ? "" : ", found " + now) + describe_argument(guard);
+  }
   return last_miss_ == kGlobalState ? last_miss_ + ": " + state_.changes(missed_state_) : last_miss_;
 }
 
-Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const GlobalState& now,
-                    const OuterHandling& outer, PyObject** result, BuiltStack* stack) {
-  *result = nullptr;
-  unexpected_ = -1;
+bool Entry::fits(PyObject* const* args, size_t nargs, PyObject* names, const GlobalState& now,
+                 const OuterHandling& outer) {
   const size_t total = nargs + (names == nullptr ? 0 : PyTuple_GET_SIZE(names));
   auto miss = [&](const char* why) {
     last_miss_ = why;
-    return Outcome::kMiss;
+    return false;
   };
   if (nargs != positional) return miss("number of positional arguments");
   if (names != kwnames.get()) {
@@ -199,15 +254,12 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
   if (distinct_tensors && !autograd_is_plain()) return miss("hooks on saved tensors, or forward AD");
   if (abc_token != 0 && abc_token != flashpoint::abc_token())
     return miss("abstract base class registrations");
-  struct LetGo {
-    GuardTree& tree;
-    ~LetGo() { tree.let_go(); }
-  } const at_the_end{tree_};
   try {
     if (fail_at_guards != 0 && --fail_at_guards == 0) throw std::runtime_error("injected");
     if (!tree_.evaluate(args, total)) {
       last_miss_.clear();  // explained on demand from the tree
-      return Outcome::kMiss;
+      found_ = tells_what_it_met ? GuardAccess::found_instead(tree_) : Found();
+      return false;
     }
     if ((distinct_tensors || !mutated_nodes.empty()) && overlaps())
       return miss("overlapping memory of mutated tensors");
@@ -222,11 +274,26 @@ Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const 
     report_guard_error(*this, error.what());
     return miss("an error while its guards were evaluated");
   }
+  return true;
+}
+
+Outcome Entry::call(PyObject* const* args, size_t nargs, PyObject* names, const GlobalState& now,
+                    const OuterHandling& outer, PyObject** result, BuiltStack* stack) {
+  *result = nullptr;
+  unexpected_ = -1;
+  struct LetGo {
+    GuardTree& tree;
+    ~LetGo() { tree.let_go(); }
+  } const at_the_end{tree_};
+  if (!fits(args, nargs, names, now, outer)) return Outcome::kMiss;
 
   std::vector<Ref> scalars;
   if (!scalar_steps.empty()) {
     const ScalarOutcome outcome = run_scalars(scalar_steps, tree_.values(), scalars);
-    if (outcome == ScalarOutcome::kDiffers) return miss("a decision by a number");
+    if (outcome == ScalarOutcome::kDiffers) {
+      last_miss_ = tells_what_it_met ? describe_decision(scalars) : "a decision by a number";
+      return Outcome::kMiss;
+    }
     if (outcome == ScalarOutcome::kFailed) {
       ++counters().restarts;
       return Outcome::kRestart;

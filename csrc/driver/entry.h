@@ -14,6 +14,7 @@
 
 #include "backend/program.h"
 #include "guard/global_state.h"
+#include "guard/guard_access.h"
 #include "guard/guard_tree.h"
 #include "ir/graph.h"
 #include "record/op_log.h"
@@ -42,6 +43,10 @@ class Entry {
   // outer: what was being handled when the function was called.
   Outcome call(PyObject* const* args, size_t nargs, PyObject* kwnames, const GlobalState& now,
                const OuterHandling& outer, PyObject** result, BuiltStack* stack);
+  // The first thing call() does: whether the guards hold. let_go() when that is all that was wanted.
+  bool fits(PyObject* const* args, size_t nargs, PyObject* kwnames, const GlobalState& now,
+            const OuterHandling& outer);
+  void let_go() { tree_.let_go(); }
 
   // The names of keyword arguments of the call (tuple or null) and how many positional ones there were.
   Ref kwnames;
@@ -89,6 +94,7 @@ class Entry {
   std::vector<Ref> codes;
   std::vector<std::pair<Ref, Ref>> class_questions;  // abstract base classes, and what they were asked about
   const char* process_local = nullptr;
+  bool tells_what_it_met = true;    // after a miss, at the cost of looking
   bool kept = false;                // handed to the store, or refused by it
   const void* loaded_by = nullptr;  // the CodeState that got it from the store, for identity only
   uint8_t loaded_backend = 0;       // that it was made with
@@ -102,6 +108,8 @@ class Entry {
   // Null where it does not fit the operator's type.
   at::Tensor number(const NumberInput& input, const std::vector<Ref>& scalars) const;
   std::string describe_site() const;
+  std::string describe_decision(const std::vector<Ref>& scalars) const;
+  std::string describe_argument(const std::string& guard) const;
   bool build_frames(BuildContext& context, BuiltStack& stack) const;
 
   GuardTree tree_;
@@ -117,6 +125,7 @@ class Entry {
   uint64_t unexpected_count_ = 0;
   bool draws_random_ = false;
   std::string last_miss_;
+  Found found_;               // where the tree says why
   GlobalState missed_state_;  // described on demand
 };
 

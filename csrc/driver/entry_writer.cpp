@@ -473,6 +473,7 @@ class Writer {
       case EffectKind::kDictContents:
       case EffectKind::kListContents:
       case EffectKind::kListAppend:
+      case EffectKind::kListItem:
       case EffectKind::kCell:
       case EffectKind::kDequeContents:
       case EffectKind::kSlot:

@@ -25,6 +25,11 @@ void PositionEntries::drop(std::string why) {
   rest_reason = std::move(why);
   if (++drops < kMostDrops) return;
   drops = kMostDrops - 1;  // one more is enough the next time
+  back_off(std::move(rest_reason));
+}
+
+void PositionEntries::back_off(std::string why) {
+  rest_reason = std::move(why);
   rest = next_rest;
   next_rest = std::min(next_rest * 2, kLongestRest);
 }
@@ -41,13 +46,18 @@ void CodeState::note_recompile(std::string why) {
   recompiles.push_back(std::move(why));
 }
 
-void PositionEntries::used(size_t i, const Entry* entry) {
-  // The entry may have moved or gone while it ran.
-  if (i >= entries.size() || entries[i].get() != entry) return;
-  ++hits[i];
-  if (i == 0 || !moves_to_front()) return;
-  std::rotate(entries.begin(), entries.begin() + i, entries.begin() + i + 1);
-  std::rotate(hits.begin(), hits.begin() + i, hits.begin() + i + 1);
+void PositionEntries::used(size_t i, const Entry* entry) { count_hit(i, entry, moves_to_front()); }
+
+size_t PositionEntries::guess(const CallSignature& signature) {
+  if (!answers) answers = std::make_unique<AnswerTable>();
+  const void* known = answers->find(signature.exact);
+  return find(known != nullptr ? known : answers->find(signature.alike));
+}
+
+void PositionEntries::note_answer(const CallSignature& signature, const Entry* entry) {
+  if (!answers) return;
+  answers->note(signature.exact, entry);
+  answers->note(signature.alike, entry);
 }
 
 // An argument that was guarded by some other values before will be another one the next time as well.
@@ -72,10 +82,16 @@ std::vector<bool> PositionEntries::varying(const std::vector<Ref>& args, int oth
   return result;
 }
 
-size_t PositionEntries::find(const Entry* entry) const {
-  const auto found =
-      std::find_if(entries.begin(), entries.end(), [&](const auto& other) { return other.get() == entry; });
-  return found == entries.end() ? 0 : static_cast<size_t>(found - entries.begin());
+bool PositionEntries::meets_other_ranges(const std::vector<Ref>& args) const {
+  constexpr auto kOthers = 2;
+  for (size_t i = 0; i < args.size(); ++i) {
+    if (!args[i] || !PyRange_Check(args[i].get())) continue;
+    const auto others = std::count_if(entries.begin(), entries.end(), [&](const auto& entry) {
+      return entry->expects_other_slice(i, args[i].get());
+    });
+    if (others >= kOthers) return true;
+  }
+  return false;
 }
 
 bool PositionEntries::wears_out(size_t i, CodeState& state) {
@@ -89,8 +105,7 @@ bool PositionEntries::wears_out(size_t i, CodeState& state) {
   auto* code = reinterpret_cast<PyCodeObject*>(site->code.get());
   if (state.break_before.size() < 1000 && state.break_before.try_emplace({code, site->instruction}).second)
     state.kept.push_back(site->code);
-  entries.erase(entries.begin() + static_cast<ptrdiff_t>(i));
-  hits.erase(hits.begin() + static_cast<ptrdiff_t>(i));
+  remove_at(i);
   return true;
 }
 
@@ -98,13 +113,9 @@ void PositionEntries::add(std::unique_ptr<Entry> entry, uint64_t call) {
   drops = 0;
   next_rest = 8;
   if (std::exchange(last_call, call) != call) ++recording_calls;
-  entries.insert(entries.begin(), std::shared_ptr<Entry>(std::move(entry)));
-  hits.insert(hits.begin(), 0);
+  insert_first(std::move(entry));
 }
 
-void PositionEntries::take(std::shared_ptr<Entry> entry) {
-  entries.insert(entries.begin(), std::move(entry));
-  hits.insert(hits.begin(), 0);
-}
+void PositionEntries::take(std::shared_ptr<Entry> entry) { insert_first(std::move(entry)); }
 
 }  // namespace flashpoint

@@ -13,8 +13,10 @@
 #include <vector>
 
 #include "base/flat_map.h"
+#include "driver/answer_table.h"
 #include "driver/call_signature.h"
 #include "driver/entry.h"
+#include "driver/entry_list.h"
 #include "record/tracer_mode.h"
 
 namespace flashpoint {
@@ -28,9 +30,7 @@ struct BreakCost {
   double hand_over = -1, resume = -1;
 };
 
-struct PositionEntries {
-  std::vector<std::shared_ptr<Entry>> entries;  // most recently used first
-  std::vector<uint64_t> hits;                   // beside entries
+struct PositionEntries : EntryList<Entry> {
   int recording_calls = 0;                      // calls that added entries
   uint64_t last_call = 0;                       // the last of them
   TracerLevel level = TracerLevel::kComposite;  // of the next recording
@@ -46,7 +46,11 @@ struct PositionEntries {
   // Places whose numbers have changed (GuardTree::place), and how many recordings found them so.
   std::unordered_map<std::string, int> open_places;
 
+  // The place of the entry that answered the last call like this one, 0 where there was none.
+  size_t guess(const CallSignature& signature);
+  void note_answer(const CallSignature& signature, const Entry* entry);
   void drop(std::string why);
+  void back_off(std::string why);  // the same, at once
   // Whether a recording may begin here; counts the calls it is not to.
   bool may_record();
   // Counts a hit of entries[i] and moves it to the front.
@@ -55,11 +59,12 @@ struct PositionEntries {
   void add(std::unique_ptr<Entry> entry, uint64_t call);
   // One that the store had: it counts for no recording.
   void take(std::shared_ptr<Entry> entry);
-  // Its place, 0 when it is not there.
-  size_t find(const Entry* entry) const;
   // Which of these arguments are known to change from call to call: as many entries have guarded them by
   // other values.
   std::vector<bool> varying(const std::vector<Ref>& args, int others_of_number, int others_of_text) const;
+  // Whether a range among the arguments is another one each time: what is recorded of a loop over it fits no
+  // other call.
+  bool meets_other_ranges(const std::vector<Ref>& args) const;
   // After a miss of entries[i]: when values it expects differ more often than not, the entry goes, and the
   // next recording breaks where it met them. True if it went.
   bool wears_out(size_t i, CodeState& state);

@@ -295,6 +295,12 @@ bool RecipeReader::fits(const PlannedEffect& effect) {
       return PyDict_Check(owner) && effect.key && items == 1;
     case EffectKind::kDictContents:
       return PyDict_Check(owner) && items % 2 == 0;
+    case EffectKind::kListItem: {
+      const Py_ssize_t i =
+          effect.key && PyLong_CheckExact(effect.key.get()) ? PyLong_AsSsize_t(effect.key.get()) : -1;
+      PyErr_Clear();
+      return PyList_CheckExact(owner) && i >= 0 && i < PyList_GET_SIZE(owner) && items == 1;
+    }
     case EffectKind::kListContents:
     case EffectKind::kListAppend:
       return PyList_Check(owner);

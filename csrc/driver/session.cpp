@@ -647,7 +647,7 @@ FrameControl::Action Session::go_on(EvalFrame& frame) {
     return drop_to(outermost_, frame);
   };
   for (size_t n = 0; n < position.entries.size(); ++n) {
-    if (const auto action = answer(n == 0 ? guess : n <= guess ? n - 1 : n)) return *action;
+    if (const auto action = answer(PositionEntries::nth(n, guess))) return *action;
   }
   for (size_t i = position.entries.size(); i-- > 0;) position.wears_out(i, *state_);
   if (std::shared_ptr<Entry> loaded = load(key, args, now)) {
@@ -676,6 +676,10 @@ FrameControl::Action Session::go_on(EvalFrame& frame) {
   }
   std::vector<Ref> kept;
   for (PyObject* arg : args) kept.push_back(Ref::share(arg));
+  if (position.meets_other_ranges(kept)) {
+    position.back_off("a loop whose length changes from call to call");
+    return hand_over(position.rest_reason.c_str());
+  }
   for (const Level& level : chain) {
     state_->kept.push_back(Ref::share(reinterpret_cast<PyObject*>(py::frame_code(level.frame->frame))));
   }

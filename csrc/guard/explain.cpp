@@ -1,7 +1,11 @@
-// Textual form of guards, and why the last evaluation failed.
+// Textual form of guards, why the last evaluation failed, and what it met instead.
 #include <string>
 
+#include "guard/guard_access.h"
 #include "guard/guard_tree.h"
+#include "py/key_hash.h"
+#include "py/layout.h"
+#include "py/torch_bridge.h"
 
 namespace flashpoint {
 
@@ -121,6 +125,73 @@ std::string GuardTree::explain_failure() const {
   std::string out = path(failed_node_) + ": ";
   if (failed_check_ < 0) return out + "not there";
   return out + "expected " + text_of(checks_[failed_check_]);
+}
+
+std::string Found::text() const {
+  if (tensor) return "tensor " + tensor->text();
+  if (!object) return "";
+  return (PyType_Check(object.get()) ? "a " : "") + show(object.get());
+}
+
+// The value that a check of one is about; borrowed, null where there is none.
+static PyObject* value_at_place(const Check& c, PyObject* v) {
+  const auto at = static_cast<Py_ssize_t>(c.number);
+  switch (c.kind) {
+    case CheckKind::kValue:
+      return v;
+    case CheckKind::kItemValue:
+      return PyDict_Check(v) ? py::dict_get(v, c.operand.get()) : nullptr;
+    case CheckKind::kCellValue:
+      return PyCell_Check(v) ? PyCell_GET(v) : nullptr;
+    case CheckKind::kListItemValue:
+      return PyList_Check(v) && at < PyList_GET_SIZE(v) ? PyList_GET_ITEM(v, at) : nullptr;
+    case CheckKind::kTupleItemValue:
+      return PyTuple_Check(v) && at < PyTuple_GET_SIZE(v) ? PyTuple_GET_ITEM(v, at) : nullptr;
+    case CheckKind::kSlotValue: {
+      PyObject** const slot = py::object_slot(v, c.operand.get());
+      return slot == nullptr ? nullptr : *slot;
+    }
+    case CheckKind::kDefaultValue: {
+      PyObject* const defaults = PyFunction_Check(v) ? PyFunction_GET_DEFAULTS(v) : nullptr;
+      return defaults != nullptr && at < PyTuple_GET_SIZE(defaults) ? PyTuple_GET_ITEM(defaults, at)
+                                                                    : nullptr;
+    }
+    case CheckKind::kLookupValue:
+      return PyType_Check(v) ? _PyType_Lookup(reinterpret_cast<PyTypeObject*>(v), c.operand.get()) : nullptr;
+    default:
+      return nullptr;
+  }
+}
+
+// A failed check that a place holds a number, where it holds another one.
+bool GuardTree::is_other_number(const Check& c, PyObject* v) const {
+  PyObject* const now = value_at_place(c, v);
+  const bool itself = c.kind == CheckKind::kValue || c.kind == CheckKind::kCellValue;
+  PyObject* const recorded = itself ? c.operand.get() : c.second.get();
+  return now != nullptr && (PyLong_CheckExact(now) || PyFloat_CheckExact(now)) &&
+         Py_TYPE(now) == Py_TYPE(recorded);
+}
+
+Found GuardAccess::found_instead(const GuardTree& tree) {
+  Found found;
+  if (tree.failed_node_ == kNoNode || tree.failed_check_ < 0) return found;
+  const Check& c = tree.checks_[static_cast<size_t>(tree.failed_check_)];
+  PyObject* const v = tree.values_[static_cast<size_t>(tree.failed_node_)];
+  if (v == nullptr) return found;
+  const bool of_place = c.second || c.kind == CheckKind::kCellValue;
+  PyObject* const value = of_place ? value_at_place(c, v) : v;
+  if (value == nullptr) return found;
+  const bool size = c.kind == CheckKind::kLen || c.kind == CheckKind::kDictLen;
+  if (c.kind == CheckKind::kTensor && is_tensor(value)) {
+    found.tensor = TensorMeta::of(value);
+  } else if (size && (PyList_CheckExact(v) || PyTuple_Check(v) || PyDict_CheckExact(v))) {
+    found.object = Ref::steal(PyLong_FromSsize_t(PyObject_Size(v)));
+  } else if (is_primitive(value) && c.kind != CheckKind::kTypeIs) {
+    found.object = Ref::share(value);
+  } else {
+    found.object = Ref::share(reinterpret_cast<PyObject*>(Py_TYPE(value)));
+  }
+  return found;
 }
 
 }  // namespace flashpoint

@@ -2,12 +2,21 @@
 // driver/entry_reader.h). GIL: required.
 #pragma once
 
+#include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "guard/guard_tree.h"
 
 namespace flashpoint {
+
+// A value, the type of one that says little, or a tensor's metadata.
+struct Found {
+  Ref object;
+  std::optional<TensorMeta> tensor;
+  std::string text() const;  // "" for nothing
+};
 
 struct GuardAccess {
   static const Node& node(const GuardTree& tree, NodeId id) { return tree.nodes_[id]; }
@@ -25,6 +34,7 @@ struct GuardAccess {
   // At the end, also beside one that is reached alike: keys that are equal, and another object each where
   // they were recorded, can be the same one here.
   static void add_node(GuardTree& tree, NodeId parent, Step step, PyObject* key, int32_t index) {
+    tree.plan_.ready = false;
     tree.nodes_.push_back(Node{step, parent, index, Ref::share(key)});
   }
   // What the last node reaches, given what its parents reached; borrowed, null when it is not there.
@@ -45,14 +55,13 @@ struct GuardAccess {
     return tree.holds(tree.nodes_[id], added, object);
   }
   static const Check& last_check(const GuardTree& tree) { return tree.checks_.back(); }
-  static int32_t add_meta(GuardTree& tree, TensorMeta meta) {
-    tree.metas_.push_back(std::move(meta));
-    return static_cast<int32_t>(tree.metas_.size()) - 1;
-  }
+  static int32_t add_meta(GuardTree& tree, TensorMeta meta) { return tree.add_meta(std::move(meta)); }
   static int32_t add_plain_call(GuardTree& tree) {
     tree.plain_calls_.emplace_back();
     return static_cast<int32_t>(tree.plain_calls_.size()) - 1;
   }
+  // What the check that failed in the last evaluation met instead; to be asked right behind it.
+  static Found found_instead(const GuardTree& tree);
   static void forget_values(GuardTree& tree) {
     tree.values_.clear();
     tree.temporaries_.clear();

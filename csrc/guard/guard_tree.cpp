@@ -104,11 +104,15 @@ NodeId GuardTree::find_child(NodeId parent, Step step, PyObject* key, int32_t in
 NodeId GuardTree::child(NodeId parent, Step step, PyObject* key, int32_t index) {
   const auto [id, added] =
       index_.try_emplace(Key{parent, step, index, key}, static_cast<NodeId>(nodes_.size()));
-  if (added) nodes_.push_back(Node{step, parent, index, Ref::share(key)});
+  if (added) {
+    plan_.ready = false;
+    nodes_.push_back(Node{step, parent, index, Ref::share(key)});
+  }
   return *id;
 }
 
 Check& GuardTree::add_check(NodeId id, CheckKind kind) {
+  plan_.ready = false;
   Node& n = nodes_[id];
   const bool tagged = kTagged[static_cast<int>(kind)];
   int32_t& head = tagged ? n.tagged_checks : n.checks;
@@ -142,8 +146,17 @@ void GuardTree::check_tensor(NodeId id, TensorMeta meta) {
   for (int32_t c = nodes_[id].checks; c >= 0; c = checks_[c].next) {
     if (checks_[c].kind == CheckKind::kTensor) return;
   }
-  add_check(id, CheckKind::kTensor).number = static_cast<int32_t>(metas_.size());
+  add_check(id, CheckKind::kTensor).number = add_meta(std::move(meta));
+}
+
+int32_t GuardTree::add_meta(TensorMeta meta) {
+  constexpr size_t kLookBack = 16;  // parameters of one kind come close to one another
+  const size_t first = metas_.size() > kLookBack ? metas_.size() - kLookBack : 0;
+  for (size_t i = metas_.size(); i-- > first;) {
+    if (metas_[i] == meta) return static_cast<int32_t>(i);
+  }
   metas_.push_back(std::move(meta));
+  return static_cast<int32_t>(metas_.size()) - 1;
 }
 
 void GuardTree::check_plain_call(NodeId id) {
@@ -500,36 +513,6 @@ Step step_to_place(CheckKind kind) {
   return Step::kDictValue;
 }
 
-// A failed check that a place holds a number, where it holds another one.
-bool GuardTree::is_other_number(const Check& c, PyObject* v) const {
-  PyObject* now = nullptr;
-  PyObject* recorded = c.second.get();
-  if (c.kind == CheckKind::kValue) {
-    now = v;
-    recorded = c.operand.get();
-  } else if (c.kind == CheckKind::kItemValue) {
-    now = PyDict_Check(v) ? py::dict_get(v, c.operand.get()) : nullptr;
-  } else if (c.kind == CheckKind::kCellValue) {
-    now = PyCell_Check(v) ? PyCell_GET(v) : nullptr;
-    recorded = c.operand.get();
-  } else if (c.kind == CheckKind::kListItemValue) {
-    now = PyList_Check(v) && c.number < PyList_GET_SIZE(v) ? PyList_GET_ITEM(v, c.number) : nullptr;
-  } else if (c.kind == CheckKind::kTupleItemValue) {
-    now = PyTuple_Check(v) && c.number < PyTuple_GET_SIZE(v) ? PyTuple_GET_ITEM(v, c.number) : nullptr;
-  } else if (c.kind == CheckKind::kSlotValue) {
-    PyObject** slot = py::object_slot(v, c.operand.get());
-    now = slot == nullptr ? nullptr : *slot;
-  } else if (c.kind == CheckKind::kDefaultValue) {
-    PyObject* const defaults = PyFunction_Check(v) ? PyFunction_GET_DEFAULTS(v) : nullptr;
-    now = defaults != nullptr && c.number < PyTuple_GET_SIZE(defaults) ? PyTuple_GET_ITEM(defaults, c.number)
-                                                                       : nullptr;
-  } else if (c.kind == CheckKind::kLookupValue) {
-    now = _PyType_Lookup(reinterpret_cast<PyTypeObject*>(v), c.operand.get());
-  }
-  return now != nullptr && (PyLong_CheckExact(now) || PyFloat_CheckExact(now)) &&
-         Py_TYPE(now) == Py_TYPE(recorded);
-}
-
 void GuardTree::changed_numbers(PyObject* const* args, size_t nargs,
                                 std::unordered_set<std::string>& places) {
   run(args, nargs, false, nullptr, &places);
@@ -539,7 +522,8 @@ void GuardTree::changed_numbers(PyObject* const* args, size_t nargs,
 bool GuardTree::expects_other_slice(size_t argument, PyObject* now) const {
   const NodeId id = find_child(kNoNode, Step::kArg, nullptr, static_cast<int32_t>(argument));
   for (int32_t c = id == kNoNode ? -1 : nodes_[id].checks; c >= 0; c = checks_[c].next) {
-    if (checks_[c].kind == CheckKind::kSliceIs) return !holds(nodes_[id], checks_[c], now);
+    if (checks_[c].kind == CheckKind::kSliceIs || checks_[c].kind == CheckKind::kRangeIs)
+      return !holds(nodes_[id], checks_[c], now);
   }
   return false;
 }
@@ -575,6 +559,7 @@ bool GuardTree::run(PyObject* const* args, size_t nargs, bool use_tags, const st
     return true;
   };
   const size_t n = nodes_.size();
+  plan_.stale = true;
   values_.assign(n, nullptr);
   temporaries_.clear();
   pass_.assign(n, PassState{});
@@ -639,6 +624,10 @@ bool GuardTree::run(PyObject* const* args, size_t nargs, bool use_tags, const st
 }
 
 bool GuardTree::evaluate(PyObject* const* args, size_t nargs) {
+  if (plan_.ready) {
+    const SteadyPlan::Answer answer = run_plan(args, nargs);
+    if (answer != SteadyPlan::Answer::kChanged) return answer == SteadyPlan::Answer::kHolds;
+  }
   if (!run(args, nargs, true, nullptr)) return false;
   bool slow = false;
   for (size_t i = 0; i < nodes_.size(); ++i) {
@@ -648,6 +637,7 @@ bool GuardTree::evaluate(PyObject* const* args, size_t nargs) {
     slow = slow || pass_[i].tag != 0;
   }
   if (slow) ++counters().guards_checked_slow;
+  make_plan();
   return true;
 }
 

@@ -25,6 +25,7 @@
 
 #include "base/flat_map.h"
 #include "guard/plain_call.h"
+#include "guard/steady_plan.h"
 #include "guard/tensor_meta.h"
 #include "py/ref.h"
 
@@ -94,7 +95,7 @@ class GuardTree {
 
   // After a miss: the places whose numbers are others than recorded, as far as everything before them holds.
   void changed_numbers(PyObject* const* args, size_t nargs, std::unordered_set<std::string>& places);
-  // Whether the argument is a slice, and another one than `now`.
+  // Whether the argument is a slice or a range, and another one than `now`.
   bool expects_other_slice(size_t argument, PyObject* now) const;
   // The name of the place that a check of this kind is about; the same in any tree that reads it alike.
   std::string place(NodeId node, CheckKind kind, PyObject* key, int32_t index = 0) const;
@@ -143,6 +144,10 @@ class GuardTree {
   bool writes_hooks(size_t node, const std::vector<bool>& written) const;
 
   Check& add_check(NodeId node, CheckKind kind);
+  int32_t add_meta(TensorMeta meta);  // or the number of an equal one
+  // Of what the last evaluation saw, which succeeded (guard/steady_plan.cpp).
+  void make_plan();
+  SteadyPlan::Answer run_plan(PyObject* const* args, size_t nargs);
 
   std::vector<Node> nodes_;
   std::vector<Check> checks_;
@@ -152,6 +157,7 @@ class GuardTree {
   std::vector<PyObject*> values_;  // borrowed from the objects reached; valid right after evaluate()
   std::vector<Ref> temporaries_;   // keep-alive for the few steps that make a new object
   std::vector<PassState> pass_;
+  SteadyPlan plan_;
   NodeId failed_node_ = kNoNode;
   int32_t failed_check_ = -1;  // index into checks_; -1: the node could not be reached
 };

@@ -25,22 +25,23 @@ TensorMeta TensorMeta::of(PyObject* object) {
   return m;
 }
 
-bool TensorMeta::matches(PyObject* object) const {
-  if (!is_tensor(object)) return false;
+bool TensorMeta::matches(PyObject* object) const { return is_tensor(object) && matches_tensor(object); }
+
+bool TensorMeta::matches_tensor(PyObject* object) const {
   c10::TensorImpl* t = tensor_impl(object);
-  if (t == nullptr || t->key_set().raw_repr() != key_set || t->requires_grad() != requires_grad ||
-      static_cast<int16_t>(c10::typeMetaToScalarType(t->dtype())) != dtype) {
+  if (t == nullptr || t->key_set().raw_repr() != key_set ||
+      static_cast<int16_t>(c10::typeMetaToScalarType(t->dtype())) != dtype ||
+      t->has_symbolic_sizes_strides() || static_cast<int16_t>(t->layout()) != layout ||
+      t->is_inference() != is_inference) {
     return false;
   }
-  if (t->has_symbolic_sizes_strides() || static_cast<int16_t>(t->layout()) != layout) return false;
-  if (t->is_inference() != is_inference) return false;
-  if (t->layout() == c10::kStrided &&
+  if (layout == static_cast<int16_t>(c10::kStrided) &&
       (t->sizes() != c10::IntArrayRef(sizes) || t->strides() != c10::IntArrayRef(strides))) {
     return false;
   }
-  if (static_cast<int16_t>(t->device().type()) != device_type || t->device().index() != device_index)
-    return false;
-  return !requires_grad || tensor_is_leaf(object) == is_leaf;
+  const c10::Device device = t->device();
+  return static_cast<int16_t>(device.type()) == device_type && device.index() == device_index &&
+         autograd_matches(t, requires_grad, is_leaf);
 }
 
 std::string TensorMeta::text() const {

@@ -26,7 +26,8 @@ struct TensorMeta {
   std::vector<int64_t> strides;
 
   static TensorMeta of(PyObject* tensor);
-  bool matches(PyObject* tensor) const;
+  bool matches(PyObject* object) const;
+  bool matches_tensor(PyObject* tensor) const;  // the same, of what is known to be one
   bool operator==(const TensorMeta&) const = default;
   std::string text() const;
 };

@@ -1,6 +1,8 @@
 // Bindings of driver/code_extra.h: what flashpoint.code_state shows.
 //
 // An entry crosses as a dict of what is known about it and, under "handle", a capsule that keeps it alive.
+#include <algorithm>
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -44,12 +46,15 @@ bool append(PyObject* list, const std::shared_ptr<Entry>& entry, uint64_t hits, 
   return row && PyList_Append(list, row.get()) == 0;
 }
 
-PyObject* code_entries(PyObject*, PyObject* code) {
-  if (!is_code(code)) return nullptr;
+// (code object, compiled function or None): its entries, or those of all.
+PyObject* code_entries(PyObject*, PyObject* args) {
+  PyObject *code, *of;
+  if (!PyArg_ParseTuple(args, "OO", &code, &of) || !is_code(code)) return nullptr;
   Ref list = Ref::steal(PyList_New(0));
   CodeExtra* extra = code_extra(code, false);
   if (!list || extra == nullptr) return list.release();
   for (const std::shared_ptr<CodeState>& state : extra->living()) {
+    if (of != Py_None && state != state_of(of)) continue;
     const char* backend = state->compiler                      ? "torch.compile"
                           : state->backend == Backend::kNative ? "native"
                                                                : "eager";
@@ -97,6 +102,50 @@ PyObject* reset_precompile_entries(PyObject*, PyObject* code) {
   Py_RETURN_NONE;
 }
 
+// (handle, arguments, names of those given by keyword or None, times): seconds, and None or why the entry
+// does not fit.
+PyObject* check_guards(PyObject*, PyObject* arguments) {
+  PyObject *handle, *args, *names;
+  Py_ssize_t times;
+  if (!PyArg_ParseTuple(arguments, "OO!On", &handle, &PyTuple_Type, &args, &names, &times)) return nullptr;
+  const auto* found = static_cast<std::shared_ptr<Entry>*>(PyCapsule_GetPointer(handle, kHandle));
+  if (found == nullptr) return nullptr;
+  const std::shared_ptr<Entry> entry = *found;
+  PyObject* kwnames = names == Py_None ? nullptr : names;
+  const size_t named = kwnames == nullptr ? 0 : static_cast<size_t>(PyTuple_GET_SIZE(kwnames));
+  PyObject* const* first = &PyTuple_GET_ITEM(args, 0);
+  const size_t positional = static_cast<size_t>(PyTuple_GET_SIZE(args)) - named;
+  const OuterHandling outer = OuterHandling::now();
+  entry->tells_what_it_met = true;
+  const auto start = std::chrono::steady_clock::now();
+  bool fits = true;
+  for (Py_ssize_t i = 0; fits && i < times; ++i) {
+    fits = entry->fits(first, positional, kwnames, GlobalState::now(), outer);
+    entry->let_go();
+  }
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  return fits ? Py_BuildValue("dO", took.count(), Py_None)
+              : Py_BuildValue("ds", took.count(), entry->explain_miss().c_str());
+}
+
+// The entry goes from all lists of the code object; whether it was in one.
+PyObject* invalidate_entry(PyObject*, PyObject* args) {
+  PyObject *code, *handle;
+  if (!PyArg_ParseTuple(args, "OO", &code, &handle) || !is_code(code)) return nullptr;
+  const auto* found = static_cast<std::shared_ptr<Entry>*>(PyCapsule_GetPointer(handle, kHandle));
+  if (found == nullptr) return nullptr;
+  const std::shared_ptr<Entry> entry = *found;  // it may run Python code when it goes: with the last handle
+  bool any = false;
+  if (CodeExtra* extra = code_extra(code, false); extra != nullptr) {
+    for (const std::shared_ptr<CodeState>& state : extra->living()) {
+      any = state->start.remove(entry.get()) != nullptr || any;
+      for (auto& [key, position] : state->positions) any = position.remove(entry.get()) != nullptr || any;
+    }
+    any = std::erase(extra->precompiled, entry) > 0 || any;
+  }
+  return PyBool_FromLong(any);
+}
+
 PyObject* reset_code(PyObject*, PyObject* code) {
   if (!is_code(code)) return nullptr;
   reset_compiled_functions_of(code);
@@ -131,10 +180,12 @@ PyObject* set_error_hook(PyObject*, PyObject* hook) {
 }
 
 PyMethodDef functions[] = {
-    {"code_entries", code_entries, METH_O, "The entries of a code object."},
+    {"code_entries", code_entries, METH_VARARGS, "The entries of a code object, or of one function of it."},
     {"precompile_entries", precompile_entries, METH_O, "The loaded entries of a code object."},
     {"load_precompile_entry", load_precompile_entry, METH_VARARGS, "Adds an entry that is looked up first."},
     {"reset_precompile_entries", reset_precompile_entries, METH_O, "Drops what was loaded."},
+    {"check_guards", check_guards, METH_VARARGS, "Evaluates the guards of an entry a number of times."},
+    {"invalidate_entry", invalidate_entry, METH_VARARGS, "Drops one entry of a code object."},
     {"reset_code", reset_code, METH_O, "Forgets the recordings of the compiled functions of a code object."},
     {"strategy", strategy, METH_O, "What is done with frames of the code, and with those below them."},
     {"set_strategy", set_strategy, METH_VARARGS, "Sets it."},

@@ -30,7 +30,17 @@ bool is_parameter(PyObject* object) {
   return Py_TYPE(object) == reinterpret_cast<PyTypeObject*>(ParameterClass);
 }
 
-c10::TensorImpl* tensor_impl(PyObject* tensor) { return THPVariable_Unpack(tensor).unsafeGetTensorImpl(); }
+static_assert(offsetof(THPVariable, cdata) == sizeof(PyObject) && sizeof(at::Tensor) == sizeof(void*),
+              "tensor_impl() reads the tensor right behind the object's head");
+
+bool autograd_matches(const c10::TensorImpl* tensor, bool requires_grad, bool is_leaf) {
+  const auto* meta = static_cast<const torch::autograd::AutogradMeta*>(tensor->autograd_meta());
+  if (meta == nullptr) return !requires_grad;
+  const bool has_function = meta->grad_fn_ != nullptr;
+  // A view asks its base as well.
+  const bool requires_it = meta->is_view_ ? meta->requires_grad() : meta->requires_grad_ || has_function;
+  return requires_it == requires_grad && (!requires_grad || !has_function == is_leaf);
+}
 
 bool tensor_is_leaf(PyObject* tensor) { return THPVariable_Unpack(tensor).is_leaf(); }
 

@@ -40,7 +40,11 @@ bool is_parameter(PyObject* object);
 
 // The tensor inside; alive as long as `object` is. Only after is_tensor.
 const at::Tensor& unpack_tensor(PyObject* object);
-c10::TensorImpl* tensor_impl(PyObject* tensor);  // borrowed likewise
+inline c10::TensorImpl* tensor_impl(PyObject* tensor) {  // borrowed likewise
+  return *reinterpret_cast<c10::TensorImpl**>(tensor + 1);
+}
+// Whether requires_grad, and for a tensor that does is_leaf, are these.
+bool autograd_matches(const c10::TensorImpl* tensor, bool requires_grad, bool is_leaf);
 bool tensor_is_leaf(PyObject* tensor);
 bool tensor_has_hooks(PyObject* tensor);
 // What a dict holds under a tensor: found by its address, as torch hashes it, without running torch's code.

@@ -27,7 +27,13 @@ enum class EffectKind : uint8_t {
   kCachedCall,  // owner = lru_cache wrapper node, key = keywords or null: asked for the items once more; or a
                 // function that notes a change
   kGenerator,   // owner = generator node: where it stood at the end
+  kListItem,    // owner = list node, key = index (length was guarded); the final value
 };
+// Stands for an index where places are told apart by an object: an odd number, which is nobody's address.
+inline PyObject* index_place(Py_ssize_t index) {
+  return reinterpret_cast<PyObject*>(static_cast<uintptr_t>(index) * 2 + 1);
+}
+
 struct Effect {
   EffectKind kind;
   NodeId owner = kNoNode;

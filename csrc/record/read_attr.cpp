@@ -271,7 +271,13 @@ void Recorder::read_generic_attr(PyObject* o, PyTypeObject* type, PyObject* name
     // Whether it is a descriptor is decided by its class.
     for (const char* slot : {"__get__", "__set__", "__delete__"}) type_lookup(Py_TYPE(d), slot);
   }
-  if (d != nullptr && rules().is_tuplegetter(d)) return read_elements(o);
+  if (d != nullptr && rules().is_tuplegetter(d)) {
+    struct TupleGetter {
+      PyObject_HEAD Py_ssize_t index;
+    };
+    const Ref index = Ref::steal(PyLong_FromSsize_t(reinterpret_cast<TupleGetter*>(d)->index));
+    return index && read_item_apart(o, index.get()) ? void() : read_elements(o);
+  }
   if (d != nullptr && Py_TYPE(d)->tp_descr_get != nullptr && Py_TYPE(d)->tp_descr_set != nullptr) {
     if (Py_IS_TYPE(d, &PyGetSetDescr_Type) || Py_IS_TYPE(d, &PyMemberDescr_Type)) {
       read_c_attr(o, type, name, d);

@@ -126,6 +126,13 @@ void Recorder::read_dict_present(PyObject* dict, PyObject* key) {
   tree_.check(node, present ? CheckKind::kKeyPresent : CheckKind::kKeyAbsent, key);
 }
 
+// What C code counts: a class of the program may answer len() otherwise.
+static Py_ssize_t own_size(PyObject* c) {
+  if (PyDict_Check(c)) return PyDict_GET_SIZE(c);
+  if (PyAnySet_Check(c)) return PySet_GET_SIZE(c);
+  return PyList_Check(c) || PyTuple_Check(c) || rules().is_deque(c) ? Py_SIZE(c) : PyObject_Size(c);
+}
+
 void Recorder::read_length(PyObject* c) {
   const NodeId node = node_of(c);
   if (node == kNoNode) return read_object_keys(c);
@@ -135,7 +142,7 @@ void Recorder::read_length(PyObject* c) {
     return;
   }
   if (!once(c, Py_None, 7)) return;
-  const Py_ssize_t n = PyObject_Size(c);
+  const Py_ssize_t n = own_size(c);
   if (n < 0) return PyErr_Clear();
   tree_.check(node, PyDict_Check(c) ? CheckKind::kDictLen : CheckKind::kLen, nullptr,
               static_cast<int32_t>(n));
@@ -211,7 +218,7 @@ void Recorder::read_elements(PyObject* c) {
     return end(Break::k_unsupported_container, Py_TYPE(c)->tp_name);
   }
   read_length(c);
-  const Py_ssize_t n = PySequence_Size(c);
+  const Py_ssize_t n = own_size(c);
   for (Py_ssize_t i = 0; i < n && !ended_; ++i) {
     Ref item = Ref::steal(list    ? Py_NewRef(PyList_GET_ITEM(c, i))
                           : tuple ? Py_NewRef(PyTuple_GET_ITEM(c, i))
@@ -242,17 +249,25 @@ void Recorder::read_elements(PyObject* c) {
 bool Recorder::read_item_apart(PyObject* c, PyObject* key) {
   const NodeId node = node_of(c);
   const bool list = PyList_CheckExact(c);
-  if (node == kNoNode || !(list || PyTuple_CheckExact(c)) || !PyLong_CheckExact(key)) return false;
-  if (overlaid_whole(c) || touched(c)) return false;
+  // Of a named tuple as well: no class in between has a say in how it is indexed.
+  const bool tuple = PyTuple_Check(c) && Py_TYPE(c)->tp_as_mapping != nullptr &&
+                     Py_TYPE(c)->tp_as_mapping->mp_subscript == PyTuple_Type.tp_as_mapping->mp_subscript;
+  if (node == kNoNode || !(list || tuple) || !PyLong_CheckExact(key)) return false;
+  if (overlaid_whole(c) || (touched(c) && !written_in_items(c))) return false;
   const CheckKind kind = list ? CheckKind::kListItemValue : CheckKind::kTupleItemValue;
   const auto n = static_cast<int32_t>(Py_SIZE(c));
   int overflow = 0;
   int64_t index = PyLong_AsLongLongAndOverflow(key, &overflow);
   if (index < 0) index += n;
   if (overflow != 0 || index < 0 || index >= n) return false;
-  read_length(c);
+  if (!touched(c)) read_length(c);
   const auto i = static_cast<int32_t>(index);
   PyObject* item = list ? PyList_GET_ITEM(c, i) : PyTuple_GET_ITEM(c, i);
+  if (touched(c) && overlay_.contains({c, index_place(i)})) {
+    // What the recording has put there: a number that is followed, or one that is known.
+    if (shadow_.stored_tag(c, index_place(i)) != 0) shadow_.read_place(node, kind, c, nullptr, item, i);
+    return true;
+  }
   if (!is_primitive(item)) {
     observe(tree_.child(node, list ? Step::kListItem : Step::kTupleItem, nullptr, i), item);
   } else if ((!shadow_.follows_places() || !shadow_.read_place(node, kind, c, nullptr, item, i)) &&

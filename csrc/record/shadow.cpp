@@ -435,7 +435,9 @@ bool Shadow::follow(EvalFrame& frame, const Operands& o) {
     case Event::kStoreSubscr:
       if (o.c != nullptr && recorder_.node_of(o.a) == kNoNode)
         return tag(1) == 0 && tag(2) == 0 && put_item(frame, o.a, o.b, tag(3), o.c);
-      return o.c != nullptr && PyDict_CheckExact(o.a) && PyUnicode_CheckExact(o.b) && tag(1) == 0 &&
+      return o.c != nullptr && tag(1) == 0 &&
+             ((PyDict_CheckExact(o.a) && PyUnicode_CheckExact(o.b)) ||
+              (PyList_CheckExact(o.a) && PyLong_CheckExact(o.b))) &&
              store(tag(3), o.c);
     case Event::kStoreCell:
       // Where a local becomes a cell its value is not on the stack; that cell is new.

@@ -40,9 +40,7 @@ bool Shadow::read_place(NodeId owner, CheckKind kind, PyObject* storage, PyObjec
     pin_stores(storage);
     return false;
   }
-  // Items of sequences have no key: an odd number, which is nobody's address, tells them apart.
-  PyObject* const name =
-      is_item(kind) ? reinterpret_cast<PyObject*>(static_cast<uintptr_t>(index) * 2 + 1) : key;
+  PyObject* const name = is_item(kind) ? index_place(index) : key;
   if (const Tag* stored = stores_.find({storage, name})) {
     if (*stored == 0 || table_.value(table_.resolve(*stored)) != value) return false;
     take_read(*stored);

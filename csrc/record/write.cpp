@@ -63,6 +63,23 @@ bool Recorder::settle(PyObject* c) {
   const NodeId node = node_of(c);
   if (node == kNoNode || overlaid_whole(c) || settled_.contains(c)) return true;
   if (PyList_Check(c)) {
+    if (written_in_items(c)) {
+      shadow_.pin_stores(c);
+      const auto n = static_cast<int32_t>(PyList_GET_SIZE(c));
+      for (int32_t i = 0; i < n && !ended_; ++i) {
+        if (overlay_.contains({c, index_place(i)})) continue;
+        PyObject* item = PyList_GET_ITEM(c, i);
+        if (is_primitive(item)) {
+          tree_.check_place(node, CheckKind::kListItemValue, nullptr, item, i);
+        } else {
+          observe(tree_.child(node, Step::kListItem, nullptr, i), item);
+        }
+      }
+      if (ended_) return true;  // with what was written so far
+      for (Effect& e : effects_) e.superseded = e.superseded || e.object.get() == c;
+      add_effect(Effect{EffectKind::kListContents, node, Ref::share(c), Ref(), {}}, c);
+      return true;
+    }
     // Written in parts means appended to: what was there at entry is the beginning of it.
     const size_t* known = overlay_.find({c, nullptr});
     if (known == nullptr || effects_[*known].kind != EffectKind::kListAppend) return false;
@@ -81,6 +98,7 @@ bool Recorder::settle(PyObject* c) {
         observe(tree_.child(node, Step::kListItem, nullptr, static_cast<int32_t>(i)), item);
       }
     }
+    if (ended_) return true;  // with what was written so far
     append.superseded = true;
     add_effect(Effect{EffectKind::kListContents, node, Ref::share(c), Ref(), {}}, c);
     return true;
@@ -183,6 +201,7 @@ void Recorder::append_to_list(PyObject* list, PyObject* item) {
   if (read_lazily(list)) return end(Break::k_read_after_mutation, "a list that is being iterated");
   const NodeId node = node_of(list);
   if (node == kNoNode || overlaid_whole(list)) return;
+  if (written_in_items(list)) return settle(list) ? void() : end(Break::k_read_after_mutation, "list");
   if (is_fresh_and_noticed(item) && node_of(item) == kNoNode)
     return end(Break::k_unsupported_mutation, kKept);
   ++writes_;
@@ -193,6 +212,39 @@ void Recorder::append_to_list(PyObject* list, PyObject* item) {
   // What was learned of the list before would be wrong afterwards only for reads to come; those end the
   // recording.
   add_effect(Effect{EffectKind::kListAppend, node, Ref::share(list), Ref(), {Ref::share(item)}}, nullptr);
+}
+
+bool Recorder::written_in_items(PyObject* list) const {
+  return PyList_CheckExact(list) && touched(list) && !overlaid_whole(list) &&
+         !overlay_.contains({list, nullptr});
+}
+
+bool Recorder::write_list_item(PyObject* list, PyObject* key, PyObject* value) {
+  const auto is_number = [](PyObject* o) { return PyLong_CheckExact(o) || PyFloat_CheckExact(o); };
+  const NodeId node = node_of(list);
+  if (node == kNoNode || ended_ || !PyList_CheckExact(list) || !PyLong_CheckExact(key) || value == nullptr ||
+      !is_number(value) || overlaid_whole(list) || read_lazily(list) ||
+      (touched(list) && !written_in_items(list)))
+    return false;
+  int overflow = 0;
+  int64_t index = PyLong_AsLongLongAndOverflow(key, &overflow);
+  const Py_ssize_t n = PyList_GET_SIZE(list);
+  if (index < 0) index += n;
+  if (overflow != 0 || index < 0 || index >= n || !is_number(PyList_GET_ITEM(list, index))) return false;
+  const auto i = static_cast<int32_t>(index);
+  PyObject* const place = index_place(i);
+  if (!overlay_.contains({list, place})) {
+    if (!shadow_.is_open_place(node, CheckKind::kListItemValue, nullptr, i)) return false;
+    Ref at = Ref::steal(PyLong_FromLong(i));
+    if (!at) return PyErr_Clear(), false;
+    if (!touched(list)) read_length(list);
+    add_effect(Effect{EffectKind::kListItem, node, Ref::share(list), std::move(at), {}}, place);
+  } else {
+    ++writes_;
+    forget_reads();
+  }
+  shadow_.stored(list, place);
+  return true;
 }
 
 void Recorder::write_cell(PyObject* cell) {

@@ -377,6 +377,12 @@ bool commit(BuildContext& c, const std::vector<PlannedEffect>& effects) {
         if (!items || PyList_SetSlice(owner, 0, PyList_GET_SIZE(owner), items.get()) < 0) return false;
         break;
       }
+      case EffectKind::kListItem: {
+        const Py_ssize_t i = PyLong_AsSsize_t(e.key.get());
+        Ref value = Ref::steal(build(c, e.items[0]));
+        if (!value || PyList_SetItem(owner, i, value.release()) < 0) return false;
+        break;
+      }
       case EffectKind::kListAppend:
         for (const RecipeValue& item : e.items) {
           Ref value = Ref::steal(build(c, item));

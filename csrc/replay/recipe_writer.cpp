@@ -561,6 +561,17 @@ bool RecipeWriter::describe_effects(std::vector<PlannedEffect>& planned) {
         for (Py_ssize_t i = 0; i < PyList_GET_SIZE(storage); ++i)
           p.items.push_back(describe(PyList_GET_ITEM(storage, i)));
         break;
+      case EffectKind::kListItem: {
+        const Py_ssize_t i = PyLong_AsSsize_t(e.key.get());
+        if (i < 0 || i >= PyList_GET_SIZE(storage)) {
+          PyErr_Clear();
+          fail(storage, "a list that became shorter");
+          break;
+        }
+        const Tag tag = recorder_.shadow().stored_tag(storage, index_place(i));
+        p.items.push_back(describe(PyList_GET_ITEM(storage, i), tag));
+        break;
+      }
       case EffectKind::kListAppend:
         for (const Ref& item : e.items) p.items.push_back(describe(item.get()));
         break;

@@ -16,7 +16,7 @@ enum class ScalarOutcome : uint8_t {
   kFailed,   // a step raised
 };
 
-// Leaves no error set.
+// Leaves no error set. Where it differs, as many results are there as steps did not.
 ScalarOutcome run_scalars(const std::vector<ScalarStep>& steps, const std::vector<PyObject*>& nodes,
                           std::vector<Ref>& results);
 

@@ -111,7 +111,7 @@ def source_of(features: list[Feature], uses: list[str]) -> str:
     return f"{PRELUDE}{states}\ndef fn(x, y, k, options):\n{body}  return {result}\n"
 
 
-def drive(seed: int, steps: int, limit: int = 64) -> Tally:
+def drive(seed: int, steps: int, limit: int = 64, backend: str = "native") -> Tally:
     """One program; its calls differ by one change each, half of them by none that a result depends on."""
     rng = random.Random(seed)
     features = rng.sample(FEATURES, rng.randint(1, 3))
@@ -122,7 +122,10 @@ def drive(seed: int, steps: int, limit: int = 64) -> Tally:
     tally, differences = Tally(), []
     with ambient():
         eager, compiled = World(source, "world_eager"), World(source, "world_compiled")
-        compiled.scope["fn"] = flashpoint.compile(compiled.scope["fn"])
+        # Many entries have more occasions to answer a call that is not theirs.
+        compiled.scope["fn"] = flashpoint.compile(
+            compiled.scope["fn"], backend=backend, recompile_limit=limit if seed % 2 else None
+        )
         before = flashpoint.counters()["hits"]
         for step in range(steps):
             what = rng.random()

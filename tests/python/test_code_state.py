@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -252,3 +254,92 @@ def test_guard_error_hook(monkeypatch) -> None:
     assert counters["guard_errors"] == 2 and counters["hits"] >= 2
     with pytest.raises(TypeError, match="set_guard_error_hook.*callable or None"):
         code_state.set_guard_error_hook(3)
+
+
+def test_entries_of_one_callable() -> None:
+    one, two = flashpoint.compile(double), flashpoint.compile(double)
+    one(torch.ones(2)), two(torch.ones(3)), two(torch.ones(4))
+    assert (len(code_state.entries_of(one)), len(code_state.entries_of(two))) == (1, 2)
+    assert code_state.entry_count(double) == 3
+    module = flashpoint.compile(Scale())
+    module(torch.ones(2, 3))
+    assert len(code_state.entries_of(module)) == 1
+    with pytest.raises(TypeError, match=r"entries_of\] takes what flashpoint.compile returned, not function"):
+        code_state.entries_of(double)
+
+
+def test_invalidate() -> None:
+    compiled, x = flashpoint.compile(double, backend="eager"), torch.ones(3)
+    for _ in range(2):
+        compiled(x), compiled(torch.ones(4))
+    first, second = code_state.entries_of(compiled)
+    code_state.load_precompile_entry(double, second)
+    assert code_state.invalidate(double, second)
+    assert not code_state.invalidate(double, second) and code_state.precompile_entries(double) == []
+    assert [e.compile_id for e in code_state.entries_of(compiled)] == [first.compile_id]
+    flashpoint.reset_counters()
+    for _ in range(2):
+        assert torch.equal(compiled(x), x * 2) and compiled(torch.ones(4)).sum() == 8
+    assert (count("captures_kept"), count("hits")) == (1, 3)
+    with pytest.raises(TypeError, match=r"invalidate\] takes a CacheEntry"):
+        code_state.invalidate(double, "entry")
+
+
+def test_why_not() -> None:
+    def fn(x, options, *, flag=True):
+        return x * 2 if flag and options["n"] > 1 else x * 3
+
+    compiled, x = flashpoint.compile(fn, backend="eager"), torch.ones(3)
+    for _ in range(3):
+        compiled(x, {"n": 2}, flag=True)
+    (entry,) = code_state.entries_of(compiled)
+    assert code_state.why_not(entry, x, {"n": 2}, flag=True) is None
+    name = f"{__file__}:{fn.__code__.co_firstlineno}"
+    said = code_state.why_not(entry, torch.ones(4), {"n": 2}, flag=True)
+    assert (
+        "expected tensor Float[3] strides (1) cpu, found tensor Float[4]" in said and f"(x of {name})" in said
+    )
+    said = code_state.why_not(entry, x, {"n": 1.5}, flag=True)
+    assert said == f"arg1: expected item == ('n', 2), found 1.5 (options of {name})"
+    assert "found a NoneType (options of" in code_state.why_not(entry, x, None, flag=True)
+    said = code_state.why_not(entry, x, {"n": 2}, flag=False)
+    assert said == f"arg2: expected == True, found False (flag of {name})"
+    assert "keyword arguments" in code_state.why_not(entry, x, {"n": 2})
+    assert entry.hits == code_state.entries_of(compiled)[0].hits == 2
+    assert 0 < code_state.time_guards(entry, x, {"n": 2}, flag=True, times=10) < 1
+    with pytest.raises(ValueError, match="does not fit: arg1: expected item"):
+        code_state.time_guards(entry, x, {"n": 3}, flag=True)
+    with pytest.raises(ValueError, match="times of at least 1"):
+        code_state.time_guards(entry, x, {"n": 2}, flag=True, times=0)
+
+
+def test_recompiles_say_what_was_met() -> None:
+    def fn(x, mode):
+        return x * 2 if mode == "sum" else x
+
+    compiled = flashpoint.compile(fn, backend="eager")
+    compiled(torch.ones(2), "sum"), compiled(torch.ones(2), "mean")
+    compiled(torch.ones(3), "mean")
+    decision, shape = compiled.last_report()["recompiles"]
+    where = f"of {__file__}:{fn.__code__.co_firstlineno})"
+    assert decision == f"a decision by a number: arg1 == 'sum' was True, found 'mean' (mode {where}"
+    assert "expected tensor Float[2] strides (1) cpu, found tensor Float[3]" in shape and shape.endswith(
+        where
+    )
+
+
+def test_every_function_of_the_header_has_an_equivalent() -> None:
+    """torch/csrc/dynamo/extra_state.h: what it offers for looking at the cache of a code object."""
+    equivalents = {
+        "_debug_get_cache_entry_list": "entries",
+        "_get_cache_entries_for_region": "entries_of",
+        "_get_total_cache_entry_count": "entry_count",
+        "_reset_precompile_entries": "reset_precompile_entries",
+        "_load_precompile_entry": "load_precompile_entry",
+        "_debug_get_precompile_entries": "precompile_entries",
+        "_set_lru_cache": "set_lru_cache",
+    }
+    header = Path(torch.__file__).parent / "include/torch/csrc/dynamo/extra_state.h"
+    declared = re.findall(r"^\S.*?\b(_\w+)\(\n?", header.read_text().split('} // extern "C"')[-1], re.M)
+    assert set(declared) == set(equivalents)
+    assert all(callable(getattr(code_state, name)) for name in equivalents.values())

@@ -145,3 +145,55 @@ def test_accumulated_limit(caplog, settings) -> None:
         del one
         call_with_sizes(two, [2, 2])
         assert kept() == 7 and flashpoint.counters()["hits"] == 2
+
+
+@pytest.mark.parametrize("argument", ["holder", "Holder()"], ids=["one instance", "another each time"])
+def test_hundreds_of_entries_are_not_tried_in_turn(run_python, argument: str) -> None:
+    """A call like an earlier one goes straight to the entry that answered that one."""
+    program = f"""
+import sys, torch, flashpoint
+class Holder:
+    pass
+holder = Holder()
+compiled = flashpoint.compile(lambda x, holder: x + 1, backend="eager", recompile_limit=300)
+shapes = [torch.ones(n) for n in range(1, 201)]
+for x in shapes:
+    compiled(x, {argument})
+for x in shapes:
+    compiled(x, {argument})
+flashpoint.reset_counters()
+print("from here", file=sys.stderr, flush=True)
+for x in [*shapes, *reversed(shapes)]:
+    assert torch.equal(compiled(x, {argument}), x + 1)
+assert flashpoint.counters()["hits"] == 400
+"""
+    done = run_python("-c", program, FLASHPOINT_LOG="miss")
+    assert done.returncode == 0, done.stderr[-2000:]
+    before, after = done.stderr.split("from here")
+    assert before.count("miss in") > 10_000 and after.count("miss in") <= 20
+
+
+def test_instances_of_a_class_share_entries() -> None:
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin = torch.nn.Linear(3, 3)
+
+        @flashpoint.compile
+        def forward(self, x):
+            return self.lin(x).relu()
+
+    nets, x = [Net() for _ in range(5)], torch.randn(2, 3)
+    flashpoint.reset_counters()
+    for _ in range(3):
+        for net in nets:
+            assert torch.allclose(
+                net(x), torch.relu(torch.nn.functional.linear(x, net.lin.weight, net.lin.bias))
+            )
+    counters = flashpoint.counters()
+    assert (counters["captures_started"], counters["hits"]) == (1, 14)
+    nets[3].lin = torch.nn.Linear(3, 3, bias=False)
+    for _ in range(2):
+        assert torch.allclose(nets[3](x), torch.relu(x @ nets[3].lin.weight.t()))
+        assert torch.allclose(nets[4](x), torch.relu(nets[4].lin(x)))
+    assert flashpoint.counters()["captures_started"] == 2

@@ -87,9 +87,9 @@ def _method(value: Any) -> Any:
 
 
 for _name in (
-    "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow matmul rmatmul and rand "
-    "or ror xor rxor lshift rlshift rshift rrshift lt le gt ge eq ne iadd imul getitem neg pos invert abs call "
-    "float int round divmod"
+    "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow matmul rmatmul and "
+    "rand or ror xor rxor lshift rlshift rshift rrshift lt le gt ge eq ne iadd imul getitem neg pos invert "
+    "abs call float int round divmod"
 ).split():
     setattr(Thing, f"__{_name}__", _method(7))
 for _name in ("len", "index"):

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import flashpoint
+from flashpoint import code_state
 
 THREADS = 6
 
@@ -144,3 +145,163 @@ def test_fork_after_use() -> None:
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
     assert torch.equal(compiled(x), torch.relu(x) * 2 + 1)
+
+
+def scaled(x, n, table):
+    x = x * n + table["shift"]
+    if n > 2:
+        x = x.relu()
+    return x, [n, x.shape[0]]
+
+
+def run_together(bodies: list) -> None:
+    """Runs them in threads of their own, started at once; the first error is raised here."""
+    errors: list[BaseException] = []
+    ready = threading.Barrier(len(bodies))
+
+    def run(body) -> None:
+        try:
+            ready.wait(60)
+            body()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(body,)) for body in bodies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(300)
+        assert not thread.is_alive(), "a thread is stuck"
+    if errors:
+        raise errors[0]
+
+
+@pytest.mark.parametrize("backend", ["eager", "native"])
+def test_first_calls_at_once(quick_switches: None, backend: str) -> None:
+    """Every thread's first call is its first: all are right, and afterwards one entry answers all."""
+    for _ in range(5):
+        compiled, x = flashpoint.compile(scaled, backend=backend), torch.randn(4)
+        want = scaled(x, 3, {"shift": 1})
+
+        def call(compiled=compiled, x=x, want=want) -> None:
+            for _ in range(5):
+                got = compiled(x, 3, {"shift": 1})
+                assert torch.allclose(got[0], want[0]) and got[1] == want[1]
+
+        run_together([call] * THREADS)
+        flashpoint.reset_counters()
+        call()
+        counters = flashpoint.counters()
+        assert (counters["hits"], counters["captures_started"], counters["internal_errors"]) == (5, 0, 0)
+        assert 1 <= len(code_state.entries_of(compiled)) <= THREADS
+
+
+def test_hits_while_others_invalidate_and_reset(quick_switches: None) -> None:
+    """Entries that go while they run; none is lost that nobody dropped."""
+    compiled = flashpoint.compile(scaled, backend="eager", recompile_limit=1000)
+    stop = threading.Event()
+    calls = [0] * 4
+
+    def call(thread: int) -> None:
+        r = random.Random(thread)
+        try:
+            for _ in range(400):
+                n, shift, size = r.choice([1, 2.5, 3, 4]), r.randrange(3), r.randrange(1, 4)
+                x = torch.randn(size)
+                got, want = compiled(x, n, {"shift": shift}), scaled(x, n, {"shift": shift})
+                assert torch.equal(got[0], want[0]) and got[1] == want[1]
+                calls[thread] += 1
+        finally:
+            stop.set()
+
+    def disturb() -> None:
+        r = random.Random(99)
+        while not stop.wait(0.001):
+            what = r.random()
+            found = code_state.entries_of(compiled)
+            if what < 0.05:
+                flashpoint.reset()
+            elif what < 0.1:
+                code_state.reset_code(scaled)
+            elif what < 0.4 and found:
+                code_state.invalidate(scaled, r.choice(found))
+            elif what < 0.5 and found:
+                start = [entry for entry in found if not entry.behind_a_break]
+                if start:
+                    code_state.load_precompile_entry(scaled, r.choice(start))
+                code_state.reset_precompile_entries(scaled)
+            elif what < 0.6:
+                compiled.last_report()
+
+    flashpoint.reset_counters()
+    run_together([*(lambda i=i: call(i) for i in range(4)), disturb])
+    counters = flashpoint.counters()
+    assert min(calls) == 400 and counters["hits"] > 200 and counters["internal_errors"] == 0
+    # What is left answers.
+    x = torch.ones(2)
+    compiled(x, 3, {"shift": 1})
+    before = code_state.entry_count(scaled)
+    flashpoint.reset_counters()
+    compiled(x, 3, {"shift": 1})
+    assert flashpoint.counters()["hits"] == 1 and code_state.entry_count(scaled) == before
+
+
+def test_one_entry_in_many_threads_at_once(quick_switches: None) -> None:
+    """An entry's graph runs in several threads at the same time, each with its own inputs and results."""
+
+    def fn(x, box):
+        y = x
+        for _ in range(20):
+            y = torch.sin(y) + x
+        box.append(y)
+        return {"y": y, "n": len(box)}
+
+    compiled = flashpoint.compile(fn, backend="eager")
+    compiled(torch.ones(3), []), compiled(torch.ones(3), [])
+    flashpoint.reset_counters()
+
+    def call(thread: int) -> None:
+        for step in range(100):
+            x, mine, other = torch.full((3,), thread + step / 100), [], []
+            got, want = compiled(x, mine), fn(x, other)
+            assert torch.equal(got["y"], want["y"]) and got["n"] == 1 and torch.equal(mine[0], other[0])
+
+    run_together([lambda i=i: call(i) for i in range(THREADS)])
+    counters = flashpoint.counters()
+    assert (counters["hits"], counters["captures_started"]) == (100 * THREADS, 0)
+
+
+def test_fork_while_others_call() -> None:
+    """The child has what was recorded, and can use, drop and record entries."""
+    compiled, x, stop = flashpoint.compile(scaled, backend="eager"), torch.randn(4), threading.Event()
+    for _ in range(2):
+        compiled(x, 3, {"shift": 1})
+
+    def call() -> None:
+        while not stop.is_set():
+            compiled(torch.randn(random.randrange(1, 4)), 3, {"shift": 1})
+
+    threads = [threading.Thread(target=call) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(5):
+            child = os.fork()
+            if child == 0:
+                status = 1
+                try:
+                    flashpoint.reset_counters()
+                    good = torch.equal(compiled(x, 3, {"shift": 1})[0], scaled(x, 3, {"shift": 1})[0])
+                    good = good and flashpoint.counters()["hits"] == 1
+                    flashpoint.reset()
+                    for _ in range(2):
+                        good = good and torch.equal(compiled(x, 2, {"shift": 0})[0], x * 2)
+                    status = 0 if good and flashpoint.counters()["hits"] == 2 else 2
+                finally:
+                    os._exit(status)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)

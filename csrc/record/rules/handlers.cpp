@@ -71,6 +71,9 @@ void Rules::keep_environment_local(Recorder& r, RuleRow row, PyObject* const* ar
   for (Py_ssize_t i = of_set && !takes_out ? 1 : 0; i < count; ++i) r.keep_hash_order_local(argv[i]);
 }
 
+// A builtin class's own method, called as such: what a class below it says instead is not asked.
+static bool is_own_slot(RuleRow row) { return std::string_view(row.name).ends_with("__"); }
+
 // What a builtin class keeps in C fields, as a date does. Containers are read element by element.
 static bool keeps_c_state(PyObject* o) {
   PyTypeObject* base = Py_TYPE(o);
@@ -90,6 +93,14 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
   auto arg = [&](Py_ssize_t i) -> PyObject* { return i < n ? argv[i] : nullptr; };
   auto unsupported = [&](const char* what) {
     r.end(Break::k_unknown_c_function, std::string(row.name) + ": " + what);
+  };
+  // A container of a class that would answer with Python code, and is not asked.
+  const auto is_overridden = [&](const char* name) {
+    if (!is_own_slot(row) || self == nullptr || !is_heap(Py_TYPE(self)) ||
+        !(PyList_Check(self) || PyTuple_Check(self) || PyAnySet_Check(self)))
+      return false;
+    PyObject* const found = r.type_lookup(Py_TYPE(self), name);
+    return found != nullptr && PyFunction_Check(found);
   };
   switch (row.rule) {
     case Rule::kNone:
@@ -224,7 +235,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     }
     case Rule::kLen:
       if (self == nullptr) return;
-      if (is_heap(Py_TYPE(self))) {
+      if (is_heap(Py_TYPE(self)) && !is_own_slot(row)) {
         PyObject* length = r.type_lookup(Py_TYPE(self), "__len__");
         if (length == nullptr || PyFunction_Check(length)) return;
       }
@@ -408,9 +419,11 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       return r.write_contents(self);
     case Rule::kGetItem:
       if (n != 2) return unsupported("arguments");
+      if (is_overridden("__getitem__")) return r.read_elements(self);
       return r.read_subscript(self, argv[1]);
     case Rule::kContains:
       if (n != 2) return unsupported("arguments");
+      if (is_overridden("__contains__")) return unsupported("membership in a container of its own class");
       return r.read_contains(self, argv[1]);
     case Rule::kCompareSlot:
       if (n != 2) return unsupported("arguments");

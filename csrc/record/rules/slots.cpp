@@ -84,7 +84,7 @@ void Rules::store_subscript(Recorder& r, PyObject* c, PyObject* key, PyObject* v
   if (PyList_Check(c)) {
     if (!is_primitive(key)) r.read_deep(key);
     if (value != nullptr) r.read_iterable_if_container(value);
-    return r.write_contents(c);
+    return r.write_list_item(c, key, value) ? void() : r.write_contents(c);
   }
   if (!is_deque(c)) return r.end(Break::k_unsupported_mutation, type->tp_name);
   r.write_contents(c);
