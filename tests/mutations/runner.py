@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import math
 import random
+import re
 import sys
 import types
 import warnings
@@ -103,6 +105,17 @@ def described(value: Any) -> str:
     )
 
 
+NUMBER = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?")
+
+
+def is_close(want: str, got: str) -> bool:
+    """The same but for the rounding of generated code, which adds in another order."""
+    if NUMBER.sub("#", want) != NUMBER.sub("#", got):
+        return False
+    pairs = zip(NUMBER.findall(want), NUMBER.findall(got), strict=True)
+    return all(math.isclose(float(a), float(b), rel_tol=1e-5, abs_tol=1e-5) for a, b in pairs)
+
+
 def source_of(features: list[Feature], uses: list[str]) -> str:
     values = [f.value for f in features] + uses
     body = "".join(f"  v{i} = {value}\n" for i, value in enumerate(values))
@@ -146,7 +159,7 @@ def drive(seed: int, steps: int, limit: int = 64, backend: str = "native") -> Ta
             want, got = eager.call(call), compiled.call(call)
             tally.steps += 1
             tally.raised += want.startswith("raised ")
-            if want != got:
+            if want != got and not (backend == "native" and is_close(want, got)):
                 differences.append((seed, step, f"{change} | {call}", want, got))
                 break
             if step % limit == limit - 1:
