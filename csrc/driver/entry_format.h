@@ -29,7 +29,7 @@
 namespace flashpoint {
 
 constexpr char kEntryMagic[] = "fpen";
-constexpr uint16_t kEntryVersion = 4;
+constexpr uint16_t kEntryVersion = 5;
 
 enum EntryFlags : uint8_t {
   kAnyHigherRecursionLimit = 1,

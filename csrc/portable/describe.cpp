@@ -146,6 +146,18 @@ bool Table::describe(PyObject* o, Value& value) {
     }
     return kind(ValueKind::kHolder);
   }
+  if (rules().is_lru_cache(o)) {
+    // What it holds is asked for by the calls that were recorded.
+    const auto* cached = reinterpret_cast<const py::CachedFunctionLayout*>(o);
+    if (!PyFunction_Check(cached->function)) return false;
+    const auto* function = reinterpret_cast<PyFunctionObject*>(cached->function);
+    value.number = cached->maxsize;
+    value.second = cached->typed;
+    value.text = utf8(function->func_qualname);
+    value.name = function->func_module == nullptr ? std::string() : utf8(function->func_module);
+    value.parts = {add(cached->function)};
+    return kind(ValueKind::kCachedFunction);
+  }
   if (Py_IS_TYPE(o, &PyInstanceMethod_Type)) {
     PyObject* held = PyInstanceMethod_GET_FUNCTION(o);
     if (!PyCFunction_Check(held)) return false;

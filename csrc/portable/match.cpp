@@ -83,6 +83,10 @@ PyObject* Table::find(const Value& value) {
     }
     case ValueKind::kFunction:
       return find_function(value);
+    case ValueKind::kCachedFunction: {
+      PyObject* found = find_by_name(value.name, value.text);
+      return found != nullptr && rules().is_lru_cache(found) ? found : nullptr;
+    }
     case ValueKind::kTypingForm: {
       PyObject* found = find_by_name("typing", value.text);
       return found != nullptr && is_typing_form(found) ? found : nullptr;
@@ -219,6 +223,13 @@ bool Table::matches(const Value& value, PyObject* o) {
         if (!part(i, held[i])) return differs(value, "holds another function");
       }
       return true;
+    }
+    case ValueKind::kCachedFunction: {
+      if (!rules().is_lru_cache(o)) return differs(value, "is no functools.lru_cache any more");
+      const auto* cached = reinterpret_cast<const py::CachedFunctionLayout*>(o);
+      return (cached->maxsize == value.number && cached->typed == value.second && value.parts.size() == 1 &&
+              part(0, cached->function)) ||
+             differs(value, "is made otherwise");
     }
     case ValueKind::kAlias: {
       const std::vector<Ref> parts = is_alias(o) ? alias_parts(o) : std::vector<Ref>();

@@ -102,7 +102,8 @@ bool Table::is_obtainable(ValueRef ref) {
     }
     return true;
   }
-  if (value.kind != ValueKind::kType && value.kind != ValueKind::kFunction) {
+  if (value.kind != ValueKind::kType && value.kind != ValueKind::kFunction &&
+      value.kind != ValueKind::kCachedFunction) {
     for (const ValueRef part : std::vector<ValueRef>(value.parts)) {
       if (!is_obtainable(part)) return false;
     }

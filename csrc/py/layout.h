@@ -91,6 +91,16 @@ inline PyObject* cached_result(PyObject* kept) {
   return Py_IS_TYPE(kept, links) ? reinterpret_cast<CacheLinkLayout*>(kept)->result : kept;
 }
 
+struct CachedFunctionLayout {  // a functools.lru_cache
+  CacheLinkLayout root;
+  ternaryfunc call;
+  int typed;
+  PyObject* cache;
+  Py_ssize_t hits;
+  PyObject* function;
+  Py_ssize_t maxsize;
+};
+
 struct CompiledFunctionLayout {
   PyObject_HEAD PyObject* function;
 };

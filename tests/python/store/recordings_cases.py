@@ -189,6 +189,15 @@ def fn(x):
     return scaled(held.x), [scaled(v) for v in (x, x + 1)], (lambda z: z)(held.x)
 """
 SIGNS = "def make():\n    return fn, [(torch.ones(3),), (-torch.ones(3) * 3,), (torch.ones(3),)]\n"
+# Told by its address, and not called.
+CACHED = """
+@functools.lru_cache
+def f(n):
+    return n * 2
+KINDS = {f: 3.0}
+def fn(x):
+    return x * KINDS[f]
+"""
 AFTER = """
 SCALE = 2.0
 class Thing:
@@ -876,6 +885,24 @@ CASES = [
         "lru_cache",
         "@functools.lru_cache\ndef f(n):\n    return n * 2\ndef fn(x):\n    return x * f(3)\n",
         "same",
+    ),
+    case(
+        "lru_cache_changed",
+        "@functools.lru_cache\ndef f(n):\n    return n * 2\ndef fn(x):\n    return x * f(3)\n",
+        "same",
+        "n * 2",
+        "n * 3",
+    ),
+    case("cached_function_held", CACHED, "hit"),
+    case("cached_function_changed", CACHED, "miss", "n * 2", "n * 3", "the source has changed"),
+    case("cached_function_bounded", CACHED, "miss", "lru_cache\n", "lru_cache(4)\n", "is made otherwise"),
+    case(
+        "cached_function_plain",
+        CACHED,
+        "miss",
+        "functools.lru_cache\n",
+        "staticmethod\n",
+        "f: is not there",
     ),
     case(
         "assumed_constant",

@@ -33,9 +33,6 @@ def test_gradients(name: str, tmp_path: Path) -> None:
     assert counted(third, "precompile_hits") == len(third["counts"]), third["counts"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a cached function of typing, told by its address, has no portable form"
-)
 @pytest.mark.parametrize("name", ["sgd", "adam", "scheduled"])
 def test_optimizers(name: str, tmp_path: Path) -> None:
     """Steps of an optimizer are kept: from its second step on, the second process records nothing."""
