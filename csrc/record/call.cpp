@@ -77,8 +77,9 @@ void Recorder::call(EvalFrame& frame, const Operands& o, Pending& pending) {
     // The fill of a literal does not show at the dispatcher; its steps are no part of the graph. What reads a
     // number is noted as a whole.
     NoTracerDispatchMode hidden;
-    pending.answer = PyObject_Vectorcall(o.a, o.args, o.nargs, o.kwnames);
-    if (pending.answer == nullptr) PyErr_Clear();  // the evaluator makes the call, and it raises again
+    call_instead(o.a, o.args, o.nargs, o.kwnames, pending);
+    if (std::exchange(pending.raise, false))
+      PyErr_Clear();  // the evaluator makes the call, and it raises again
   }
 }
 

@@ -55,9 +55,14 @@ void Recorder::need_base(std::string what) {
 void Recorder::call_instead(PyObject* function, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
                             Pending& pending) {
   const bool saved = std::exchange(in_before_, false);
+  EvalFrame* const frame = frame_;
+  bool* const watching = graph_.observing();
+  const bool looking = watching != nullptr && !std::exchange(*watching, true);
   waiting.push_back(this);
   pending.answer = PyObject_Vectorcall(function, args, static_cast<size_t>(n), kwnames);
   waiting.pop_back();
+  if (looking) *watching = false;
+  frame_ = frame;
   in_before_ = saved;
   pending.raise = pending.answer == nullptr;
 }

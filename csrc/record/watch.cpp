@@ -1,5 +1,7 @@
 // What the evaluator's events mean for a recording: before each instruction, and after those whose result
 // counts.
+#include <utility>
+
 #include "base/check.h"
 #include "py/frame.h"
 #include "py/layout.h"
@@ -74,6 +76,28 @@ bool Recorder::is_settled(const Operands& o) const {
   }
 }
 
+namespace {
+
+// Python code that an object runs when it is looked at (a hash, a length) is no part of the program: the
+// instruction itself runs it again, watched.
+class Looking {
+ public:
+  explicit Looking(const GraphRecorder& graph) : watching_(graph.observing()) {
+    if (watching_ != nullptr) saved_ = std::exchange(*watching_, false);
+  }
+  ~Looking() {
+    if (watching_ != nullptr) *watching_ = saved_;
+  }
+  Looking(const Looking&) = delete;
+  Looking& operator=(const Looking&) = delete;
+
+ private:
+  bool* watching_;
+  bool saved_ = false;
+};
+
+}  // namespace
+
 Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   Pending pending;  // filled in place
   frame_ = &frame;
@@ -93,6 +117,7 @@ Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   takes_opaque_ = pushes_what_it_reads(o.event);
   bool followed = false;
   guarded([&] {
+    const Looking looking(graph_);
     watch_before(frame, o, pending);
     followed = (!ended_ && !shadow_.idle() && shadow_.settle_uses()) || !opaque_.empty() || graph_.asserts();
   });
@@ -106,6 +131,7 @@ void Recorder::before_with_care(EvalFrame& frame, const Operands& o, Pending& pe
   bool followed = false;
   in_before_ = true;
   guarded([&] {
+    const Looking looking(graph_);
     FP_CHECK(fail_at_event == 0 || --fail_at_event != 0, "injected");
     if (break_before != nullptr && !break_before->empty() &&
         break_before->contains(
@@ -334,6 +360,7 @@ Tag Recorder::after(EvalFrame& frame, const Operands& o, const Pending& pending,
     return tag;
   }
   guarded([&] {
+    const Looking looking(graph_);
     watch_after(o, pending, result);
     if (!shadow_.idle() && !ended_) tag = shadow_.after(frame, result);
     if (!opaque_.empty() && result != nullptr && opaque_.contains(result))

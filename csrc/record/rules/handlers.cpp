@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "py/frame.h"
+#include "py/key_hash.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
@@ -370,12 +371,14 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kDictSetDefault:
       if (n < 2) return unsupported("arguments");
       r.read_dict_key(self, argv[1]);
-      if (!r.ended() && PyDict_Contains(self, argv[1]) == 0) r.write_dict(self, argv[1]);
+      if (!r.ended() && (!py::is_plain_key(argv[1]) || PyDict_Contains(self, argv[1]) == 0))
+        r.write_dict(self, argv[1]);
       return;
     case Rule::kDictPop:
       if (n < 2) return unsupported("arguments");
       r.read_dict_key(self, argv[1]);
-      if (!r.ended() && PyDict_Contains(self, argv[1]) == 1) r.write_dict(self, argv[1], true);
+      if (!r.ended() && (!py::is_plain_key(argv[1]) || PyDict_Contains(self, argv[1]) == 1))
+        r.write_dict(self, argv[1], true);
       return;
     case Rule::kDictSet:
       if (n < 3) return unsupported("arguments");
