@@ -10,7 +10,7 @@ from flashpoint import _C
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-STANCES = ("default", "force_eager", "eager_on_recompile", "fail_on_recompile")
+STANCES = ("default", "eager_then_compile", "force_eager", "eager_on_recompile", "fail_on_recompile")
 
 
 class set_stance:
@@ -19,13 +19,15 @@ class set_stance:
     Holds from the call on; as a context manager or decorator, while the block or the function runs.
 
     Args:
-        stance: "default": record and replay. "force_eager": run eagerly. "eager_on_recompile": replay what
+        stance: "default": record and replay. "eager_then_compile": the same, but the first call of each
+            compiled function runs eagerly. "force_eager": run eagerly. "eager_on_recompile": replay what
             has been recorded, and run eagerly what has not. "fail_on_recompile": raise RuntimeError instead.
 
     Raises:
         ValueError: another stance.
 
-    `torch.compiler.set_stance` is honoured as well: where both are set, the stricter one holds.
+    `torch.compiler.set_stance` is honoured as well: where both are set, the stricter one holds. Inside
+    `torch._dynamo.run()` nothing is recorded.
     """
 
     def __init__(self, stance: str) -> None:

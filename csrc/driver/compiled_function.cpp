@@ -247,7 +247,10 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
   }
   if (!start.entries.empty()) ++counters().misses;
   if (action == FrameAction::kRunOnly) return call_eagerly(function, args, nargs, kwnames);
-  if (stance == Stance::kEagerOnRecompile) return call_eagerly(function, args, nargs, kwnames);
+  if (stance == Stance::kEagerOnRecompile || is_run_only())
+    return call_eagerly(function, args, nargs, kwnames);
+  if (stance == Stance::kEagerThenCompile && !std::exchange(state->waited, true))
+    return call_eagerly(function, args, nargs, kwnames);
   if (stance == Stance::kFailOnRecompile)
     return fail_on_recompile(function, start, PyExc_RuntimeError, "the stance is 'fail_on_recompile'");
   // Inside NoTracerDispatchMode operators cannot be recorded.

@@ -89,6 +89,7 @@ struct CodeState {
   bool kept_last = false;      // everything the last recording call did is in entries
   bool learned_level = false;  // the last recording ended because the next one is made at another level
   bool fullgraph = false;
+  bool waited = false;          // a call ran eagerly, as Stance::kEagerThenCompile wants it
   int recompile_limit = 0;      // of this function; 0: the process's
   bool limit_reported = false;  // that it was reached
   std::string name;             // given by the caller; for logs

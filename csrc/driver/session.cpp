@@ -666,7 +666,7 @@ FrameControl::Action Session::go_on(EvalFrame& frame) {
                     "[flashpoint.compile] what follows a graph break would be recorded, and the stance is "
                     "'fail_on_recompile'");
     return Action::kError;
-  } else if (stance != Stance::kDefault) {
+  } else if (stance >= Stance::kForceEager || is_run_only()) {
     return hand_over("the stance is to record nothing");
   }
   if (first_tried) {

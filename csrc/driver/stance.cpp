@@ -37,6 +37,7 @@ Stance parse(PyObject* stance) {
   const char* text = name && PyUnicode_Check(name.get()) ? PyUnicode_AsUTF8(name.get()) : nullptr;
   if (text == nullptr) PyErr_Clear();
   const std::string_view s = text == nullptr ? "" : text;
+  if (s == "eager_then_compile") return Stance::kEagerThenCompile;
   if (s == "force_eager") return Stance::kForceEager;
   if (s == "eager_on_recompile") return Stance::kEagerOnRecompile;
   if (s == "fail_on_recompile") return Stance::kFailOnRecompile;
@@ -63,6 +64,15 @@ Stance current_stance() {
   const Stance other = torchs();
   if (own == Stance::kForceEager || other == Stance::kForceEager) return Stance::kForceEager;
   return std::max(own, other);
+}
+
+bool is_run_only() {
+  static ModuleGlobal global("torch._C._dynamo.eval_frame", "get_eval_frame_callback");
+  PyObject* get = global.get();
+  if (get == nullptr || !PyCFunction_Check(get)) return false;
+  const Ref callback = Ref::steal(PyObject_CallNoArgs(get));
+  if (!callback) PyErr_Clear();
+  return callback.get() == Py_False;
 }
 
 bool errors_on_graph_break() {

@@ -12,6 +12,7 @@ namespace flashpoint {
 
 enum class Stance : uint8_t {
   kDefault,
+  kEagerThenCompile,  // the first call of each function runs eagerly
   kForceEager,        // run eagerly
   kEagerOnRecompile,  // use the entries there are, and run eagerly where none fits
   kFailOnRecompile,   // the same, and raise where none fits
@@ -21,6 +22,9 @@ enum class Stance : uint8_t {
 Stance current_stance();
 Stance own_stance();
 void set_own_stance(Stance stance);
+
+// Inside torch._dynamo.run(): nothing is recorded.
+bool is_run_only();
 
 // torch._dynamo.error_on_graph_break is on.
 bool errors_on_graph_break();

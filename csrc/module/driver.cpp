@@ -46,7 +46,8 @@ PyObject* leave_disabled(PyObject*, PyObject*) {
   Py_RETURN_NONE;
 }
 
-constexpr const char* kStances[] = {"default", "force_eager", "eager_on_recompile", "fail_on_recompile"};
+constexpr const char* kStances[] = {"default", "eager_then_compile", "force_eager", "eager_on_recompile",
+                                    "fail_on_recompile"};
 
 PyObject* set_stance(PyObject*, PyObject* name) {
   const char* text = PyUnicode_AsUTF8(name);

@@ -228,6 +228,15 @@ class TestStance:
             compiled(X)
         torch.testing.assert_close(compiled(X), X * 2 + 1)
 
+    def test_eager_then_compile(self, set_stance) -> None:
+        compiled, other = flashpoint.compile(double), flashpoint.compile(lambda x: x + 1)
+        with set_stance("eager_then_compile"):
+            for call in range(3):
+                assert torch.equal(compiled(X), X * 2)
+                assert torch.equal(other(X), X + 1)
+                assert counts("eager_calls", "captures_started") == (2, 2 * (call > 0))
+        assert counts("hits") == (2,)
+
     def test_as_a_decorator(self, set_stance) -> None:
         compiled = flashpoint.compile(double)
 
@@ -249,6 +258,26 @@ def test_set_stance_without_a_block() -> None:
         flashpoint.set_stance("default")
     compiled(X)
     assert counts("eager_calls", "captures_started") == (1, 1)
+
+
+def test_inside_dynamos_run() -> None:
+    compiled = flashpoint.compile(double)
+    broken = flashpoint.compile(lambda x: (x + 1, flashpoint.graph_break(), x - 1))
+    compiled(X)
+    broken(torch.ones(3))
+    started = counts("captures_started")
+
+    @torch._dynamo.run
+    def run(x):
+        assert torch.equal(compiled(x), x * 2)
+        assert torch.equal(broken(x)[2], x - 1)
+
+    run(X)
+    run(torch.ones(5))
+    assert counts("captures_started") == started
+    assert counts("hits") == (1,)
+    compiled(torch.ones(5))
+    assert counts("captures_started") == (started[0] + 1,)
 
 
 def test_unknown_stance() -> None:
