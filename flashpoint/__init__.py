@@ -19,6 +19,7 @@ from flashpoint.decorators import (  # noqa: E402
     substitute_in_graph,
 )
 from flashpoint.explaining import Explanation, explain  # noqa: E402
+from flashpoint.fx.background import wait_for_backends  # noqa: E402
 from flashpoint.installing import install, installed, uninstall  # noqa: E402
 from flashpoint.optimized_module import OptimizedModule  # noqa: E402
 from flashpoint.scope import current_scope_id, enter_new_scope  # noqa: E402
@@ -53,4 +54,5 @@ __all__ = [
     "substitute_in_graph",
     "tracer",
     "uninstall",
+    "wait_for_backends",
 ]

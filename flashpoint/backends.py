@@ -20,6 +20,7 @@ def core_options(
     Raises:
         torch._dynamo.exc.InvalidBackend: no backend of that name.
         RuntimeError: inductor has no such mode or option.
+        TypeError: options["background"] is no bool.
     """
     if backend == "eager":
         return {}
@@ -29,6 +30,15 @@ def core_options(
 
     from flashpoint.fx.bridge import GraphCompiler
 
+    background = False
+    if options and "background" in options:
+        options = dict(options)
+        background = options.pop("background")
+        if not isinstance(background, bool):
+            raise TypeError(
+                f'[flashpoint.compile] options["background"] must be True or False, not {background!r}'
+            )
+        options = options or None
     if backend == "inductor":
         wrapped: Any = torch._TorchCompileInductorWrapper(mode, options, dynamic)
         wrapped.__name__ = "inductor"
@@ -39,4 +49,4 @@ def core_options(
     else:
         wrapped = torch._TorchCompileWrapper(backend, mode, options, dynamic)
         wrapped.__name__ = wrapped.compiler_name
-    return {"compiler": GraphCompiler(wrapped)}
+    return {"compiler": GraphCompiler(wrapped, background)}

@@ -82,6 +82,8 @@ def compile(
             and returns a tuple or list of its outputs.
         mode: for backend="inductor" one of torch.compile's modes; not together with `options`.
         options: for backend="inductor" its settings; for a callable backend whatever it takes as `options`.
+            {"background": True} beside them has any backend but our own two compile in a thread, while calls
+            run the recorded operators (`flashpoint.wait_for_backends`).
         name: what logs and warnings call it, instead of its qualified name.
         disable: return `model` itself.
         recompile_limit: recordings it may keep, 1 or more; None: `flashpoint.config.recompile_limit`, or

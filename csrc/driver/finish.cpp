@@ -143,18 +143,22 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
       }
     }
     const auto functions = make_host_functions(std::move(hosted_calls));
+    const auto replay = [&] {
+      eager::Options program_options;
+      program_options.functions = functions;
+      program_options.poison_empty = options_.poison_empty;
+      return eager::compile_later(*graph, program_options);
+    };
     if (compiled.get() != Py_None) {
-      program = fx::make_program(*graph, compiled.get());
+      program =
+          fx::make_program(*graph, compiled.get(), fx::compiles_later(compiled.get()) ? replay() : nullptr);
     } else if (state_->backend == Backend::kNative) {
       native::ScheduleOptions program_options;
       program_options.functions = functions;
       program_options.poison_empty = options_.poison_empty;
       program = native::compile(*graph, program_options);
     } else {
-      eager::Options program_options;
-      program_options.functions = functions;
-      program_options.poison_empty = options_.poison_empty;
-      program = eager::compile_later(*graph, program_options);
+      program = replay();
     }
     auto entry =
         std::make_unique<Entry>(std::move(recorder.tree()), r.before, std::move(graph), std::move(program),

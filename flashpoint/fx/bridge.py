@@ -19,6 +19,7 @@ from torch._guards import CompileContext, CompileId, TracingContext, compile_con
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flashpoint.fx import fakes, graph_module
+from flashpoint.fx.background import LaterProgram
 from flashpoint.fx.exported import Exported, read
 
 _log = logging.getLogger("flashpoint")
@@ -26,10 +27,14 @@ _graph_numbers = itertools.count()
 
 
 class GraphCompiler:
-    """What the core calls at the end of a recording; `backend` takes `(GraphModule, example inputs)`."""
+    """What the core calls at the end of a recording; `backend` takes `(GraphModule, example inputs)`.
 
-    def __init__(self, backend: Callable[..., Any]) -> None:
+    background: in a thread, while the recorded operators run.
+    """
+
+    def __init__(self, backend: Callable[..., Any], background: bool = False) -> None:
         self.backend = backend
+        self.background = background
         self.name = getattr(backend, "__name__", None) or getattr(backend, "compiler_name", "?")
 
     # A copy of a compiled module has the same backend, counters of it included.
@@ -45,17 +50,21 @@ class GraphCompiler:
         exported = read(raw)
         mode = fakes.new_mode()
         compile_id = CompileId(frame_id=next(_graph_numbers), frame_compile_id=0)
-        with (
-            _random_state_kept(),
-            tracing(TracingContext(mode)),
-            compile_context(CompileContext(compile_id)),
-        ):
+        context = TracingContext(mode)
+        with _random_state_kept(), _compiling(context, compile_id):
             built = self._build(exported, mode)
             if built is None:
                 return None
             if _wants_graph_code():
                 print(built[0].print_readable(print_output=False), file=sys.stderr)
-            return self._compile(*built)
+            if not self.background:
+                return self._compile(*built)
+
+        def compile_graph() -> Callable[..., Any] | None:
+            with _compiling(context, compile_id):
+                return self._compile(*built)
+
+        return LaterProgram(self.name, compile_graph)
 
     def _build(
         self, exported: Exported, mode: FakeTensorMode
@@ -98,6 +107,12 @@ def _wants_graph_code() -> bool:
         "graph_code" in os.environ.get(variable, "").split(",")
         for variable in ("FLASHPOINT_LOG", "TORCH_LOGS")
     )
+
+
+@contextlib.contextmanager
+def _compiling(context: TracingContext, compile_id: CompileId) -> Iterator[None]:
+    with tracing(context), compile_context(CompileContext(compile_id)):
+        yield
 
 
 @contextlib.contextmanager

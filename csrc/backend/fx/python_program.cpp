@@ -22,18 +22,32 @@ class WithGil {
   PyGILState_STATE state_;
 };
 
+PyObject* later_name() {
+  static PyObject* const name = PyUnicode_InternFromString("compiled_later");
+  return name;
+}
+
 class PythonProgram final : public GraphProgram {
  public:
-  PythonProgram(const ir::Graph& graph, PyObject* callable)
-      : callable_(callable), nodes_(graph.nodes.size()), outputs_(graph.outputs.size()) {
+  PythonProgram(const ir::Graph& graph, PyObject* callable, std::unique_ptr<GraphProgram> meanwhile)
+      : callable_(callable),
+        meanwhile_(std::move(meanwhile)),
+        nodes_(graph.nodes.size()),
+        outputs_(graph.outputs.size()) {
     for (ir::ValueId id : graph.outputs) {
       defined_.push_back(graph.values[static_cast<size_t>(id)].meta.defined());
     }
   }
 
   std::vector<at::Tensor> run(c10::ArrayRef<at::Tensor> inputs, RunStatus* status) const override {
-    if (status != nullptr) status->visible_mutation = true;
     const WithGil gil;
+    Ref callable = Ref::share(callable_);
+    if (meanwhile_) {
+      callable = Ref::steal(PyObject_GetAttr(callable_, later_name()));
+      if (!callable) throw_python_error();
+      if (callable.get() == Py_None) return meanwhile_->run(inputs, status);
+    }
+    if (status != nullptr) status->visible_mutation = true;
     const DisarmedScope disarmed;
     std::vector<Ref> owned;
     std::vector<PyObject*> arguments{nullptr};  // room for PY_VECTORCALL_ARGUMENTS_OFFSET
@@ -45,7 +59,6 @@ class PythonProgram final : public GraphProgram {
       if (!owned.back()) throw_python_error();
       arguments.push_back(owned.back().get());
     }
-    const Ref callable = Ref::share(callable_);
     const Ref result = Ref::steal(PyObject_Vectorcall(
         callable.get(), arguments.data() + 1, inputs.size() | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
     if (!result) throw_python_error();
@@ -91,6 +104,7 @@ class PythonProgram final : public GraphProgram {
   }
 
   PyObject* callable_;  // borrowed from the entry
+  std::unique_ptr<GraphProgram> meanwhile_;
   size_t nodes_;
   size_t outputs_;
   std::vector<bool> defined_;
@@ -98,8 +112,11 @@ class PythonProgram final : public GraphProgram {
 
 }  // namespace
 
-std::unique_ptr<GraphProgram> make_program(const ir::Graph& graph, PyObject* callable) {
-  return std::make_unique<PythonProgram>(graph, callable);
+bool compiles_later(PyObject* callable) { return PyObject_HasAttr(callable, later_name()) == 1; }
+
+std::unique_ptr<GraphProgram> make_program(const ir::Graph& graph, PyObject* callable,
+                                           std::unique_ptr<GraphProgram> meanwhile) {
+  return std::make_unique<PythonProgram>(graph, callable, std::move(meanwhile));
 }
 
 }  // namespace flashpoint::fx

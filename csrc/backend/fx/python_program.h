@@ -17,6 +17,10 @@
 
 namespace flashpoint::fx {
 
-std::unique_ptr<GraphProgram> make_program(const ir::Graph& graph, PyObject* callable);
+// Whether the backend still works on it in another thread (flashpoint/fx/background.py).
+bool compiles_later(PyObject* callable);
+// meanwhile: what runs until it is done; null where the callable is there.
+std::unique_ptr<GraphProgram> make_program(const ir::Graph& graph, PyObject* callable,
+                                           std::unique_ptr<GraphProgram> meanwhile);
 
 }  // namespace flashpoint::fx
