@@ -22,6 +22,7 @@ from flashpoint.explaining import Explanation, explain  # noqa: E402
 from flashpoint.fx.background import wait_for_backends  # noqa: E402
 from flashpoint.installing import install, installed, uninstall  # noqa: E402
 from flashpoint.optimized_module import OptimizedModule  # noqa: E402
+from flashpoint.reporting import report  # noqa: E402
 from flashpoint.scope import current_scope_id, enter_new_scope  # noqa: E402
 from flashpoint.stance import set_stance  # noqa: E402
 from flashpoint.state import counters, reset, reset_counters  # noqa: E402
@@ -47,6 +48,7 @@ __all__ = [
     "graph_break",
     "install",
     "installed",
+    "report",
     "reset",
     "reset_counters",
     "set_stance",

@@ -47,7 +47,9 @@ class Entry:
 
     graph: its text. nodes: operators in it. guards: what must hold for a replay. effects: writes to objects
     that existed before. hits: calls it answered. frames, slots: what its break costs at each of them, in
-    frames and values that are restored; 0 for an entry that does not end at a break.
+    frames and values that are restored; 0 for an entry that does not end at a break. recorded_us: what
+    recording it took, in microseconds, the program's own time included; negative for one that was loaded.
+    behind_a_break: it begins where another one ends.
     """
 
     graph: str
@@ -57,6 +59,8 @@ class Entry:
     hits: int = 0
     frames: int = 0
     slots: int = 0
+    recorded_us: float = field(default=-1.0, compare=False)
+    behind_a_break: bool = False
 
 
 @dataclass(frozen=True)

@@ -427,6 +427,7 @@ PyObject* entries(PyObject* object, PyObject*) {
   std::vector<std::pair<const Entry*, uint64_t>> all;
   for (size_t i = s.start.entries.size(); i-- > 0;)
     all.emplace_back(s.start.entries[i].get(), s.start.hits[i]);
+  const size_t from_start = all.size();
   for (const auto& [key, position] : s.positions) {
     for (size_t i = position.entries.size(); i-- > 0;)
       all.emplace_back(position.entries[i].get(), position.hits[i]);
@@ -445,10 +446,12 @@ PyObject* entries(PyObject* object, PyObject*) {
       }
     }
     Ref row = Ref::steal(
-        guards ? Py_BuildValue("{s:s,s:n,s:O,s:K,s:n,s:n,s:n}", "graph", graph.c_str(), "nodes",
+        guards ? Py_BuildValue("{s:s,s:n,s:O,s:K,s:n,s:n,s:n,s:d,s:O}", "graph", graph.c_str(), "nodes",
                                static_cast<Py_ssize_t>(e.graph().nodes.size()), "guards", guards.get(),
                                "hits", static_cast<unsigned long long>(all[i].second), "effects",
-                               static_cast<Py_ssize_t>(e.effect_count()), "frames", frames, "slots", slots)
+                               static_cast<Py_ssize_t>(e.effect_count()), "frames", frames, "slots", slots,
+                               "recorded_us", e.recorded_us, "behind_a_break",
+                               i < from_start ? Py_False : Py_True)
                : nullptr);
     if (!row || PyList_Append(list.get(), row.get()) < 0) return nullptr;
   }
@@ -571,6 +574,19 @@ bool may_resume(const CodeState& state) { return driver_config().resume_breaks &
 
 std::shared_ptr<CodeState> state_of(PyObject* compiled) {
   return *reinterpret_cast<CompiledFunction*>(compiled)->state;
+}
+
+PyObject* all_compiled_functions() {
+  Ref list = Ref::steal(PyList_New(0));
+  for (CompiledFunction* f : live()) {
+    const CodeState& s = **f->state;
+    const Ref backend =
+        s.compiler ? s.compiler
+                   : Ref::steal(PyUnicode_FromString(s.backend == Backend::kNative ? "native" : "eager"));
+    const Ref row = Ref::steal(backend ? PyTuple_Pack(2, f, backend.get()) : nullptr);
+    if (!list || !row || PyList_Append(list.get(), row.get()) < 0) return nullptr;
+  }
+  return list.release();
 }
 
 void reset_all_compiled_functions() {

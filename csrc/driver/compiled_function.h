@@ -22,6 +22,8 @@ std::shared_ptr<CodeState> state_of(PyObject* compiled);
 
 // Forgets the entries of every compiled function of the process.
 void reset_all_compiled_functions();
+// Those that are alive, in no order: a new list of (function, name of our backend or GraphCompiler).
+PyObject* all_compiled_functions();
 // The same for those of one code object.
 void reset_compiled_functions_of(PyObject* code);
 

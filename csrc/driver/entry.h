@@ -96,6 +96,7 @@ class Entry {
   const char* process_local = nullptr;
   bool tells_what_it_met = true;    // after a miss, at the cost of looking
   bool kept = false;                // handed to the store, or refused by it
+  double recorded_us = -1;          // what recording took, the program itself included; negative: loaded
   const void* loaded_by = nullptr;  // the CodeState that got it from the store, for identity only
   uint8_t loaded_backend = 0;       // that it was made with
 

@@ -188,6 +188,8 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     entry->class_questions = std::move(recorder.class_questions);
     entry->process_local = recorder.process_local;
     entry->finish();
+    using microseconds = std::chrono::duration<double, std::micro>;
+    entry->recorded_us = microseconds(std::chrono::steady_clock::now() - r.began).count();
     return entry;
   } catch (const std::exception& e) {
     if (strict_mode()) check_failed("finishing a recording threw", __FILE__, __LINE__, e.what());

@@ -1,6 +1,7 @@
 // What a Session keeps of one recording. Private to the session's own files.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +19,7 @@ struct Session::Recording {
   Recording(const GraphRecorder::Options& options, std::unique_ptr<CallTrace> calls)
       : trace(std::move(calls)), graph(options) {}
 
+  const std::chrono::steady_clock::time_point began = std::chrono::steady_clock::now();
   std::unique_ptr<CallTrace> trace;  // for a Python backend
   GraphRecorder graph;
   std::unique_ptr<Recorder> recorder;

@@ -31,6 +31,8 @@ PyObject* reset_counters(PyObject*, PyObject*) {
   Py_RETURN_NONE;
 }
 
+PyObject* compiled_functions(PyObject*, PyObject*) { return all_compiled_functions(); }
+
 PyObject* reset_all(PyObject*, PyObject*) {
   reset_all_compiled_functions();
   Py_RETURN_NONE;
@@ -112,6 +114,7 @@ PyObject* set_config(PyObject*, PyObject* args) {
 PyMethodDef functions[] = {
     {"counters", get_counters, METH_NOARGS, "All counters by name."},
     {"reset_counters", reset_counters, METH_NOARGS, "Sets all counters to zero."},
+    {"compiled_functions", compiled_functions, METH_NOARGS, "Those that are alive, in no order."},
     {"reset_all", reset_all, METH_NOARGS, "Forgets the recordings of every compiled function."},
     {"enter_disabled", enter_disabled, METH_NOARGS, "Compiled functions run eagerly on this thread; nests."},
     {"leave_disabled", leave_disabled, METH_NOARGS, "Undoes enter_disabled."},
