@@ -135,7 +135,7 @@ void Recorder::read_length(PyObject* c) {
     return;
   }
   if (!once(c, Py_None, 7)) return;
-  const Py_ssize_t n = PyObject_Size(c);
+  const Py_ssize_t n = py::stored_size(c);
   if (n < 0) return PyErr_Clear();
   tree_.check(node, PyDict_Check(c) ? CheckKind::kDictLen : CheckKind::kLen, nullptr,
               static_cast<int32_t>(n));
@@ -211,7 +211,7 @@ void Recorder::read_elements(PyObject* c) {
     return end(Break::k_unsupported_container, Py_TYPE(c)->tp_name);
   }
   read_length(c);
-  const Py_ssize_t n = PySequence_Size(c);
+  const Py_ssize_t n = py::stored_size(c);
   for (Py_ssize_t i = 0; i < n && !ended_; ++i) {
     Ref item = Ref::steal(list    ? Py_NewRef(PyList_GET_ITEM(c, i))
                           : tuple ? Py_NewRef(PyTuple_GET_ITEM(c, i))
@@ -338,7 +338,7 @@ void Recorder::read_truth(PyObject* o) {
       return;
     }
     if (!once(o, Py_Ellipsis, 7)) return;
-    const Py_ssize_t n = PyObject_Size(o);
+    const Py_ssize_t n = py::stored_size(o);
     tree_.check(node_of(o), PyDict_Check(o) ? CheckKind::kDictNonEmpty : CheckKind::kNonEmpty, nullptr,
                 n > 0);
   } else if (!rules().is_value_type(type)) {
