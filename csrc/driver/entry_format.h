@@ -53,7 +53,8 @@ constexpr int kCheckKinds = 0
     ;
 
 // What a check's operands are: nothing but numbers; values; a class, object or function that the guard itself
-// reaches; or something that says nothing elsewhere. A column of guard/checks.def.
+// reaches; what that class was described with; or something that says nothing elsewhere. A column of
+// guard/checks.def.
 enum class CheckOperands : uint8_t {
   kNumber,
   kValues,
@@ -62,6 +63,7 @@ enum class CheckOperands : uint8_t {
   kFunction,
   kTensor,
   kPlainCall,
+  kClass,
   kLocal
 };
 

@@ -297,6 +297,11 @@ class Reader {
       reached.fixed = true;
       return add(id, kind, number, Ref::share(what), Ref(), value);
     }
+    if (kind == CheckKind::kBases) {
+      // The class was compared with its description, which names its bases.
+      if (tree_.node(id).step != Step::kTypeRoot) return bad("the bases of no class");
+      return add(id, kind, 0, py::bases_of(reinterpret_cast<PyTypeObject*>(value)), Ref(), value);
+    }
     PyObject *operand = nullptr, *second = nullptr;
     if (first != 0 && (operand = object(first, "an operand")) == nullptr) return false;
     if (other != 0 && (second = object(other, "an operand")) == nullptr) return false;

@@ -255,6 +255,11 @@ class Writer {
     const bool counts = operands == CheckOperands::kTensor || operands == CheckOperands::kPlainCall;
     if (operands == CheckOperands::kFunction) return write_function_state(check.operand.get());
     put_number<int32_t>(body_, counts ? 0 : check.number);
+    if (operands == CheckOperands::kClass) {
+      put_number<uint32_t>(body_, 0);
+      put_number<uint32_t>(body_, 0);
+      return true;
+    }
     switch (operands) {
       case CheckOperands::kType:
       case CheckOperands::kItself:

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/counters.h"
+#include "py/dicts.h"
 #include "py/generators.h"
 #include "py/iterators.h"
 #include "py/key_hash.h"
@@ -31,6 +32,16 @@ bool is_same_key(PyObject* a, PyObject* b) {
   if (PyTuple_GET_SIZE(a) != PyTuple_GET_SIZE(b)) return false;
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(a); ++i) {
     if (!is_same_key(PyTuple_GET_ITEM(a, i), PyTuple_GET_ITEM(b, i))) return false;
+  }
+  return true;
+}
+
+// Tuples of the very same classes.
+bool is_same_order(PyObject* a, PyObject* b) {
+  if (a == b) return true;
+  if (a == nullptr || b == nullptr || PyTuple_GET_SIZE(a) != PyTuple_GET_SIZE(b)) return false;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(a); ++i) {
+    if (PyTuple_GET_ITEM(a, i) != PyTuple_GET_ITEM(b, i)) return false;
   }
   return true;
 }
@@ -297,12 +308,12 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
       if (PyAnySet_Check(v)) return PySet_GET_SIZE(v) == c.number;
       if (PyDict_Check(v)) return PyDict_GET_SIZE(v) == c.number;
       {
-        const Py_ssize_t n = PyObject_Size(v);  // deque: C code
+        const Py_ssize_t n = py::stored_size(v);  // deque: C code
         if (n < 0) PyErr_Clear();
         return n == c.number;
       }
     case CheckKind::kNonEmpty: {
-      Py_ssize_t n = PyObject_Size(v);  // builtin containers only
+      Py_ssize_t n = py::stored_size(v);  // builtin containers only
       if (n < 0) PyErr_Clear();
       return (n > 0) == (c.number != 0);
     }
@@ -485,6 +496,10 @@ bool GuardTree::holds(const Node& node, const Check& c, PyObject* v) const {
     case CheckKind::kLookupValue: {
       PyObject* found = _PyType_Lookup(reinterpret_cast<PyTypeObject*>(v), operand);
       return found != nullptr && primitives_equal(found, second);
+    }
+    case CheckKind::kBases: {
+      auto* type = reinterpret_cast<PyTypeObject*>(v);
+      return is_same_order(type->tp_mro, item(0)) && is_same_order(type->tp_bases, item(1));
     }
     case CheckKind::kLookupAbsent:
       return _PyType_Lookup(reinterpret_cast<PyTypeObject*>(v), operand) == nullptr;

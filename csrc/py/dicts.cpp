@@ -14,4 +14,14 @@ Ref keys_in_order(PyObject* dict) {
   return Ref();
 }
 
+Py_ssize_t stored_size(PyObject* o) {
+  if (PyList_Check(o) || PyTuple_Check(o)) return Py_SIZE(o);
+  if (PyDict_Check(o)) return PyDict_GET_SIZE(o);
+  if (PyAnySet_Check(o)) return PySet_GET_SIZE(o);
+  PyTypeObject* type = Py_TYPE(o);
+  while (PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) && type->tp_base != nullptr) type = type->tp_base;
+  const PySequenceMethods* methods = type->tp_as_sequence;
+  return methods != nullptr && methods->sq_length != nullptr ? methods->sq_length(o) : PyObject_Size(o);
+}
+
 }  // namespace flashpoint::py

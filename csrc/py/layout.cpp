@@ -28,4 +28,6 @@ PyObject* super_lookup(PyTypeObject* type, PyTypeObject* after, PyObject* name) 
   return nullptr;
 }
 
+Ref bases_of(PyTypeObject* type) { return Ref::steal(PyTuple_Pack(2, type->tp_mro, type->tp_bases)); }
+
 }  // namespace flashpoint::py

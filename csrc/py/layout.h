@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "py/ref.h"
+
 extern "C" {
 PyAPI_DATA(PyTypeObject) _PyNamespace_Type;  // types.SimpleNamespace
 }
@@ -126,6 +128,8 @@ inline PyObject* held_callable(PyObject* holder) {
 PyObject** object_slot(PyObject* object, PyObject* member_descriptor);
 
 // What super(after, object) finds under name for an object of type `type`; null if nothing.
+// (__mro__, __bases__) of a class.
+Ref bases_of(PyTypeObject* type);
 PyObject* super_lookup(PyTypeObject* type, PyTypeObject* after, PyObject* name);
 
 }  // namespace flashpoint::py

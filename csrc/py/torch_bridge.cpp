@@ -16,6 +16,8 @@ bool is_instance_of_tensor(PyObject* object) {
   return PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(THPVariableClass));
 }
 
+PyTypeObject* tensor_type() { return reinterpret_cast<PyTypeObject*>(THPVariableClass); }
+
 bool is_plain_tensor(PyObject* object) { return THPVariable_CheckExact(object); }
 
 bool has_plain_layout(PyObject* object) {

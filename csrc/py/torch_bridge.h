@@ -31,6 +31,7 @@ inline bool is_tensor(PyObject* object) {
   // Classes of tensors have a metaclass of their own, so most objects are told apart without a search.
   return !Py_IS_TYPE(Py_TYPE(object), &PyType_Type) && is_instance_of_tensor(object);
 }
+PyTypeObject* tensor_type();  // torch.Tensor
 // A tensor with sizes, strides and a storage of its own: not sparse, nested or quantized.
 bool has_plain_layout(PyObject* tensor);
 // Exactly torch.Tensor or torch.nn.Parameter: no subclass that could answer for itself.

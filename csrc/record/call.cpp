@@ -176,7 +176,8 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
     if (receiver && node != kNoNode && !PyType_Check(self) && !immutable && node_of(self) == kNoNode) {
       return end(Break::k_unsupported_argument, "a bound C method that existed before the call");
     }
-    if (receiver && (!PyType_Check(self) || row.rule == Rule::kObjectNew || row.rule == Rule::kReduce)) {
+    if (receiver && (!PyType_Check(self) || row.rule == Rule::kObjectNew || row.rule == Rule::kReduce ||
+                     row.rule == Rule::kConstant)) {
       if (row.rule == Rule::kObjectNew) {
         auto* owner = reinterpret_cast<PyTypeObject*>(self);
         if (rules().type(owner).rule == Rule::kNone &&
@@ -324,6 +325,7 @@ void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n
   if (node_of(type_as_object) == kNoNode)
     watch(type_as_object, tree_.child(kNoNode, Step::kTypeRoot, type_as_object));
   PyObject* make = type_lookup(type, "__new__");
+  if (make != nullptr && Py_IS_TYPE(make, &PyStaticMethod_Type)) read_descriptor(make);
   PyObject* init = type_lookup(type, "__init__");
   if (make != nullptr && PyCFunction_Check(make)) {
     // A C constructor under a Python class: known ones only.

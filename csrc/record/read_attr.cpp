@@ -347,6 +347,10 @@ void Recorder::read_c_attr(PyObject* o, PyTypeObject* type, PyObject* name, PyOb
 }
 
 void Recorder::read_module_attr(PyObject* module, PyObject* name) {
+  if (node_of(module) == kNoNode) const_node(module);
+  // A module can be given another class.
+  if (once(module, nullptr, 9))
+    tree_.check(node_of(module), CheckKind::kTypeIs, type_object(Py_TYPE(module)));
   PyObject* d = type_lookup(Py_TYPE(module), name);
   if (d != nullptr && Py_TYPE(d)->tp_descr_set != nullptr) {
     if (Py_IS_TYPE(d, &PyMemberDescr_Type) || Py_IS_TYPE(d, &PyGetSetDescr_Type)) {
@@ -356,10 +360,18 @@ void Recorder::read_module_attr(PyObject* module, PyObject* name) {
     }
     return;
   }
-  if (node_of(module) == kNoNode) const_node(module);
   if (read_instance_dict(module, name) || d != nullptr) return;
   Ref hook = Ref::steal(PyUnicode_InternFromString("__getattr__"));
   if (!read_instance_dict(module, hook.get())) type_lookup(Py_TYPE(module), hook.get());
+}
+
+void Recorder::read_bases(PyTypeObject* type) {
+  PyObject* o = type_object(type);
+  if (immutable_type(type) || is_fresh_class(o) || !once(o, nullptr, 9)) return;
+  const NodeId root = tree_.child(kNoNode, Step::kTypeRoot, o);
+  tree_.saw(root, o);
+  watch(o, root);
+  tree_.check(root, CheckKind::kBases, py::bases_of(type).get());
 }
 
 void Recorder::read_type_attr(PyObject* o, PyObject* name) {
@@ -380,10 +392,18 @@ void Recorder::read_type_attr(PyObject* o, PyObject* name) {
         watch(type->tp_dict, tree_.child(tree_.child(kNoNode, Step::kTypeRoot, o), Step::kTypeDict));
         if (written_provider(type, name) != nullptr || !written_types_.empty())
           end(Break::k_read_after_mutation, "a class");
+      } else if (PyUnicode_CompareWithASCIIString(name, "__abstractmethods__") == 0 &&
+                 !immutable_type(type)) {
+        keep_class_facts_local(name);
+        watch(type->tp_dict, tree_.child(tree_.child(kNoNode, Step::kTypeRoot, o), Step::kTypeDict));
+        read_dict_key(type->tp_dict, name);
       } else if (!rules().attribute_is_constant(&PyType_Type, name)) {
         end(Break::k_unsupported_attribute, std::string("type.") + PyUnicode_AsUTF8(name));
       } else {
         keep_class_facts_local(name);
+        for (const char* known : {"__mro__", "__bases__", "__base__"}) {
+          if (PyUnicode_CompareWithASCIIString(name, known) == 0) read_bases(type);
+        }
         // A class can be renamed, which its version tag does not show.
         Ref value =
             immutable_type(type) || is_fresh_class(o) ? Ref() : Ref::steal(PyObject_GenericGetAttr(o, name));

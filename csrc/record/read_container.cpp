@@ -126,13 +126,6 @@ void Recorder::read_dict_present(PyObject* dict, PyObject* key) {
   tree_.check(node, present ? CheckKind::kKeyPresent : CheckKind::kKeyAbsent, key);
 }
 
-// What C code counts: a class of the program may answer len() otherwise.
-static Py_ssize_t own_size(PyObject* c) {
-  if (PyDict_Check(c)) return PyDict_GET_SIZE(c);
-  if (PyAnySet_Check(c)) return PySet_GET_SIZE(c);
-  return PyList_Check(c) || PyTuple_Check(c) || rules().is_deque(c) ? Py_SIZE(c) : PyObject_Size(c);
-}
-
 void Recorder::read_length(PyObject* c) {
   const NodeId node = node_of(c);
   if (node == kNoNode) return read_object_keys(c);
@@ -142,7 +135,7 @@ void Recorder::read_length(PyObject* c) {
     return;
   }
   if (!once(c, Py_None, 7)) return;
-  const Py_ssize_t n = own_size(c);
+  const Py_ssize_t n = py::stored_size(c);
   if (n < 0) return PyErr_Clear();
   tree_.check(node, PyDict_Check(c) ? CheckKind::kDictLen : CheckKind::kLen, nullptr,
               static_cast<int32_t>(n));
@@ -218,7 +211,7 @@ void Recorder::read_elements(PyObject* c) {
     return end(Break::k_unsupported_container, Py_TYPE(c)->tp_name);
   }
   read_length(c);
-  const Py_ssize_t n = own_size(c);
+  const Py_ssize_t n = py::stored_size(c);
   for (Py_ssize_t i = 0; i < n && !ended_; ++i) {
     Ref item = Ref::steal(list    ? Py_NewRef(PyList_GET_ITEM(c, i))
                           : tuple ? Py_NewRef(PyTuple_GET_ITEM(c, i))
@@ -353,7 +346,7 @@ void Recorder::read_truth(PyObject* o) {
       return;
     }
     if (!once(o, Py_Ellipsis, 7)) return;
-    const Py_ssize_t n = PyObject_Size(o);
+    const Py_ssize_t n = py::stored_size(o);
     tree_.check(node_of(o), PyDict_Check(o) ? CheckKind::kDictNonEmpty : CheckKind::kNonEmpty, nullptr,
                 n > 0);
   } else if (!rules().is_value_type(type)) {

@@ -6,6 +6,7 @@
 // matters (it equals itself only as an object), and numbers have no identity here: it ends the recording.
 #include <cmath>
 
+#include "py/dicts.h"
 #include "py/key_hash.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
@@ -105,7 +106,7 @@ void Recorder::read_addresses(PyObject* o, int depth) {
         read_addresses(PyList_Check(o) ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i), depth + 1);
       }
     } else {
-      const Py_ssize_t n = PySequence_Size(o);
+      const Py_ssize_t n = py::stored_size(o);
       for (Py_ssize_t i = 0; i < n && !ended_; ++i) {
         Ref item = Ref::steal(PySequence_GetItem(o, i));
         if (!item) return PyErr_Clear();
@@ -225,7 +226,8 @@ void Recorder::read_hash(PyObject* o) {
 }
 
 void Recorder::read_inside(PyObject* o) {
-  if (is_primitive(o) || is_tensor(o) || PyType_Check(o)) return;
+  if (is_primitive(o) || PyType_Check(o)) return;
+  if (is_tensor(o)) return read_operators_of(Py_TYPE(o));
   read_deep(o);
   if (ended_) return;
   if (!PyType_HasFeature(Py_TYPE(o), Py_TPFLAGS_HEAPTYPE)) return read_order(o);

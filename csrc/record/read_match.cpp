@@ -1,4 +1,5 @@
-// Structural pattern matching: what the MATCH_* instructions and GET_LEN read of the subject.
+// Structural pattern matching: what the MATCH_* instructions and GET_LEN read of the subject; and what
+// `except` reads of the exception.
 #include <opcode.h>
 
 #include "py/layout.h"
@@ -37,6 +38,7 @@ void Recorder::read_match(const Operands& o) {
       if (is_tensor(subject) || Py_TYPE(o.b) != &PyType_Type)
         return end(Break::k_unsupported_instruction, "match of a class");
       PyObject* own = type_lookup(type, "__class__");
+      read_bases(type);
       if (!PyType_IsSubtype(type, wanted)) {
         // An object may name another class as its own.
         if (own != nullptr && !Py_IS_TYPE(own, &PyGetSetDescr_Type))
@@ -57,6 +59,9 @@ void Recorder::read_match(const Operands& o) {
         read_attr(subject, PyTuple_GET_ITEM(o.c, i));
       return;
     }
+    case CHECK_EXC_MATCH:  // except: its class, and what that inherits from
+      if (PyTuple_Check(o.b)) read_elements(o.b);
+      return read_bases(PyExceptionClass_Check(subject) ? reinterpret_cast<PyTypeObject*>(subject) : type);
     default:
       return end(Break::k_unsupported_instruction, "match");
   }

@@ -63,6 +63,14 @@ void Recorder::read_special(PyObject* o, const char* name) {
   if (is_heap(Py_TYPE(o))) type_lookup(Py_TYPE(o), name);
 }
 
+void Recorder::read_operators_of(PyTypeObject* type) {
+  if (!is_heap(type)) return;
+  for (int i = 0; i < kInplace; ++i) {
+    type_lookup(type, kDirectNames[i]);
+    type_lookup(type, kReflectedNames[i]);
+  }
+}
+
 void Recorder::read_binary_methods(int op, PyObject* a, PyObject* b) {
   const int which = op % kInplace;
   if (op >= kInplace) read_special(a, kInplaceNames[which]);

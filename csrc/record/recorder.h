@@ -181,6 +181,7 @@ class Recorder final : public Observer {
   void read_generic_attr(PyObject* object, PyTypeObject* type, PyObject* name, bool getattr_hook);
   void read_type_attr(PyObject* type, PyObject* name);
   void read_super_attr(PyObject* super, PyObject* name);
+  void read_bases(PyTypeObject* type);  // what it inherits from, which a program can change
   void read_whole_dict(PyObject* object);
   PyObject* thread_local_dict(PyObject* local, PyObject* name);
   void read_thread_local(PyObject* local, PyObject* name);
@@ -215,6 +216,7 @@ class Recorder final : public Observer {
   void read_identity(PyObject* a, PyObject* b);
   void read_binary(int op, PyObject* a, PyObject* b);
   void read_special(PyObject* object, const char* name);  // a method of its class that C code calls
+  void read_operators_of(PyTypeObject* type);             // all that C code could call
   void read_binary_methods(int op, PyObject* a, PyObject* b);
   void read_unary_method(int opcode, PyObject* object);
   void read_index(PyObject* container, PyObject* key);  // an object that says which number it is

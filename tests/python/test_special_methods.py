@@ -89,7 +89,7 @@ def _method(value: Any) -> Any:
 for _name in (
     "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow matmul rmatmul and "
     "rand or ror xor rxor lshift rlshift rshift rrshift lt le gt ge eq ne iadd imul getitem neg pos invert "
-    "abs call float int round divmod"
+    "abs call float int round divmod floor ceil trunc"
 ).split():
     setattr(Thing, f"__{_name}__", _method(7))
 for _name in ("len", "index"):
@@ -233,6 +233,9 @@ C_CODE: list[tuple[str, Callable[[Any], Any]]] = [
     ("__getitem__", lambda x: x * operator.itemgetter(2)(K)),
     ("__call__", lambda x: x * list(map(K, [1]))[0]),
     ("__abs__", lambda x: x * list(map(abs, [K]))[0]),
+    ("__floor__", lambda x: x * math.floor(K)),
+    ("__ceil__", lambda x: x * math.ceil(K)),
+    ("__trunc__", lambda x: x * math.trunc(K)),
 ]
 C_CODE_OF_TENSORS: list[tuple[str, Callable[[Any], Any]]] = [
     ("__add__", lambda x: functools.reduce(operator.add, [x, x])),
@@ -242,6 +245,14 @@ C_CODE_OF_TENSORS: list[tuple[str, Callable[[Any], Any]]] = [
     ("__abs__", lambda x: list(map(abs, [x]))[0]),
     ("__getitem__", lambda x: operator.itemgetter(1)(x)),
     ("__len__", lambda x: x * list(map(len, [x]))[0]),
+    ("__add__", lambda x: sum(t for t in [x, x])),
+    ("__radd__", lambda x: sum(t for t in [x, x])),
+    ("__add__", lambda x: sum(map(torch.sin, [x, x]))),
+    ("__add__", lambda x: sum([1, 2], x)),
+    ("__mul__", lambda x: math.prod([x, x])),
+    ("__rmul__", lambda x: math.prod((x, x))),
+    ("__mul__", lambda x: math.prod(t for t in [x, x])),
+    ("__mul__", lambda x: functools.reduce(operator.mul, (t for t in [x, x]))),
 ]
 
 ROWS = [

@@ -92,15 +92,19 @@ void Rules::change_contents(Recorder& r, RuleRow row, PyObject* const* argv, Py_
     r.read_elements(self);
     r.read_contains(self, argv[1]);
   }
-  if (name == "list.sort" && !r.ended()) {
-    if (count > 1) r.read_results(2, true);  // of a key function
+  const bool heaps = name.find("heap") != name.npos;
+  if ((name == "list.sort" || heaps) && !r.ended()) {
+    if (!PyList_Check(self)) return r.end(Break::k_unsupported_mutation, Py_TYPE(self)->tp_name);
+    if (count > 1 && !heaps) r.read_results(2, true);  // of a key function
     r.read_elements(self);
-    for (Py_ssize_t i = 0; PyList_Check(self) && i < PyList_GET_SIZE(self); ++i) {
-      PyObject* element = PyList_GET_ITEM(self, i);
-      if (is_primitive(element)) continue;
+    const auto compared = [&](PyObject* element) {
+      if (is_primitive(element)) return;
+      if (heaps && is_tensor(element)) return r.end(Break::k_tensor_data_as_python, "order of tensors");
       if (PyTuple_Check(element) || PyList_Check(element)) r.read_addresses(element);
       r.read_order(element);
-    }
+    };
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(self); ++i) compared(PyList_GET_ITEM(self, i));
+    for (Py_ssize_t i = 1; heaps && i < count; ++i) compared(argv[i]);
   }
   if (!r.ended()) r.write_contents(self);
 }

@@ -110,6 +110,10 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       if (std::string_view(row.name) == "callable" && count == 1 && is_heap(Py_TYPE(self))) {
         r.type_lookup(Py_TYPE(self), "__call__");
       }
+      if (std::string_view(row.name).starts_with("type.")) {  // what it asks of a class hangs on its bases
+        for (Py_ssize_t i = 0; i < count; ++i)
+          r.read_bases(PyType_Check(argv[i]) ? reinterpret_cast<PyTypeObject*>(argv[i]) : Py_TYPE(argv[i]));
+      }
       return;
     case Rule::kRecursionLimit:
       // inspect.unwrap stops at the limit, so what it found holds under a higher one.
@@ -293,6 +297,8 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
         PyObject* d = r.type_lookup(Py_TYPE(self), "__class__");
         if (d != nullptr && PyObject_TypeCheck(d, &PyProperty_Type)) r.read_descriptor(d);
       }
+      if (PyType_Check(self) || reinterpret_cast<PyObject*>(Py_TYPE(self)) != argv[1])
+        r.read_bases(PyType_Check(self) ? reinterpret_cast<PyTypeObject*>(self) : Py_TYPE(self));
       if (PyTuple_Check(argv[1])) r.read_elements(argv[1]);
       const Py_ssize_t classes = PyTuple_Check(argv[1]) ? PyTuple_GET_SIZE(argv[1]) : 1;
       for (Py_ssize_t i = 0; i < classes; ++i) {
@@ -307,7 +313,10 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
           if (!known) unsupported("not a class");
           continue;
         }
-        if (Py_TYPE(cls) != &PyType_Type) r.type_lookup(Py_TYPE(cls), "__instancecheck__");
+        if (Py_TYPE(cls) == &PyType_Type) continue;
+        // The one of abstract base classes calls the other.
+        for (const char* check : {"__instancecheck__", "__subclasscheck__"})
+          r.type_lookup(Py_TYPE(cls), check);
       }
       return;
     }
@@ -345,7 +354,9 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
       return import(r, frame, o);
     }
     case Rule::kReduce:
-      // copy and pickle read the whole state of the object.
+      // copy and pickle read the whole state of the object, by methods that C code calls.
+      for (const char* method : {"__reduce__", "__getstate__", "__getnewargs__", "__getnewargs_ex__"})
+        r.read_special(self, method);
       if (r.node_of(self) == kNoNode) return;
       if (PyObject* dict = py::instance_dict(self)) {
         r.instance_dict_node(self);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <string>
 
+#include "py/dicts.h"
 #include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/graph_recorder.h"
@@ -31,6 +32,9 @@ bool runs_python(PyObject* f) {
   if (PyType_Check(f)) return is_heap(reinterpret_cast<PyTypeObject*>(f)) && !rules().is_weakref(f);
   return is_heap(Py_TYPE(f)) && !rules().is_getter(f);
 }
+
+// Iterated by __getitem__, for want of an __iter__.
+bool asks_by_index(PyObject* o) { return is_heap(Py_TYPE(o)) && PySequence_Check(o); }
 
 // What a functools.partial adds to each call; all borrowed but the tuple of names.
 struct Bound {
@@ -114,7 +118,7 @@ void Rules::read_elements_of(Recorder& r, PyObject* o, std::vector<PyObject*>& e
     for (Py_ssize_t i = 0; i < Py_SIZE(o); ++i)
       elements.push_back(PyList_Check(o) ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i));
   } else if (is_deque(o)) {
-    const Py_ssize_t n = PySequence_Size(o);
+    const Py_ssize_t n = py::stored_size(o);
     for (Py_ssize_t i = 0; i < n; ++i) {
       Ref item = Ref::steal(PySequence_GetItem(o, i));  // the deque keeps it
       if (!item) return PyErr_Clear();
@@ -141,7 +145,7 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
       callables.push_back(a);
       // One that is iterated all the same, such as a list of modules.
       if (is_heap(Py_TYPE(a)) && Py_TYPE(a)->tp_iter != nullptr) r.type_lookup(Py_TYPE(a), "__iter__");
-    } else if (!PyType_Check(a) && Py_TYPE(a)->tp_iter != nullptr) {
+    } else if (!PyType_Check(a) && (Py_TYPE(a)->tp_iter != nullptr || asks_by_index(a))) {
       r.read_iterable(a);
       if (!r.ended() && !PyIter_Check(a) && !hands_on) r.read_deep(a);
       iterables.push_back(a);
@@ -149,7 +153,7 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
       callables.push_back(a);
     }
   }
-  if (one_of(name, {"map", "reduce", "accumulate", "starmap", "prod"})) {
+  if (one_of(name, {"map", "reduce", "accumulate", "starmap"})) {
     // Operators on tensors, which C code calls.
     for (PyObject* o : iterables) {
       std::vector<PyObject*> elements;
@@ -157,7 +161,7 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
       for (PyObject* element : elements) {
         if (!is_tensor(element)) continue;
         PyObject* const pair[] = {element, element};
-        if (callables.empty()) r.read_named_operator(name == "prod" ? "mul" : "add", pair, 2);
+        if (callables.empty()) r.read_named_operator("add", pair, 2);
         for (PyObject* f : callables) {
           if (PyCFunction_Check(f))
             r.read_named_operator(reinterpret_cast<PyCFunctionObject*>(f)->m_ml->ml_name, pair, 2);
@@ -165,41 +169,55 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
       }
     }
   }
+  if (one_of(name, {"sum", "prod", "map", "reduce", "accumulate", "starmap"})) {
+    // What iterators of C code hand out nobody sees.
+    for (PyObject* o : iterables) {
+      if (PyIter_Check(o) && !PyGen_Check(o)) r.read_operators_of(tensor_type());
+    }
+  }
   // What looks inside its elements must not get any that nobody reads.
   if (one_of(name, {"any",      "all",     "sum",         "min",         "max",
                     "sorted",   "filter",  "filterfalse", "takewhile",   "dropwhile",
                     "compress", "groupby", "dict",        "OrderedDict", "chain.from_iterable",
-                    "starmap",  "reduce",  "accumulate",  "map",         "str.join"})) {
+                    "starmap",  "reduce",  "accumulate",  "map",         "str.join",
+                    "prod"})) {
     for (PyObject* o : iterables) {
       if (!PyIter_Check(o)) continue;
       if (!PyGen_Check(o)) read_behind(r, o, 0);
-      const bool until_return = one_of(
-          name, {"any", "all", "sum", "min", "max", "sorted", "dict", "OrderedDict", "reduce", "str.join"});
+      const bool until_return = one_of(name, {"any", "all", "sum", "min", "max", "sorted", "dict",
+                                              "OrderedDict", "reduce", "str.join", "prod"});
       r.read_results(PyGen_Check(o) ? 1 : 2, until_return);
     }
   }
   if (orders && !callables.empty()) r.read_results(2, true);  // keys, which are compared
-  // Elements are compared with one another, as keys, or in nested sequences.
-  if (one_of(name, {"sorted", "min", "max", "groupby", "sum"})) {
+  // Elements are compared with one another, as keys, or in nested sequences; or added up or multiplied.
+  const bool folds = name == "sum" || name == "prod";
+  const char* const operators[] = {name == "sum" ? "__add__" : "__mul__",
+                                   name == "sum" ? "__radd__" : "__rmul__"};
+  for (Py_ssize_t i = 0; folds && i < count; ++i) {
+    if (is_tensor(argv[i])) r.read_operators_of(Py_TYPE(argv[i]));  // to begin with
+  }
+  if (one_of(name, {"sorted", "min", "max", "groupby", "sum", "prod"})) {
     for (PyObject* o : iterables) {
       std::vector<PyObject*> elements;
       if (!is_primitive(o)) read_elements_of(r, o, elements);
       for (PyObject* element : elements) {
         if (is_tensor(element) && orders && elements.size() > 1 && callables.empty())
           return r.end(Break::k_tensor_data_as_python, std::string(name) + "() of tensors");
-        if (is_tensor(element) && name == "sum") {
-          for (const char* slot : {"__add__", "__radd__"}) r.read_special(element, slot);
+        if (is_tensor(element) && folds) {
+          for (const char* slot : operators) r.read_special(element, slot);
         }
         if (is_primitive(element) || is_tensor(element)) continue;
-        if (name == "sum" && !is_heap(Py_TYPE(element)) && !PyTuple_Check(element) && !PyList_Check(element))
-          return r.end(Break::k_unsupported_container, std::string("sum of ") + Py_TYPE(element)->tp_name);
-        if (name == "sum") {
-          for (const char* slot : {"__add__", "__radd__"}) {
+        if (folds && !is_heap(Py_TYPE(element)) && !PyTuple_Check(element) && !PyList_Check(element))
+          return r.end(Break::k_unsupported_container,
+                       std::string(name) + " of " + Py_TYPE(element)->tp_name);
+        if (folds) {
+          for (const char* slot : operators) {
             PyObject* found = is_heap(Py_TYPE(element)) ? r.type_lookup(Py_TYPE(element), slot) : nullptr;
             if (found != nullptr && !PyFunction_Check(found) && !PyTuple_Check(element) &&
                 !PyList_Check(element))
               return r.end(Break::k_unsupported_container,
-                           std::string("sum of ") + Py_TYPE(element)->tp_name);
+                           std::string(name) + " of " + Py_TYPE(element)->tp_name);
           }
         } else if (name == "groupby" || !is_heap(Py_TYPE(element))) {
           r.read_addresses(element);

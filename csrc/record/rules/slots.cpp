@@ -53,7 +53,8 @@ bool Rules::read_function_attribute(Recorder& r, PyObject* f, PyObject* name) co
 void Rules::read_operator_slots(Recorder& r, PyObject* o) const {
   PyTypeObject* type = Py_TYPE(o);
   for (const char* name : {"__int__", "__float__", "__index__", "__neg__", "__pos__", "__invert__", "__abs__",
-                           "__round__", "__trunc__", "__bool__", "__len__"}) {
+                           "__round__", "__trunc__", "__bool__", "__len__", "__floor__", "__ceil__",
+                           "__complex__", "__bytes__", "__divmod__"}) {
     PyObject* found = r.type_lookup(type, name);
     if (found != nullptr && !PyFunction_Check(found) && !PyDict_Check(o) && !PyList_Check(o) &&
         !PyTuple_Check(o) && !is_enum_member(o) && r.node_of(o) != kNoNode) {
