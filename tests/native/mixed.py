@@ -378,7 +378,7 @@ class Generator:
                 v.tensor.copy_(copy) if 0 not in v.tensor.stride() else None
             raise LookupError from None
         self.lines.append(text)
-        if smooth or not all(v.exact for v in used):
+        if smooth or ".sum()" in row or not all(v.exact for v in used):
             for u in self.values:
                 if storage_of(u.tensor) == storage_of(target.tensor):
                     u.exact = False
