@@ -97,6 +97,15 @@ bool is_dense(const ir::TensorMeta& meta) {
   return true;
 }
 
+int64_t extent(const ir::TensorMeta& meta) {
+  int64_t last = 0;
+  for (size_t d = 0; d < meta.sizes.size(); ++d) {
+    if (meta.sizes[d] == 0) return 0;
+    last += (meta.sizes[d] - 1) * meta.strides[d];
+  }
+  return last + 1;
+}
+
 bool is_injective(const ir::TensorMeta& meta) {
   std::vector<size_t> order;
   for (size_t i = 0; i < meta.sizes.size(); ++i) {

@@ -21,6 +21,9 @@ std::optional<ir::Dims> strides_for(const ir::Dims& shape, const ir::Dims& strid
 // Elements fill their memory without gaps or overlap, in some order of dimensions.
 bool is_dense(const ir::TensorMeta& meta);
 
+// From its first element to behind its last, in elements.
+int64_t extent(const ir::TensorMeta& meta);
+
 // Every element has an address of its own.
 bool is_injective(const ir::TensorMeta& meta);
 

@@ -503,6 +503,7 @@ class Lowering {
     for (ir::ValueId input : node.mutates) {
       if (input != root) return false;
     }
+    if (reads_elsewhere(node)) return false;
     const std::vector<ExprId> exprs = exprs_of(node, name.substr(0, name.size() - 1), true);
     if (exprs.empty()) return false;
     const ExprId expr = exprs[0];
@@ -532,6 +533,34 @@ class Lowering {
     write.first = write.node = index;
     part_written_ = std::move(write);  // after this node's own time
     return true;
+  }
+
+  // Of the memory that its first argument names, another one names other elements: what an operator reads
+  // there depends on the order in which it writes, or is an error.
+  bool reads_elsewhere(const ir::Node& node) const {
+    const ir::ValueId target = node.args[0].value;
+    const ir::TensorMeta& meta = value(target).meta;
+    for (size_t i = 1; i < node.args.size(); ++i) {
+      const ir::Arg& arg = node.args[i];
+      if (arg.kind != ir::Arg::Kind::kValue || is_number(arg.value) ||
+          aliases_.id(arg.value) != aliases_.id(target) ||
+          result_.tensor_of(arg.value) == result_.tensor_of(target)) {
+        continue;
+      }
+      const LoweredValue& own = result_.values[static_cast<size_t>(target)];
+      const LoweredValue& other = result_.values[static_cast<size_t>(arg.value)];
+      const ir::TensorMeta& other_meta = value(arg.value).meta;
+      if (other.expr != kNoExpr && !other.in_memory && other.root != own.root) continue;  // a new tensor
+      if (own.root != other.root) return true;
+      if (own.offset == other.offset && meta.sizes == other_meta.sizes &&
+          meta.strides == other_meta.strides) {
+        continue;
+      }
+      const bool apart =
+          own.offset + extent(meta) <= other.offset || other.offset + extent(other_meta) <= own.offset;
+      if (!apart) return true;
+    }
+    return false;
   }
 
   // What is stored has the dimensions of what computes it, up to those of size one.
@@ -574,7 +603,12 @@ class Lowering {
         if (operand == kNoExpr) return {};
         if (is_number(arg.value) && (i >= 32 || (row->numbers >> i & 1) == 0)) return {};
       } else if (arg.kind == ir::Arg::Kind::kList) {
-        return {};
+        if (i != 0 || !row->takes_list) return {};
+        for (const ir::Arg& element : arg.list) {
+          const ExprId part = element.kind == ir::Arg::Kind::kValue ? read(element.value) : kNoExpr;
+          if (part == kNoExpr) return {};
+          call.list.push_back(part);
+        }
       }
       const bool number = arg.kind == ir::Arg::Kind::kValue && is_number(arg.value);
       call.tensors.push_back(number ? kNoExpr : operand);

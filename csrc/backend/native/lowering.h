@@ -58,6 +58,7 @@ struct Call {
   std::vector<ExprId> tensors;     // per argument: the expression of a tensor, else kNoExpr
   std::vector<ExprId> numbers;     // per argument: the expression of a number that is no constant
   std::vector<ScalarUse> scalars;  // what the lowering assumes of such numbers
+  std::vector<ExprId> list = {};   // the first argument's tensors, where it is a list of them
 
   bool has_tensor(size_t i) const { return i < tensors.size() && tensors[i] != kNoExpr; }
   const c10::IValue& constant(size_t i) const { return node.args[i].constant; }
@@ -88,6 +89,7 @@ struct LoweringRow {
   Lowerer lower;
   uint32_t numbers = 0;                    // bit i: argument i may be a number that is no constant
   ResultsLowerer lower_results = nullptr;  // instead of `lower`
+  bool takes_list = false;                 // the first argument is a list of tensors
 };
 // By operator name without overload; null when there is none.
 const LoweringRow* find_lowering(std::string_view name);

@@ -11,6 +11,8 @@ namespace flashpoint::native {
 
 std::span<const LoweringRow> pointwise_lowerings();
 std::span<const LoweringRow> backward_lowerings();
+std::span<const LoweringRow> joining_lowerings();
+std::span<const LoweringRow> selecting_lowerings();
 
 // How many trailing dimensions of `shape` these dims are, if a row of that many can be reduced in a kernel;
 // else 0.

@@ -9,6 +9,7 @@
 #include "backend/native/expand.h"
 #include "backend/native/jit.h"
 #include "backend/native/kernel_call.h"
+#include "backend/native/losses.h"
 #include "base/check.h"
 #include "base/counters.h"
 #include "base/log.h"
@@ -22,7 +23,7 @@ namespace {
 // In the scheduled graph an input's source is its position in the recorded graph.
 std::optional<Schedule> schedule_of(ir::Graph graph, const ScheduleOptions& options) {
   for (size_t i = 0; i < graph.inputs.size(); ++i) graph.inputs[i].source = static_cast<int32_t>(i);
-  graph = without_foreach(graph);
+  graph = without_losses(without_foreach(graph));
   if (strict_mode()) {
     const std::string violation = ir::verify(graph);
     FP_CHECK(violation.empty(), violation);
@@ -235,7 +236,7 @@ std::unique_ptr<GraphProgram> compile(const ir::Graph& graph, const ScheduleOpti
 
 Stages stages(const ir::Graph& graph, const ScheduleOptions& options) {
   Stages result;
-  const ir::Graph numbered = without_foreach(graph);
+  const ir::Graph numbered = without_losses(without_foreach(graph));
   const auto lowered = lower(numbered);
   if (!lowered) return result;
   result.lowered = lowered->text(numbered);
