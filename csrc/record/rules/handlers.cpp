@@ -91,6 +91,9 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
   auto unsupported = [&](const char* what) {
     r.end(Break::k_unknown_c_function, std::string(row.name) + ": " + what);
   };
+  if (std::string_view(row.name) == "length_hint" && self != nullptr) {
+    for (const char* method : {"__len__", "__length_hint__"}) r.read_special(self, method);
+  }
   switch (row.rule) {
     case Rule::kNone:
       return unsupported("no rule");
