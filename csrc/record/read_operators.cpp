@@ -118,6 +118,7 @@ void Recorder::read_compare(int op, PyObject* a, PyObject* b) {
   read_compared(a, b);
   for (PyObject* o : {a, b}) {
     PyTypeObject* type = Py_TYPE(o);
+    read_special(o, kCompareNames[kSwapped[op]]);  // asked where the other one does not know
     if (is_primitive(o) || PyType_Check(o)) {
       if (PyType_Check(o) && type != &PyType_Type) type_lookup(type, kCompareNames[op]);
       continue;

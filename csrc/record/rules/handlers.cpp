@@ -103,6 +103,9 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     PyObject* const found = r.type_lookup(Py_TYPE(self), name);
     return found != nullptr && PyFunction_Check(found);
   };
+  if (std::string_view(row.name) == "length_hint" && self != nullptr) {
+    for (const char* method : {"__len__", "__length_hint__"}) r.read_special(self, method);
+  }
   switch (row.rule) {
     case Rule::kNone:
       return unsupported("no rule");

@@ -133,7 +133,9 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
   const Py_ssize_t count = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
   const bool orders = name == "min" || name == "max" || name == "sorted";
   std::vector<PyObject*> callables, iterables;
-  if (name == "reversed" && count == 1) r.read_special(argv[0], "__reversed__");
+  for (const char* method : {"__reversed__", "__len__", "__getitem__"}) {
+    if (name == "reversed" && count == 1) r.read_special(argv[0], method);
+  }
   // These hand on elements without a look at them.
   const bool hands_on = one_of(name, {"zip", "enumerate", "list", "tuple"});
   for (Py_ssize_t i = 0; i < count && !r.ended(); ++i) {

@@ -490,6 +490,15 @@ HOLDERS = [
     case("weak_size", WEAK, "miss", "size = 3", "size = 4"),
 ]
 
+BASES = """
+class B: pass
+class P: pass
+class A(B, P): pass
+a = A()
+def fn(x):
+    return x * isinstance(a, P) + A.__mro__.index(P) + len(A.__bases__)
+"""
+
 CASES = [
     case("plain", PLAIN, "hit"),
     case("plain_constant", PLAIN, "miss", "2.5", "3.5"),
@@ -920,6 +929,14 @@ CASES = [
         "def make():\n    torch.set_default_dtype(torch.float64)\n",
         tail="def make():\n    return fn, [(torch.arange(3, dtype=torch.float32),)]\n"
         "def state():\n    torch.set_default_dtype(torch.float32)\n",
+    ),
+    case("bases", BASES, "hit"),
+    case("bases_others", BASES, "miss", "class A(B, P)", "class A(P, B)"),
+    case(
+        "bases_of_exceptions",
+        "class E(KeyError): pass\nKINDS = (ValueError, LookupError)\ndef fn(x):\n    try:\n        raise E\n"
+        "    except KINDS:\n        return x + 1\n",
+        "hit",
     ),
     case("random_tensor", "def fn(x):\n    return x + torch.rand(3)\n", "hit"),
     case("raises", "def fn(x):\n    y = x + 1\n    raise ValueError('no')\n", "same"),
