@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
+from flashpoint import _C
 from flashpoint.compiling import compile as flashpoint_compile
+from flashpoint.dynamo_counters import count
 from flashpoint.importing import when_imported
 from flashpoint.state import reset
 
@@ -30,7 +32,8 @@ def _belongs_to_an_operator(model: Any) -> bool:
 
 def install(backend: str | Callable[..., Any] = "native") -> None:
     """From now on `torch.compile`, and with it `nn.Module.compile`, is `flashpoint.compile`, also where it is
-    spelled `torch._dynamo.optimize`; and `torch.compiler.reset` resets Flashpoint too.
+    spelled `torch._dynamo.optimize`; `torch.compiler.reset` resets Flashpoint too, and
+    `torch._dynamo.utils.counters` counts frames, graphs and graph breaks of Flashpoint's as well.
 
     What was compiled before stays as it is. Installing again only sets the backend.
 
@@ -71,6 +74,7 @@ def install(backend: str | Callable[..., Any] = "native") -> None:
         original_reset()
         reset()
 
+    _C.set_recording_hook(count)
     torch.compile = compile  # type: ignore[assignment]
     torch.compiler.reset = reset_both
     global _routes_optimize
@@ -106,6 +110,7 @@ def uninstall() -> None:
     if _replaced:
         torch.compile = _replaced.pop("compile")
         torch.compiler.reset = _replaced.pop("reset")
+        _C.set_recording_hook(None)
 
 
 @contextmanager

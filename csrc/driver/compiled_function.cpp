@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "driver/code_extra.h"
 #include "driver/limits.h"
+#include "driver/recording_hook.h"
 #include "driver/recordings.h"
 #include "driver/session.h"
 #include "driver/stance.h"
@@ -80,7 +81,9 @@ PyObject* record_call(std::shared_ptr<CodeState> state, PyObject* function, PyOb
   options.fullgraph = state->fullgraph;
   options.resume = may_resume(*state);
   Session session(state, options);
+  const EntryTally before = has_recording_hook() ? tally_entries(*state) : EntryTally{};
   PyObject* result = session.record(function, args, nargs, kwnames);
+  if (has_recording_hook()) tell_recording(*state, before);
   if (log_enabled(LogKind::kBreak)) {
     for (const BreakReport& report : state->reports) {
       log_line("break in " + name_of(function, *state) + " at " + report.location + " (" + report.function +

@@ -6,6 +6,7 @@
 #include "base/counters.h"
 #include "driver/compiled_function.h"
 #include "driver/guard_errors.h"
+#include "driver/recording_hook.h"
 #include "driver/stance.h"
 #include "module/bindings.h"
 #include "py/ref.h"
@@ -28,6 +29,11 @@ PyObject* get_counters(PyObject*, PyObject*) {
 
 PyObject* reset_counters(PyObject*, PyObject*) {
   counters() = Counters{};
+  Py_RETURN_NONE;
+}
+
+PyObject* set_hook(PyObject*, PyObject* function) {
+  set_recording_hook(function == Py_None ? nullptr : function);
   Py_RETURN_NONE;
 }
 
@@ -114,6 +120,7 @@ PyObject* set_config(PyObject*, PyObject* args) {
 PyMethodDef functions[] = {
     {"counters", get_counters, METH_NOARGS, "All counters by name."},
     {"reset_counters", reset_counters, METH_NOARGS, "Sets all counters to zero."},
+    {"set_recording_hook", set_hook, METH_O, "Called after each call that recorded; None for none."},
     {"compiled_functions", compiled_functions, METH_NOARGS, "Those that are alive, in no order."},
     {"reset_all", reset_all, METH_NOARGS, "Forgets the recordings of every compiled function."},
     {"enter_disabled", enter_disabled, METH_NOARGS, "Compiled functions run eagerly on this thread; nests."},

@@ -260,6 +260,30 @@ def test_set_stance_without_a_block() -> None:
     assert counts("eager_calls", "captures_started") == (1, 1)
 
 
+def test_dynamos_counters() -> None:
+    from torch._dynamo.utils import counters
+
+    def with_breaks(x):
+        y = x + 1
+        flashpoint.graph_break()
+        y = y * 2
+        torch._dynamo.graph_break()
+        return y - 1
+
+    counters.clear()
+    with flashpoint.installed():
+        compiled, plain = torch.compile(with_breaks), torch.compile(double, fullgraph=True)
+        for _ in range(3):
+            compiled(X), plain(X)
+        plain(torch.ones(3))
+    assert dict(counters["frames"]) == {"total": 5, "ok": 5}
+    assert dict(counters["stats"]) == {"unique_graphs": 5, "calls_captured": 5}
+    assert sum(counters["graph_break"].values()) == 2
+    counters.clear()
+    flashpoint.compile(double)(X)
+    assert not counters["frames"]
+
+
 def test_inside_dynamos_run() -> None:
     compiled = flashpoint.compile(double)
     broken = flashpoint.compile(lambda x: (x + 1, flashpoint.graph_break(), x - 1))
