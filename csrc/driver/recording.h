@@ -9,11 +9,18 @@
 
 #include "base/flat_map.h"
 #include "driver/session.h"
+#include "py/generators.h"
 #include "record/call_trace.h"
 #include "record/graph_recorder.h"
 #include "record/tracer_mode.h"
 
 namespace flashpoint {
+
+// What the frame belongs to: the object under construction, or its generator. Null for most.
+inline PyObject* receiver_of(const EvalFrame& frame) {
+  if (frame.link == FrameLink::kInit) return frame.link_self;
+  return py::generator_of(frame.frame);
+}
 
 struct Session::Recording {
   Recording(const GraphRecorder::Options& options, std::unique_ptr<CallTrace> calls)
