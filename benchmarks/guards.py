@@ -169,12 +169,12 @@ def results(options: Options) -> Iterator[dict[str, Any]]:
                 function(x)
         calls = {"eager": lambda f=make: f(x)} | {n: lambda f=f: f(x) for n, f in compiled.items()}
         gained: dict[str, int] = {}
+        repeat = 200
         with counting(gained):
-            times = interleave(calls, options.rounds(40), 200)
+            times = interleave(calls, options.rounds(40), repeat)
         built = statistics.median(a - b for a, b in zip(times["flashpoint"], times["bare"], strict=True))
-        yield result(
-            "results", make.__name__, times, unit="us", built_in=round(built * 1e6, 3), hits=gained["hits"]
-        )
+        counts = {"calls": len(compiled) * repeat * len(times["flashpoint"]), "hits": gained["hits"]}
+        yield result("results", make.__name__, times, unit="us", built_in=round(built * 1e6, 3), **counts)
 
 
 def run(options: Options) -> Iterator[dict[str, Any]]:
