@@ -277,8 +277,7 @@ class Recorder final : public Observer {
   // it.
   PyTypeObject* written_provider(PyTypeObject* type, PyObject* name) const;
   void append_to_list(PyObject* list, PyObject* item);
-  // A number takes the place of one that is known to change: the other elements are left alone. False, and
-  // nothing is recorded, where that is not what happens.
+  // A number takes the place of one that is known to change. False: it does not, and nothing was recorded.
   bool write_list_item(PyObject* list, PyObject* key, PyObject* value);
   bool written_in_items(PyObject* list) const;  // so, and in no other way
   void write_cell(PyObject* cell);

@@ -1,7 +1,5 @@
 // What the evaluator's events mean for a recording: before each instruction, and after those whose result
 // counts.
-#include <utility>
-
 #include "base/check.h"
 #include "py/frame.h"
 #include "py/layout.h"
@@ -12,6 +10,7 @@
 #include "record/read_generator.h"
 #include "record/recorder.h"
 #include "record/rules/rules.h"
+#include "record/unobserved.h"
 
 namespace flashpoint {
 
@@ -76,27 +75,9 @@ bool Recorder::is_settled(const Operands& o) const {
   }
 }
 
-namespace {
-
-// Python code that an object runs when it is looked at (a hash, a length) is no part of the program: the
+// While a rule looks: Python code that an object runs then (a hash, a length) is no part of the program. The
 // instruction itself runs it again, watched.
-class Looking {
- public:
-  explicit Looking(const GraphRecorder& graph) : watching_(graph.observing()) {
-    if (watching_ != nullptr) saved_ = std::exchange(*watching_, false);
-  }
-  ~Looking() {
-    if (watching_ != nullptr) *watching_ = saved_;
-  }
-  Looking(const Looking&) = delete;
-  Looking& operator=(const Looking&) = delete;
-
- private:
-  bool* watching_;
-  bool saved_ = false;
-};
-
-}  // namespace
+using Looking = Unobserved;
 
 Pending Recorder::before(EvalFrame& frame, const Operands& o) {
   Pending pending;  // filled in place

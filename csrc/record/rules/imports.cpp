@@ -13,6 +13,7 @@
 #include "record/rules/late_modules.h"
 #include "record/rules/rules.h"
 #include "record/tracer_mode.h"
+#include "record/unobserved.h"
 
 namespace flashpoint {
 
@@ -21,18 +22,10 @@ namespace {
 // Neither frames nor operators that run in its scope are recorded.
 class Unwatched {
  public:
-  explicit Unwatched(Recorder& r)
-      : observing_(r.graph().observing()),
-        saved_(observing_ != nullptr && std::exchange(*observing_, false)) {}
-  ~Unwatched() {
-    if (observing_ != nullptr) *observing_ = saved_;
-  }
-  Unwatched(const Unwatched&) = delete;
-  Unwatched& operator=(const Unwatched&) = delete;
+  explicit Unwatched(Recorder& r) : unobserved_(r.graph()) {}
 
  private:
-  bool* observing_;
-  bool saved_;
+  Unobserved unobserved_;
   NoTracerDispatchMode hidden_;
 };
 
