@@ -129,12 +129,13 @@ FrameAction action_of(const CompiledFunction& self) {
   return own != FrameAction::kDefault ? own : inherited_action();
 }
 
-// Entries of the store run with the backend that they were loaded for; those that were loaded by hand with
-// any.
+// Entries of the store run with the backend that they were loaded for, and what a Python backend made of one
+// for the compiled function that asked for it; those that were loaded by hand run with any.
 bool fits_options(const Entry& entry, const CodeState& state) {
   if (entry.suspension && !may_resume(state)) return false;
-  return entry.loaded_by == nullptr ||
-         (!state.compiler && state.uses_store && entry.loaded_backend == static_cast<uint8_t>(state.backend));
+  if (entry.loaded_by == nullptr) return true;
+  return state.uses_store && entry.loaded_backend == state.backend_number() &&
+         (!state.compiler || entry.loaded_by == &state);
 }
 
 // What was recorded gets its number, and is there for other processes.
@@ -246,6 +247,8 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
     if (load_entries({*state, *self->extra, self->code}, call)) {
       if (call_precompiled(*self, function, args, nargs, kwnames, now, outer, &result)) return result;
       note_missed_entry({*state, *self->extra, self->code});
+    } else if (PyErr_Occurred() != nullptr) {
+      return nullptr;
     }
   }
   if (!start.entries.empty()) ++counters().misses;

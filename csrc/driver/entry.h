@@ -17,6 +17,7 @@
 #include "guard/guard_access.h"
 #include "guard/guard_tree.h"
 #include "ir/graph.h"
+#include "record/call_trace.h"
 #include "record/op_log.h"
 #include "replay/recipe.h"
 
@@ -94,11 +95,12 @@ class Entry {
   std::vector<Ref> codes;
   std::vector<std::pair<Ref, Ref>> class_questions;  // abstract base classes, and what they were asked about
   const char* process_local = nullptr;
-  bool tells_what_it_met = true;    // after a miss, at the cost of looking
-  bool kept = false;                // handed to the store, or refused by it
-  double recorded_us = -1;          // what recording took, the program itself included; negative: loaded
-  const void* loaded_by = nullptr;  // the CodeState that got it from the store, for identity only
-  uint8_t loaded_backend = 0;       // that it was made with
+  std::unique_ptr<KeptTrace> trace;  // of a graph for Python backends, until the store has it
+  bool tells_what_it_met = true;     // after a miss, at the cost of looking
+  bool kept = false;                 // handed to the store, or refused by it
+  double recorded_us = -1;           // what recording took, the program itself included; negative: loaded
+  const void* loaded_by = nullptr;   // the CodeState that got it from the store, for identity only
+  int loaded_backend = 0;            // that it was made with: backend_number()
 
  private:
   friend struct EntryAccess;

@@ -16,6 +16,7 @@
 //   | u32 questions to abstract base classes, per question: u32 such a class, u32 class, u8 answer
 //   | u32 functions that C code calls by name, per function: its module and path (u32 size, text), digest of
 //     its code
+//   | [calls of the graph's operators (driver/trace_format.h)]
 //
 // The reader trusts none of it: what is malformed is a miss.
 #pragma once
@@ -29,7 +30,7 @@
 namespace flashpoint {
 
 constexpr char kEntryMagic[] = "fpen";
-constexpr uint16_t kEntryVersion = 5;
+constexpr uint16_t kEntryVersion = 6;
 
 enum EntryFlags : uint8_t {
   kAnyHigherRecursionLimit = 1,
@@ -37,6 +38,7 @@ enum EntryFlags : uint8_t {
   kHasOuterKind = 4,
   kHasSnapshot = 8,
   kBelowAutograd = 16,  // no two of its tensors may be one
+  kHasTrace = 32,       // for Python backends
 };
 
 constexpr uint32_t kMaxEntryNodes = 400'000;

@@ -5,11 +5,15 @@
 #include <algorithm>
 
 #include "backend/eager/program.h"
+#include "backend/fx/python_program.h"
 #include "backend/native/program.h"
 #include "base/check.h"
 #include "driver/entry_format.h"
 #include "driver/frame_reader.h"
+#include "driver/fx_backend.h"
 #include "driver/recipe_reader.h"
+#include "driver/trace_format.h"
+#include "eval/thread_context.h"
 #include "guard/guard_access.h"
 #include "ir/parser.h"
 #include "ir/schema.h"
@@ -19,6 +23,7 @@
 #include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/rules/rules.h"
+#include "replay/scalar_program.h"
 #include "store/bytes.h"
 
 namespace flashpoint {
@@ -127,6 +132,10 @@ class Reader {
         return table_.why().empty() ? malformed("its snapshot") : changed();
     }
     if (!read_answers() || !read_codes()) return nullptr;
+    if (((flags & kHasTrace) != 0) != static_cast<bool>(options_.compiler)) return malformed("its backend");
+    if (options_.compiler &&
+        (trace_ = read_trace(in_, table_, GuardAccess::values(tree_), *graph_)) == nullptr)
+      return malformed("its calls");
     if (!in_.ok() || in_.left() != 0) return malformed("its end");
     for (size_t i = 0; i < reached_.size(); ++i) {
       if (recipes.needs_fixed(static_cast<NodeId>(i)) && !reached_[i].fixed)
@@ -641,16 +650,12 @@ class Reader {
   std::shared_ptr<Entry> finish(const GlobalState& state, const std::optional<GlobalState>& after,
                                 size_t positional, Ref kwnames, bool any_limit,
                                 std::optional<uint8_t> outer_kind, RecipeReader& recipes) {
-    std::unique_ptr<GraphProgram> program;
-    if (options_.backend == Backend::kNative) {
-      native::ScheduleOptions program_options;
-      program_options.poison_empty = options_.poison_empty;
-      program = native::compile(*graph_, program_options);
-    } else {
-      eager::Options program_options;
-      program_options.poison_empty = options_.poison_empty;
-      program = eager::compile_later(*graph_, program_options);
+    Ref compiled = Ref::share(Py_None);
+    if (options_.compiler && !graph_->nodes.empty()) {
+      compiled = compile(state, positional, kwnames.get());
+      if (!compiled) return nullptr;
     }
+    std::unique_ptr<GraphProgram> program = make_program(compiled.get());
     GuardAccess::forget_values(tree_);
     auto entry = std::make_shared<Entry>(std::move(tree_), state, std::move(graph_), std::move(program),
                                          std::move(recipes.made), std::move(recipes.effects),
@@ -670,8 +675,54 @@ class Reader {
     entry->distinct_tensors = below_autograd_;
     entry->tensor_nodes = std::move(tensors_);
     entry->mutated_nodes = std::move(mutated_);
+    if (compiled.get() != Py_None) entry->backend_callable = std::move(compiled);
     entry->finish();
     return entry;
+  }
+
+  // What the Python backend makes of the graph; null with an outcome.
+  Ref compile(const GlobalState& state, size_t positional, PyObject* kwnames) {
+    std::vector<Ref> scalars;
+    if (run_scalars(steps_, GuardAccess::values(tree_), scalars) != ScalarOutcome::kDone) {
+      other_call("a decision by a number");
+      return Ref();
+    }
+    const auto number = [&](int32_t source) {
+      const ScalarOperand& from = numbers_[static_cast<size_t>(source)].from;
+      const auto index = static_cast<size_t>(from.index);
+      return from.kind == ScalarOperand::Kind::kConstant ? from.constant.get()
+             : from.kind == ScalarOperand::Kind::kNode   ? GuardAccess::values(tree_)[index]
+                                                         : scalars[index].get();
+    };
+    for (const ir::Input& input : graph_->inputs) {
+      if (graph_->values[static_cast<size_t>(input.value)].kind == ir::ValueKind::kTensor) continue;
+      if (!PyLong_CheckExact(number(input.source)) && !PyFloat_CheckExact(number(input.source))) {
+        malformed("a number");
+        return Ref();
+      }
+    }
+    const auto object = [&](NodeId node) { return GuardAccess::values(tree_)[static_cast<size_t>(node)]; };
+    const RecordedGraph recorded{*graph_, tree_, *trace_, {}, numbers_, object, number};
+    const RecordedCall call{call_.function, nargs_ == 0 ? nullptr : call_.args[0], positional, kwnames};
+    const DisarmedScope disarmed;
+    Ref compiled = compile_graph(options_.compiler.get(), recorded, call, state, state);
+    if (!compiled) end(ReadOutcome::kRaised, "its backend raised");
+    return compiled;
+  }
+
+  std::unique_ptr<GraphProgram> make_program(PyObject* compiled) const {
+    if (!options_.compiler && options_.backend == Backend::kNative) {
+      native::ScheduleOptions program_options;
+      program_options.poison_empty = options_.poison_empty;
+      return native::compile(*graph_, program_options);
+    }
+    const auto replay = [&] {
+      eager::Options program_options;
+      program_options.poison_empty = options_.poison_empty;
+      return eager::compile_later(*graph_, program_options);
+    };
+    if (compiled == Py_None) return replay();
+    return fx::make_program(*graph_, compiled, fx::compiles_later(compiled) ? replay() : nullptr);
   }
 
   store::Reader in_;
@@ -690,6 +741,7 @@ class Reader {
   std::vector<NumberInput> numbers_;
   std::vector<std::pair<int32_t, Ref>> pinned_;
   std::vector<NodeId> tensors_, mutated_;
+  std::unique_ptr<KeptTrace> trace_;  // for a Python backend
 };
 
 }  // namespace
@@ -705,6 +757,7 @@ ReadResult read_entry(std::string_view bytes, const StoredCall& call, const Read
   } catch (const std::exception& e) {  // no memory; an operator that cannot be compiled
     result = {nullptr, ReadOutcome::kMalformed, e.what()};
   }
+  if (result.outcome == ReadOutcome::kRaised) return result;
   if (PyErr_Occurred() != nullptr) PyErr_Clear();  // the caller had none
   if (result.entry == nullptr && result.outcome == ReadOutcome::kRead)
     result.outcome = ReadOutcome::kMalformed;

@@ -24,6 +24,7 @@ enum class ReadOutcome : uint8_t {
   kOtherCall,  // its guards do not hold for this call; they may for another
   kChanged,    // what it was recorded from is otherwise now; `why` says what
   kMalformed,
+  kRaised,  // the Python backend that its graph is for; the error is set
 };
 
 struct StoredCall {
@@ -39,6 +40,7 @@ struct StoredCall {
 
 struct ReadOptions {
   Backend backend = Backend::kEager;
+  Ref compiler;  // a Python backend's (driver/fx_backend.h), in place of our own; or null
   bool poison_empty = false;
   bool may_break = true;  // an entry may end at a break
   bool trusted = true;    // the bytes are what this user's processes wrote, or what was signed

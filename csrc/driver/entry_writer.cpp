@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "driver/entry_format.h"
 #include "driver/position_key.h"
+#include "driver/trace_format.h"
 #include "guard/guard_access.h"
 #include "ir/parser.h"
 #include "ir/printer.h"
@@ -108,7 +109,7 @@ class Writer {
   bool write_all() {
     if (entry_.process_local != nullptr) return local(entry_.process_local);
     FP_CHECK((entry_.function == nullptr) == !position_.empty(), "an entry of another position");
-    if (entry_.backend_callable) return local("a Python backend compiled it");
+    if (entry_.backend_callable && !entry_.trace) return local("a Python backend compiled it");
     if (entry_.abc_token != 0 && entry_.abc_token != abc_token())
       return local("classes were registered with abstract base classes since");
     put_number<uint32_t>(body_, static_cast<uint32_t>(entry_.positional));
@@ -117,12 +118,14 @@ class Writer {
         body_, static_cast<uint8_t>(
                    (entry_.any_higher_recursion_limit ? kAnyHigherRecursionLimit : 0) |
                    (entry_.state_after ? kHasStateAfter : 0) | (entry_.outer_kind ? kHasOuterKind : 0) |
-                   (entry_.suspension ? kHasSnapshot : 0) | (entry_.distinct_tensors ? kBelowAutograd : 0)));
+                   (entry_.suspension ? kHasSnapshot : 0) | (entry_.distinct_tensors ? kBelowAutograd : 0) |
+                   (entry_.trace ? kHasTrace : 0)));
     put_number<uint8_t>(body_, entry_.outer_kind.value_or(0));
     if (!write_state(entry_.state()) || (entry_.state_after && !write_state(*entry_.state_after)))
       return false;
     return write_position() && write_guards() && write_graph() && write_numbers() && write_recipes() &&
-           (!entry_.suspension || write_frames(*entry_.suspension)) && write_answers() && write_codes();
+           (!entry_.suspension || write_frames(*entry_.suspension)) && write_answers() && write_codes() &&
+           write_calls();
   }
 
   bool is_framed() const { return !position_.empty() || entry_.suspension; }
@@ -577,6 +580,15 @@ class Writer {
     }
     put_number(body_, count);
     body_ += bytes;
+    return true;
+  }
+
+  bool write_calls() {
+    if (!entry_.trace) return true;
+    write_trace(
+        *entry_.trace, table_,
+        [&](PyObject* code) { return codes_.contains(code) ? table_.add(code) : find_constant(code, 0); },
+        body_);
     return true;
   }
 

@@ -115,10 +115,12 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     }
     skip.resize(recorder.tree().size());
     for (NodeId node : mutated) skip[node] = true;
+    const std::vector<PyObject*> objects = recorder.objects();
+    const auto object_of = [&](NodeId node) { return objects[static_cast<size_t>(node)]; };
     // With memory shared between a mutated tensor and another the entry could never be used.
     for (NodeId node : mutated) {
       for (NodeId other : recorder.tensor_nodes()) {
-        if (node != other && tensors_overlap(recorder.object_of(node), recorder.object_of(other))) {
+        if (node != other && tensors_overlap(object_of(node), object_of(other))) {
           recorder.end(Break::k_overlap);
           return nullptr;
         }
@@ -132,10 +134,16 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     std::unique_ptr<GraphProgram> program;
     Ref compiled = Ref::share(Py_None);
     // As for torch.compile, a graph without operators is none.
+    auto trace = r.trace ? std::make_unique<KeptTrace>(r.trace->kept(recorder)) : nullptr;
     if (state_->compiler && !graph->nodes.empty()) {
-      const RecordedCall call{r.function.get(), r.arg_pointers, r.positional, r.kwnames.get()};
-      compiled = compile_graph(state_->compiler.get(), *graph, recorder, *r.trace, hosted_calls, call,
-                               r.before, after);
+      const std::vector<NumberInput> numbers = recorder.shadow().numbers();
+      const RecordedGraph recorded{
+          *graph, recorder.tree(), *trace, hosted_calls, numbers, object_of, [&](int32_t source) {
+            return recorder.shadow().number_value(source);
+          }};
+      PyObject* first = r.arg_pointers.empty() ? nullptr : r.arg_pointers.front();
+      const RecordedCall call{r.function.get(), first, r.positional, r.kwnames.get()};
+      compiled = compile_graph(state_->compiler.get(), recorded, call, r.before, after);
       if (!compiled) {
         backend_error_.take();
         recorder.end(Break::k_backend_failed);
@@ -166,6 +174,7 @@ std::unique_ptr<Entry> Session::finish(PyObject* result, std::unique_ptr<Suspens
     entry->histories = writer.take_histories();
     entry->distinct_tensors = r.graph.is_base();
     if (compiled.get() != Py_None) entry->backend_callable = std::move(compiled);
+    if (state_->uses_store) entry->trace = std::move(trace);
     entry->tensor_nodes = recorder.tensor_nodes();
     entry->mutated_nodes = std::move(mutated);
     if (!(after == r.before)) entry->state_after = after;

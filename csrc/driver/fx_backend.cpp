@@ -29,29 +29,29 @@ class RegionsAtEntry {
 PyObject* or_none(const Ref& ref) { return ref ? ref.get() : Py_None; }
 
 // With the number itself in the tensor's place.
-Ref describe_number(Recorder& recorder, int32_t source, bool is_float) {
-  const ScalarOperand from = recorder.shadow().numbers()[static_cast<size_t>(source)].from;
+Ref describe_number(const RecordedGraph& recorded, int32_t source, bool is_float) {
+  const ScalarOperand& from = recorded.numbers[static_cast<size_t>(source)].from;
   const std::string path =
-      from.kind == ScalarOperand::Kind::kNode ? recorder.tree().path(from.index) : std::string("number");
-  PyObject* const value = recorder.shadow().number_value(source);
+      from.kind == ScalarOperand::Kind::kNode ? recorded.tree.path(from.index) : std::string("number");
+  PyObject* const value = recorded.number(source);
   const Ref number = is_float ? Ref::steal(PyNumber_Float(value)) : Ref::share(value);
   return number ? Ref::steal(Py_BuildValue("(sOO)", path.c_str(), number.get(), Py_False)) : Ref();
 }
 
-Ref describe_sources(const ir::Graph& graph, Recorder& recorder) {
-  const std::vector<ir::ValueId> mutated = graph.mutated_inputs();
+Ref describe_sources(const RecordedGraph& recorded) {
+  const std::vector<ir::ValueId> mutated = recorded.graph.mutated_inputs();
   Ref list = Ref::steal(PyList_New(0));
-  for (const ir::Input& input : graph.inputs) {
-    const ir::ValueKind kind = graph.values[static_cast<size_t>(input.value)].kind;
+  for (const ir::Input& input : recorded.graph.inputs) {
+    const ir::ValueKind kind = recorded.graph.values[static_cast<size_t>(input.value)].kind;
     if (kind != ir::ValueKind::kTensor) {
-      const Ref row = describe_number(recorder, input.source, kind == ir::ValueKind::kFloat);
+      const Ref row = describe_number(recorded, input.source, kind == ir::ValueKind::kFloat);
       if (!list || !row || PyList_Append(list.get(), row.get()) < 0) return Ref();
       continue;
     }
-    PyObject* tensor = recorder.object_of(input.source);
+    PyObject* tensor = recorded.object(input.source);
     const bool writes = std::binary_search(mutated.begin(), mutated.end(), input.value);
     const Ref row =
-        Ref::steal(Py_BuildValue("(sOO)", recorder.tree().path(input.source).c_str(),
+        Ref::steal(Py_BuildValue("(sOO)", recorded.tree.path(input.source).c_str(),
                                  tensor == nullptr ? Py_None : tensor, writes ? Py_True : Py_False));
     if (!list || !row || PyList_Append(list.get(), row.get()) < 0) return Ref();
   }
@@ -86,24 +86,22 @@ Ref describe_functions(const std::vector<HostedCall>& functions) {
 
 }  // namespace
 
-Ref compile_graph(PyObject* compiler, const ir::Graph& graph, Recorder& recorder, const CallTrace& trace,
-                  const std::vector<HostedCall>& functions, const RecordedCall& call,
+Ref compile_graph(PyObject* compiler, const RecordedGraph& recorded, const RecordedCall& call,
                   const GlobalState& before, const GlobalState& after) {
-  const Ref exported = Ref::steal(fx::export_graph(graph));
-  const Ref sources = describe_sources(graph, recorder);
-  const Ref calls = describe_functions(functions);
+  const Ref exported = Ref::steal(fx::export_graph(recorded.graph));
+  const Ref sources = describe_sources(recorded);
+  const Ref calls = describe_functions(recorded.functions);
   const Ref positional = Ref::steal(PyLong_FromSize_t(call.positional));
   const Ref none = Ref::steal(PyTuple_New(0));
-  const Ref traced = Ref::steal(trace.exported(recorder));
+  const Ref traced = Ref::steal(recorded.trace.exported(recorded.tree, recorded.object));
   if (!traced || !exported || !sources || !calls || !positional || !none) return Ref();
   const auto set = [&](const char* key, PyObject* value) {
     return PyDict_SetItemString(exported.get(), key, value == nullptr ? Py_None : value) == 0;
   };
-  const bool complete = set("sources", sources.get()) && set("trace", traced.get()) &&
-                        set("functions", calls.get()) && set("function", call.function) &&
-                        set("positional", positional.get()) &&
-                        set("keywords", call.keywords == nullptr ? none.get() : call.keywords) &&
-                        set("first", call.arguments.empty() ? nullptr : call.arguments.front());
+  const bool complete =
+      set("sources", sources.get()) && set("trace", traced.get()) && set("functions", calls.get()) &&
+      set("function", call.function) && set("positional", positional.get()) &&
+      set("keywords", call.keywords == nullptr ? none.get() : call.keywords) && set("first", call.first);
   if (!complete) return Ref();
   const RegionsAtEntry regions(before, after);
   return Ref::steal(PyObject_CallOneArg(compiler, exported.get()));

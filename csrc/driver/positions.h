@@ -99,6 +99,8 @@ struct CodeState {
   std::shared_ptr<StoredEntries> stored;  // see driver/recordings.h; null until it was asked for
 
   void note_recompile(std::string why);
+  // Of what the store has, only what was recorded for the same kind of backend can be used.
+  int backend_number() const { return compiler ? -1 : static_cast<int>(backend); }
 };
 
 }  // namespace flashpoint

@@ -161,22 +161,27 @@ bool add_surroundings(store::KeyParts& parts) {
   return true;
 }
 
+const char* name_of_backend(const CodeState& state) {
+  if (state.compiler) return "torch.compile";  // whichever it is: the graph is what it is called with
+  return state.backend == Backend::kNative ? "native" : "eager";
+}
+
 bool make_key(store::KeyParts& parts, PyObject* function, PyObject* code, PyObject* first,
               const CodeState& state) {
   if (!PyFunction_Check(function) || code == nullptr) return false;
   const auto* f = reinterpret_cast<PyFunctionObject*>(function);
   const DriverConfig& config = driver_config();
   const auto flag = [](bool on) { return std::string(on ? "1" : "0"); };
-  parts = {{"kind", "recording"},
-           {"function.name", text_of(f->func_module) + "." + text_of(f->func_qualname)},
-           {"function.code", digest_of(f->func_code)},
-           {"code.name", text_of(reinterpret_cast<PyCodeObject*>(code)->co_qualname)},
-           {"code.code", digest_of(code)},
-           {"class", f->func_code == code ? std::string() : class_of(first)},
-           {"position", "start"},
-           {"options", std::string(state.backend == Backend::kNative ? "native" : "eager") + " queries=" +
-                           flag(config.tracing_state_queries) + " values=" + flag(config.value_guards) +
-                           " scalars=" + flag(config.capture_scalars)}};
+  parts = {
+      {"kind", "recording"},
+      {"function.name", text_of(f->func_module) + "." + text_of(f->func_qualname)},
+      {"function.code", digest_of(f->func_code)},
+      {"code.name", text_of(reinterpret_cast<PyCodeObject*>(code)->co_qualname)},
+      {"code.code", digest_of(code)},
+      {"class", f->func_code == code ? std::string() : class_of(first)},
+      {"position", "start"},
+      {"options", std::string(name_of_backend(state)) + " queries=" + flag(config.tracing_state_queries) +
+                      " values=" + flag(config.value_guards) + " scalars=" + flag(config.capture_scalars)}};
   if (parts[2].second.empty() || parts[4].second.empty()) return false;
   return add_surroundings(parts);
 }
@@ -279,6 +284,7 @@ bool encode_entry(CodeState& state, Entry& entry, const std::string& position) {
   if (mine.key.empty()) return false;
   std::string reason;
   std::string blob = write_entry(entry, position, &reason);
+  entry.trace.reset();
   if (blob.empty()) {
     ++counters().entries_process_local;
     note(state, std::string(position.empty() ? "an entry" : "an entry behind a break") +
@@ -332,6 +338,7 @@ std::shared_ptr<Entry> first_fitting(CodeState& state, StoredRecord& mine, const
                                      const std::vector<StoredRecord::Blob>& waiting) {
   ReadOptions options;
   options.backend = state.backend;
+  options.compiler = state.compiler;
   options.poison_empty = driver_config().poison_empty;
   options.trusted = mine.trusted;
   options.may_break = may_resume(state) && !errors_on_graph_break();
@@ -346,10 +353,14 @@ std::shared_ptr<Entry> first_fitting(CodeState& state, StoredRecord& mine, const
         start.level = TracerLevel::kBase;
       continue;
     }
+    if (outcome == ReadOutcome::kRaised) {
+      note(state, "the backend raised for an entry");
+      return nullptr;
+    }
     std::erase(mine.waiting, blob);
     if (outcome == ReadOutcome::kRead) {
       entry->loaded_by = &state;
-      entry->loaded_backend = static_cast<uint8_t>(state.backend);
+      entry->loaded_backend = state.backend_number();
       entry->kept = true;
       mine.used.push_back(blob);
       ++counters().entries_loaded;
@@ -386,9 +397,7 @@ bool load(const RecordedFunction& function, const StoredCall& call) {
   return true;
 }
 
-bool uses_recordings(const CodeState& state) {
-  return recordings_enabled() && !state.compiler && state.uses_store;
-}
+bool uses_recordings(const CodeState& state) { return recordings_enabled() && state.uses_store; }
 
 }  // namespace
 
@@ -447,8 +456,6 @@ void note_missed_entry(const RecordedFunction& function) {
 }
 
 void keep_entries(const std::shared_ptr<CodeState>& state) {
-  if (recordings_enabled() && state->compiler && state->uses_store && stored(*state).history.empty())
-    note(*state, "entries stay in this process: a Python backend compiled their graphs");
   if (!uses_recordings(*state)) return;
   if (stored(*state).start.key.empty()) return;  // it was asked for before the recording
   bool any = false;

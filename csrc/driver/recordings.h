@@ -52,9 +52,10 @@ struct RecordedFunction {
 bool recordings_enabled();
 void set_recordings_enabled(bool enabled);
 
-// Looks for entries of the store that fit the call and adds them to the loaded ones. True if there was one.
+// Looks for entries of the store that fit the call and adds them to the loaded ones. True if there was one;
+// false with an error set where a Python backend raised.
 bool load_entries(const RecordedFunction& function, const StoredCall& call);
-// The same for a position behind a break: the entry, null where there is none.
+// The same for a position behind a break: the entry, null where there is none, or with an error set.
 std::shared_ptr<Entry> load_entry_at(CodeState& state, const std::string& position, const StoredCall& call);
 // Its positions may be looked for, whichever entry answers its call.
 void know_function(const RecordedFunction& function, const StoredCall& call);

@@ -132,6 +132,7 @@ FrameControl::Action Session::go_on(EvalFrame& frame) {
     position.take(std::move(loaded));
     if (const auto action = answer(0)) return *action;
   }
+  if (backend_error_.held()) return hand_over("its backend raised");
   if (position.entries.size() >= kEntriesAtPosition || position.recording_calls >= kRecordingCalls)
     return hand_over("too many recordings of it");
   if (is_dispatch_hidden()) return hand_over("operators are hidden");
@@ -171,7 +172,10 @@ std::shared_ptr<Entry> Session::load(const std::string& key, const std::vector<P
                                      const GlobalState& now) {
   SavedError error;
   DisarmedScope disarmed;  // classes may be asked about others
-  return load_entry_at(*state_, key, {nullptr, args.data(), args.size(), nullptr, now, outer_});
+  std::shared_ptr<Entry> entry =
+      load_entry_at(*state_, key, {nullptr, args.data(), args.size(), nullptr, now, outer_});
+  if (PyErr_Occurred() != nullptr) backend_error_.take();
+  return entry;
 }
 
 // The slots of the frames are the recording's arguments, in the order of describe().

@@ -106,8 +106,10 @@ PyObject* try_bytes(PyObject*, PyObject* arguments) {
   const OuterHandling outer = OuterHandling::now();
   ReadOptions options;
   options.backend = state_of(compiled)->backend;
+  options.compiler = state_of(compiled)->compiler;
   auto [entry, outcome, why, below] =
       read_entry(bytes, {function, values.data(), values.size(), nullptr, now, outer}, options);
+  if (outcome == ReadOutcome::kRaised) return nullptr;
   static constexpr const char* kNames[] = {"read", "other_call", "changed", "malformed"};
   Ref result = Ref::share(Py_None);
   const char* name = kNames[static_cast<int>(outcome)];

@@ -1,6 +1,8 @@
 #include "record/call_trace.h"
 
+#include "base/flat_map.h"
 #include "py/frame.h"
+#include "py/torch_bridge.h"
 #include "record/recorder.h"
 
 namespace flashpoint {
@@ -72,30 +74,68 @@ std::string CallTrace::describe(const ProgramPosition& position) {
   return position.code == nullptr ? std::string() : std::to_string(position.instruction);
 }
 
-PyObject* CallTrace::exported(Recorder& recorder) const {
-  Ref frames = Ref::steal(PyList_New(0));
+namespace {
+
+// The same for every tensor that it is bound to; null for what says nothing about an operator.
+PyObject* without_receiver(PyObject* callable) {
+  if (callable == nullptr || Py_IS_TYPE(callable, &PyMethodDescr_Type)) return callable;
+  if (!PyCFunction_Check(callable)) return nullptr;
+  PyObject* self = PyCFunction_GET_SELF(callable);
+  if (self == nullptr || !is_tensor(self)) return callable;
+  const auto* method = reinterpret_cast<PyCFunctionObject*>(callable)->m_ml;
+  const Ref name = Ref::steal(PyUnicode_InternFromString(method->ml_name));
+  if (!name) return PyErr_Clear(), nullptr;
+  PyObject* found = _PyType_Lookup(tensor_type(), name.get());
+  return found != nullptr && Py_IS_TYPE(found, &PyMethodDescr_Type) ? found : nullptr;
+}
+
+}  // namespace
+
+KeptTrace CallTrace::kept(Recorder& recorder) const {
+  KeptTrace trace;
   for (const Frame& f : frames_) {
-    const NodeId node = f.self == nullptr ? kNoNode : recorder.node_of(f.self);
-    PyObject* self = node == kNoNode ? Py_None : f.self;
-    const std::string path = node == kNoNode ? std::string() : recorder.tree().path(node);
-    const Ref row =
-        Ref::steal(Py_BuildValue("(OOsii)", f.code, self, path.c_str(), static_cast<int>(f.caller),
-                                 static_cast<int>(f.caller_instruction)));
-    if (!frames || !row || PyList_Append(frames.get(), row.get()) < 0) return nullptr;
+    const NodeId self = f.self == nullptr ? kNoNode : recorder.node_of(f.self);
+    trace.frames.push_back(
+        {Ref::share(reinterpret_cast<PyObject*>(f.code)), self, f.caller, f.caller_instruction});
   }
-  Ref calls = Ref::steal(PyList_New(0));
+  FlatMap<PyObject*, int32_t, PointerHash> indices;
   for (const Call& c : calls_) {
-    const auto index = static_cast<size_t>(c.callable);
-    PyObject* callable = Py_None;
-    if (c.callable >= 0) callable = index < kept_.size() ? kept_[index].get() : callable_.get();
+    const auto at = static_cast<size_t>(c.callable);
+    PyObject* callable = c.callable < 0 ? nullptr : at < kept_.size() ? kept_[at].get() : callable_.get();
+    callable = without_receiver(callable);
+    int32_t index = -1;
+    if (callable != nullptr) {
+      const auto [known, inserted] =
+          indices.try_emplace(callable, static_cast<int32_t>(trace.callables.size()));
+      if (inserted) trace.callables.push_back(Ref::share(callable));
+      index = *known;
+    }
+    trace.calls.push_back({c.frame, c.instruction, c.event, index, c.kind, c.detail});
+  }
+  return trace;
+}
+
+PyObject* KeptTrace::exported(const GuardTree& tree, const std::function<PyObject*(NodeId)>& objects) const {
+  Ref rows = Ref::steal(PyList_New(0));
+  for (const Frame& f : frames) {
+    PyObject* self = f.self == kNoNode ? nullptr : objects(f.self);
+    const std::string path = self == nullptr ? std::string() : tree.path(f.self);
+    const Ref row = Ref::steal(
+        Py_BuildValue("(OOsii)", f.code ? f.code.get() : Py_None, self == nullptr ? Py_None : self,
+                      path.c_str(), static_cast<int>(f.caller), static_cast<int>(f.caller_instruction)));
+    if (!rows || !row || PyList_Append(rows.get(), row.get()) < 0) return nullptr;
+  }
+  Ref list = Ref::steal(PyList_New(0));
+  for (const Call& c : calls) {
+    PyObject* callable = c.callable < 0 ? nullptr : callables[static_cast<size_t>(c.callable)].get();
     const Ref row =
         Ref::steal(Py_BuildValue("(iiLsiO)", static_cast<int>(c.frame), static_cast<int>(c.instruction),
                                  static_cast<long long>(c.event), event_name(c.kind),
                                  static_cast<int>(c.detail), callable == nullptr ? Py_None : callable));
-    if (!calls || !row || PyList_Append(calls.get(), row.get()) < 0) return nullptr;
+    if (!list || !row || PyList_Append(list.get(), row.get()) < 0) return nullptr;
   }
-  if (!frames || !calls) return nullptr;
-  return Py_BuildValue("{s:O,s:O}", "frames", frames.get(), "calls", calls.get());
+  if (!rows || !list) return nullptr;
+  return Py_BuildValue("{s:O,s:O}", "frames", rows.get(), "calls", list.get());
 }
 
 }  // namespace flashpoint

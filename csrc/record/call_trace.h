@@ -5,16 +5,17 @@
 // position at every node, with the GIL released, and gets back an index into what was noted.
 //
 // Frames are noted once each. Code objects and the objects that methods run on are not kept alive here: the
-// recorder does that (what it does not know is left out when the trace is exported).
+// recorder does that (what it does not know is left out of what is kept).
 //
 // GIL: required but for current(). One thread.
 #pragma once
 
-#include <deque>
+#include <functional>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "guard/guard_tree.h"
 #include "py/ref.h"
 #include "record/observer.h"
 #include "record/op_log.h"
@@ -22,6 +23,33 @@
 namespace flashpoint {
 
 class Recorder;
+
+// What of it outlives the recording.
+struct KeptTrace {
+  struct Frame {
+    Ref code;     // null: not known
+    NodeId self;  // where the guards reach the frame's first argument, kNoNode: nowhere
+    int32_t caller;
+    int32_t caller_instruction;
+  };
+  struct Call {
+    int32_t frame;
+    int32_t instruction;
+    int64_t event;     // the same for operators of one instruction; negative: not its own
+    int32_t callable;  // index into callables, -1: none
+    Event kind;
+    int16_t detail;
+  };
+  std::vector<Frame> frames;
+  std::vector<Call> calls;
+  std::vector<Ref> callables;  // C functions and methods of types; null: not known
+
+  // {"frames": [(code, self or None, its path or None, caller, caller's instruction)],
+  //  "calls": [(frame, instruction, event, kind, detail, callable or None)]}: a node's location names its
+  //  call. objects: by node.
+  // New reference, null with a Python error set.
+  PyObject* exported(const GuardTree& tree, const std::function<PyObject*(NodeId)>& objects) const;
+};
 
 class CallTrace final : public PositionSource {
  public:
@@ -33,11 +61,8 @@ class CallTrace final : public PositionSource {
   ProgramPosition current() noexcept override;
   std::string describe(const ProgramPosition& position) override;
 
-  // {"frames": [(code, self or None, its path or None, caller, caller's instruction)],
-  //  "calls": [(frame, instruction, event, kind, detail, callable or None)]}: a node's location names its
-  //  call.
-  // New reference, null with a Python error set.
-  PyObject* exported(Recorder& recorder) const;
+  // What is known at the end, while the recorder has its objects.
+  KeptTrace kept(Recorder& recorder) const;
 
  private:
   struct Frame {

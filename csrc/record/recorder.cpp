@@ -159,6 +159,15 @@ PyObject* Recorder::object_of(NodeId node) const {
   return nullptr;
 }
 
+std::vector<PyObject*> Recorder::objects() const {
+  std::vector<PyObject*> objects(tree_.size());
+  for (const auto& [object, id] : table_) {
+    if (id >= 0 && static_cast<size_t>(id) < objects.size() && objects[static_cast<size_t>(id)] == nullptr)
+      objects[static_cast<size_t>(id)] = object;
+  }
+  return objects;
+}
+
 bool Recorder::is_code_constant(PyObject* object) const {
   for (const auto& [code, nothing] : codes_) {
     PyObject* constants = reinterpret_cast<PyCodeObject*>(code)->co_consts;

@@ -68,7 +68,6 @@ class Recorder final : public Observer {
   bool ended() const { return ended_; }
   const BreakReport& report() const { return report_; }
 
-  // For finishing: what was recorded.
   GuardTree& tree() { return tree_; }
   Shadow& shadow() { return shadow_; }
   GraphRecorder& graph() { return graph_; }
@@ -80,6 +79,7 @@ class Recorder final : public Observer {
   // A constant of the code that ran: the same object at each call.
   bool is_code_constant(PyObject* object) const;
   PyObject* object_of(NodeId node) const;  // linear; null when nothing in the table has that node
+  std::vector<PyObject*> objects() const;  // by node; null likewise
   const std::vector<Effect>& effects() const { return effects_; }
   // Guards that keep mutated objects apart from others of their type.
   void finish_aliases();

@@ -21,7 +21,7 @@ _CHILD = re.compile(r"\.__dict__\['_modules'\]\['([^']*)'\]")
 
 
 class Frame(NamedTuple):
-    code: types.CodeType
+    code: types.CodeType | None  # None: a recording of another process, and not known here
     self: Any  # the first argument, where the guards know it
     path: str
     caller: int
@@ -66,8 +66,11 @@ class Trace:
 
     def stack_trace(self, call: Call) -> str:
         """The program's frames, outermost first, as Python prints them; torch's own where all are."""
-        levels = [(self.frames[frame].code, instruction) for frame, instruction in self._chain(call)]
-        levels.reverse()
+        levels = []
+        for frame, instruction in self._chain(call):
+            code = self.frames[frame].code
+            if code is not None:
+                levels.insert(0, (code, instruction))
         own = [level for level in levels if not level[0].co_filename.startswith(_TORCH)]
         return "".join(
             traceback.StackSummary.from_list([_summary(*level) for level in own or levels]).format()
@@ -88,7 +91,7 @@ class Trace:
         """The torch-level callable whose only operator this was; the outermost where several are."""
         for frame, _ in reversed(list(self._chain(call))):
             code = self.frames[frame].code
-            found = _python_functions().get(code)
+            found = None if code is None else _python_functions().get(code)
             if found is not None and self._in_frame[frame] == 1:
                 return found
         if call.event < 0 or self._in_event[call.frame, call.event] != 1:

@@ -47,9 +47,9 @@ class Net(nn.Module):
 
 def recorded(make: Callable[[], tuple[Any, tuple[Any, ...]]]) -> tuple[_C.CompiledFunction, bytes, tuple]:
     """The compiled core, its entry's portable form, the arguments of a call."""
-    target, args = make()
+    target, args, *backend = make()
     with torch.no_grad():
-        compiled = flashpoint.compile(target)
+        compiled = flashpoint.compile(target, backend=backend[0] if backend else "eager")
         compiled(*args)
     core = compiled.forward if isinstance(compiled, nn.Module) else compiled
     core.__wrapped__ = target.__call__ if isinstance(target, nn.Module) else target
@@ -77,7 +77,19 @@ def make_net() -> tuple[Any, tuple[Any, ...]]:
     return Net(), (torch.ones(2, 3),)
 
 
-PROGRAMS = [make_plain, make_net, make_broken]
+def passes_through(module: torch.fx.GraphModule, examples: list[Any]) -> Any:
+    return module
+
+
+def make_for_backend() -> tuple[Any, ...]:
+    return plain, (torch.arange(3.0), 2, "n"), passes_through
+
+
+def make_net_for_backend() -> tuple[Any, ...]:
+    return Net(), (torch.ones(2, 3),), passes_through
+
+
+PROGRAMS = [make_plain, make_net, make_broken, make_for_backend, make_net_for_backend]
 
 
 def attempt(entry: bytes, core: _C.CompiledFunction, args: tuple[Any, ...]) -> str:

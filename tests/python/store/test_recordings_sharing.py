@@ -174,13 +174,6 @@ def test_fullgraph(tmp_path: Path) -> None:
     assert captures(rows) == [0], report
 
 
-def test_python_backends(tmp_path: Path) -> None:
-    """Their graphs are functions of this process, and that is said."""
-    rows, report = run(tmp_path, tmp_path / "cache", "aot_eager", "3")
-    assert captures(rows) == [1], rows
-    assert any("a Python backend" in line for line in report), report
-
-
 def test_generated_code(tmp_path: Path) -> None:
     """The native backend's code is there for the next process, which generates none."""
     rows, _ = run(tmp_path, tmp_path / "cache", "native", "3")
