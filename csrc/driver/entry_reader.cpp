@@ -11,6 +11,7 @@
 #include "driver/entry_format.h"
 #include "driver/frame_reader.h"
 #include "driver/fx_backend.h"
+#include "driver/guard_reader.h"
 #include "driver/recipe_reader.h"
 #include "driver/trace_format.h"
 #include "eval/thread_context.h"
@@ -20,7 +21,6 @@
 #include "ir/verifier.h"
 #include "portable/parts.h"
 #include "portable/table.h"
-#include "py/layout.h"
 #include "py/torch_bridge.h"
 #include "record/rules/rules.h"
 #include "replay/scalar_program.h"
@@ -55,29 +55,6 @@ GlobalState get_state(store::Reader& in) {
   s.flags = in.number<uint64_t>();
   return s;
 }
-
-bool get_meta(store::Reader& in, TensorMeta& m) {
-  m.key_set = in.number<uint64_t>();
-  for (int16_t* number : {&m.dtype, &m.device_type, &m.device_index, &m.layout})
-    *number = in.number<int16_t>();
-  const auto flags = in.number<uint8_t>();
-  m.requires_grad = (flags & 1) != 0;
-  m.is_leaf = (flags & 2) != 0;
-  m.is_inference = (flags & 4) != 0;
-  for (auto* list : {&m.sizes, &m.strides}) {
-    const auto size = in.number<uint32_t>();
-    if (size > 1024) return false;
-    for (uint32_t i = 0; i < size; ++i) list->push_back(in.number<int64_t>());
-  }
-  return in.ok() && m.dtype >= 0 && m.dtype < static_cast<int16_t>(c10::ScalarType::NumOptions);
-}
-
-// Instead of names: how the guard before a node makes sure that its type stays what it is now.
-struct Reached {
-  bool fixed = false;     // its type, or itself, is guarded
-  bool tensor = false;    // it is a tensor of guarded metadata
-  bool function = false;  // it is a function whose code is guarded
-};
 
 class Reader {
  public:
@@ -120,11 +97,11 @@ class Reader {
     if (!state.holds(call_.now, any_limit)) return other_call("global state: " + state.changes(call_.now));
     if ((flags & kHasOuterKind) != 0 && outer_kind != call_.outer.kind())
       return other_call("whether an exception is being handled");
-    if (!read_position() || !read_guards() || !read_graph() || !read_numbers()) return nullptr;
+    if (!read_position() || !guards_.read(in_) || !read_graph() || !read_numbers()) return nullptr;
     RecipeReader recipes(in_, table_, tree_, *graph_, steps_.size(), framed_);
     if (!recipes.read()) return table_.why().empty() ? malformed("its recipes") : changed();
     if ((flags & kHasSnapshot) != 0) {
-      const auto reached = [&](NodeId node) -> const Reached& { return reached_[static_cast<size_t>(node)]; };
+      const auto reached = [&](NodeId node) -> const Reached& { return guards_.reached(node); };
       snapshot_ = read_frames(
           in_, {recipes, GuardAccess::values(tree_), [&](NodeId node) { return reached(node).function; },
                 [&](NodeId node) { return reached(node).fixed; }, call_.frames});
@@ -137,8 +114,8 @@ class Reader {
         (trace_ = read_trace(in_, table_, GuardAccess::values(tree_), *graph_)) == nullptr)
       return malformed("its calls");
     if (!in_.ok() || in_.left() != 0) return malformed("its end");
-    for (size_t i = 0; i < reached_.size(); ++i) {
-      if (recipes.needs_fixed(static_cast<NodeId>(i)) && !reached_[i].fixed)
+    for (NodeId i = 0; i < static_cast<NodeId>(tree_.size()); ++i) {
+      if (recipes.needs_fixed(i) && !guards_.reached(i).fixed)
         return malformed("an object of unguarded type is written to");
     }
     return finish(state, after, positional, std::move(kwnames), any_limit,
@@ -147,28 +124,15 @@ class Reader {
 
   bool is_below_autograd() const { return below_autograd_; }
 
-  ReadOutcome outcome = ReadOutcome::kRead;
-  std::string why;
+  const ReadVerdict& verdict() const { return verdict_; }
 
  private:
-  std::nullptr_t end(ReadOutcome how, std::string text) {
-    if (outcome != ReadOutcome::kRead) return nullptr;
-    outcome = how;
-    why = std::move(text);
-    return nullptr;
-  }
+  std::nullptr_t end(ReadOutcome how, std::string text) { return verdict_.end(how, std::move(text)); }
   std::nullptr_t malformed(const char* what) { return end(ReadOutcome::kMalformed, what); }
   std::nullptr_t other_call(std::string what) { return end(ReadOutcome::kOtherCall, std::move(what)); }
   std::nullptr_t changed() { return end(ReadOutcome::kChanged, table_.why()); }
   bool bad(const char* what) { return malformed(what) != nullptr; }
-
-  // Null with an outcome where there must be an object and is none.
-  PyObject* object(ValueRef ref, const char* what) {
-    if (ref == 0 || !table_.is_valid(ref)) return malformed(what), nullptr;
-    PyObject* found = table_.obtain(ref);
-    if (found == nullptr) changed();
-    return found;
-  }
+  PyObject* object(ValueRef ref, const char* what) { return verdict_.object(table_, ref, what); }
 
   // The frames at hand are those of the position, or the record would have another name.
   bool read_position() {
@@ -179,247 +143,6 @@ class Reader {
         return table_.why().empty() ? bad("its position") : changed() != nullptr;
     }
     return frames == 0 || framed_ || bad("its position");
-  }
-
-  bool read_guards() {
-    const auto count = in_.number<uint32_t>();
-    if (!in_.ok() || count > kMaxEntryNodes || count > in_.left()) return bad("the number of guards");
-    nargs_ = call_.nargs + (call_.kwnames == nullptr ? 0 : PyTuple_GET_SIZE(call_.kwnames));
-    reached_.resize(count);
-    for (uint32_t i = 0; i < count; ++i) {
-      if (!read_node(static_cast<NodeId>(i))) return false;
-    }
-    return true;
-  }
-
-  bool read_node(NodeId id) {
-    const auto step_number = in_.number<uint8_t>();
-    const auto parent = in_.number<int32_t>();
-    const auto index = in_.number<int32_t>();
-    const auto key_ref = in_.number<uint32_t>();
-    const auto checks = in_.number<uint32_t>();
-    if (!in_.ok() || step_number >= kSteps || index < 0 || !table_.is_valid(key_ref)) return bad("a guard");
-    const auto step = static_cast<Step>(step_number);
-    const bool root = step == Step::kArg || step == Step::kConst || step == Step::kTypeRoot;
-    if (root ? parent != kNoNode : parent < 0 || parent >= id) return bad("a guard's parent");
-    PyObject* key = nullptr;
-    if (key_ref != 0 && (key = object(key_ref, "a key")) == nullptr) return false;
-    if (!root && GuardAccess::values(tree_)[parent] == nullptr) return bad("a guard's parent");
-    if (!may_step(step, parent, key)) return bad("a guard that cannot be followed");
-    if (step == Step::kDictValue) bind_operator(parent, key);
-    GuardAccess::add_node(tree_, parent, step, key, index);
-    PyObject* value = GuardAccess::reach_last(tree_, call_.args, nargs_);
-    if (value == nullptr) return other_call(tree_.path(id) + ": not there") != nullptr;
-    reached_[id].fixed = step == Step::kConst || step == Step::kTypeRoot || step == Step::kTypeOf;
-    for (uint32_t c = 0; c < checks; ++c) {
-      if (!read_check(id, value)) return false;
-    }
-    return true;
-  }
-
-  // The call would bind it when it came to read it.
-  void bind_operator(NodeId dict, PyObject* name) const {
-    const Node& node = tree_.node(dict);
-    if (node.step != Step::kInstanceDict || !PyUnicode_CheckExact(name)) return;
-    PyObject* holder = GuardAccess::values(tree_)[node.parent];
-    if (holder != nullptr && rules().holds_operators(Py_TYPE(holder))) rules().bind_operator(holder, name);
-  }
-
-  // Steps that take their parent's type for granted need a guard that makes sure of it.
-  bool may_step(Step step, NodeId parent, PyObject* key) const {
-    PyObject* p = parent == kNoNode ? nullptr : GuardAccess::values(tree_)[parent];
-    const bool fixed = parent != kNoNode && reached_[parent].fixed;
-    switch (step) {
-      case Step::kArg:
-      case Step::kListItem:
-      case Step::kTupleItem:
-      case Step::kCellContents:
-      case Step::kFuncClosure:
-      case Step::kFuncDefault:
-      case Step::kFuncKwDefaults:
-      case Step::kFuncAnnotations:
-      case Step::kFuncGlobals:
-      case Step::kMethodFunc:
-      case Step::kMethodSelf:
-      case Step::kProxyDict:
-      case Step::kTypeDict:
-      case Step::kPropertyGet:
-      case Step::kInstanceDict:
-      case Step::kTypeOf:
-      case Step::kWeakTarget:
-      case Step::kContextValue:
-        return key == nullptr;
-      case Step::kConst:
-        return key != nullptr;
-      case Step::kTypeRoot:
-        return key != nullptr && PyType_Check(key);
-      case Step::kDictValue:
-        return key != nullptr;
-      case Step::kSlot:
-        return key != nullptr && Py_IS_TYPE(key, &PyMemberDescr_Type);
-      case Step::kTypeLookup:
-        return fixed && PyType_Check(p) && key != nullptr && PyUnicode_CheckExact(key);
-      case Step::kSuperLookup:
-        return fixed && PyType_Check(p) && is_class_and_name(key);
-      case Step::kDequeItem:
-        return fixed && rules().is_deque(p) && !is_heap(Py_TYPE(p));
-      case Step::kDescrFunc:
-        return fixed &&
-               (PyObject_TypeCheck(p, &PyStaticMethod_Type) || PyObject_TypeCheck(p, &PyClassMethod_Type));
-      case Step::kPartialFunc:
-      case Step::kPartialArgs:
-      case Step::kPartialKeywords:
-        return fixed && rules().is_partial(p);
-      case Step::kIteratorSource:
-        return key == nullptr;
-      case Step::kTensorGrad:
-        return key == nullptr && parent != kNoNode && reached_[parent].tensor;
-      case Step::kGeneratorFunction:
-      case Step::kGeneratorSlot:
-      case Step::kTraceback:
-      case Step::kThreadLocalDict:
-        return false;
-    }
-    return false;
-  }
-
-  static bool is_class_and_name(PyObject* key) {
-    return key != nullptr && PyTuple_CheckExact(key) && PyTuple_GET_SIZE(key) == 2 &&
-           PyType_Check(PyTuple_GET_ITEM(key, 0)) && PyUnicode_CheckExact(PyTuple_GET_ITEM(key, 1));
-  }
-
-  bool read_check(NodeId id, PyObject* value) {
-    const auto kind_number = in_.number<uint8_t>();
-    auto number = in_.number<int32_t>();
-    const auto first = in_.number<uint32_t>();
-    const auto other = in_.number<uint32_t>();
-    if (!in_.ok() || kind_number >= kCheckKinds || !table_.is_valid(first) || !table_.is_valid(other))
-      return bad("a check");
-    const auto kind = static_cast<CheckKind>(kind_number);
-    Reached& reached = reached_[id];
-    if (kind == CheckKind::kFuncState) return read_function_state(id, value, number, first, other);
-    if (kind == CheckKind::kTypeIs || kind == CheckKind::kIs) {
-      if (kind == CheckKind::kTypeIs && table_.is_another_class(first, Py_TYPE(value)))
-        return other_call(tree_.path(id) + ": an object of another class") != nullptr;
-      PyObject* what = kind == CheckKind::kIs ? value : reinterpret_cast<PyObject*>(Py_TYPE(value));
-      if (!table_.take(first, what)) return table_.why().empty() ? bad("an object") : changed() != nullptr;
-      reached.fixed = true;
-      return add(id, kind, number, Ref::share(what), Ref(), value);
-    }
-    if (kind == CheckKind::kBases) {
-      // The class was compared with its description, which names its bases.
-      if (tree_.node(id).step != Step::kTypeRoot) return bad("the bases of no class");
-      return add(id, kind, 0, py::bases_of(reinterpret_cast<PyTypeObject*>(value)), Ref(), value);
-    }
-    PyObject *operand = nullptr, *second = nullptr;
-    if (first != 0 && (operand = object(first, "an operand")) == nullptr) return false;
-    if (other != 0 && (second = object(other, "an operand")) == nullptr) return false;
-    if (kind == CheckKind::kTensor) {
-      TensorMeta meta;
-      if (!get_meta(in_, meta)) return bad("a tensor's metadata");
-      reached.tensor = true;
-      number = GuardAccess::add_meta(tree_, std::move(meta));
-    } else if (kind == CheckKind::kPlainCall) {
-      number = GuardAccess::add_plain_call(tree_);
-    } else if (!may_check(kind, id, value, number, operand, second)) {
-      return bad("a check that cannot be made");
-    }
-    if (kind == CheckKind::kValue) reached.fixed = true;
-    return add(id, kind, number, Ref::share(operand), Ref::share(second), value);
-  }
-
-  bool add(NodeId id, CheckKind kind, int32_t number, Ref operand, Ref second, PyObject* value) {
-    if (GuardAccess::add(tree_, id, kind, number, std::move(operand), std::move(second), value)) return true;
-    return other_call(tree_.path(id) + ": expected " + tree_.text_of(GuardAccess::last_check(tree_))) !=
-           nullptr;
-  }
-
-  bool read_function_state(NodeId id, PyObject* value, int32_t number, ValueRef code, ValueRef globals) {
-    if (!PyFunction_Check(value)) return other_call(tree_.path(id) + ": no function") != nullptr;
-    auto* f = reinterpret_cast<PyFunctionObject*>(value);
-    if (!table_.take(code, f->func_code) || !table_.take(globals, f->func_globals))
-      return table_.why().empty() ? bad("a function") : changed() != nullptr;
-    PyObject* builtins = PyDict_GetItemString(PyImport_GetModuleDict(), "builtins");
-    if (builtins == nullptr || !PyModule_Check(builtins) || f->func_builtins != PyModule_GetDict(builtins))
-      return other_call(tree_.path(id) + ": other builtins") != nullptr;
-    const int32_t defaults = number / 2;
-    Ref state = Ref::steal(Py_BuildValue("(OiOO)", f->func_code, defaults,
-                                         number % 2 != 0 ? Py_True : Py_False, f->func_globals));
-    if (!state || number < 0) return PyErr_Clear(), bad("a function");
-    reached_[id].function = true;
-    return add(id, CheckKind::kFuncState, 0, std::move(state), Ref(), value);
-  }
-
-  // Whether the check's C code may meet this object and these operands.
-  bool may_check(CheckKind kind, NodeId id, PyObject* v, int32_t number, PyObject* operand,
-                 PyObject* second) const {
-    const bool fixed = reached_[id].fixed;
-    const auto tuple = [&](Py_ssize_t size) {
-      return operand != nullptr && PyTuple_CheckExact(operand) &&
-             (size < 0 || PyTuple_GET_SIZE(operand) == size);
-    };
-    const auto text = [](PyObject* o) { return o != nullptr && PyUnicode_CheckExact(o); };
-    const auto value = [](PyObject* o) { return o != nullptr && is_primitive(o); };
-    switch (kind) {
-      case CheckKind::kLen:
-      case CheckKind::kNonEmpty:
-        return !is_heap(Py_TYPE(v)) || PyList_Check(v) || PyTuple_Check(v) || PyAnySet_Check(v) ||
-               PyDict_Check(v);
-      case CheckKind::kCellEmpty:
-      case CheckKind::kStorageOffset:
-      case CheckKind::kDictLen:
-      case CheckKind::kDictNonEmpty:
-        return true;
-      case CheckKind::kSameAs:
-      case CheckKind::kNotSameAs:
-        return number >= 0 && number < id;
-      case CheckKind::kValue:
-      case CheckKind::kCellValue:
-        return value(operand);
-      case CheckKind::kEquals:
-        return operand != nullptr && (is_primitive(operand) || rules().is_value_type(Py_TYPE(operand)));
-      case CheckKind::kListItemValue:
-      case CheckKind::kTupleItemValue:
-      case CheckKind::kDefaultValue:
-        return number >= 0 && value(second);
-      case CheckKind::kSetContains:
-        return value(operand) && second != nullptr;
-      case CheckKind::kSlotValue:
-        return operand != nullptr && Py_IS_TYPE(operand, &PyMemberDescr_Type) && value(second);
-      case CheckKind::kSetOrder:
-      case CheckKind::kOrderedKeys:
-      case CheckKind::kKeys:
-        return tuple(-1);
-      case CheckKind::kInstanceLacks:
-        return text(operand);
-      case CheckKind::kFunctionAttribute:
-        return text(operand) && value(second);
-      case CheckKind::kRangeIs:
-      case CheckKind::kSliceIs:
-        return tuple(3);
-      case CheckKind::kIteratorAt:
-        return tuple(-1);
-      case CheckKind::kNoGrad:
-      case CheckKind::kNoHooks:
-        return reached_[id].tensor;
-      case CheckKind::kDequeBound:
-        return fixed && rules().is_deque(v) && !is_heap(Py_TYPE(v)) && value(operand);
-      case CheckKind::kGetterIs:
-        return fixed && rules().is_getter(v) && tuple(-1);
-      case CheckKind::kKeyAbsent:
-      case CheckKind::kKeyPresent:
-        return operand != nullptr;
-      case CheckKind::kItemValue:
-        return operand != nullptr && value(second);
-      case CheckKind::kLookupValue:
-        return fixed && PyType_Check(v) && text(operand) && value(second);
-      case CheckKind::kLookupAbsent:
-        return fixed && PyType_Check(v) && text(operand);
-      case CheckKind::kSuperAbsent:
-        return fixed && PyType_Check(v) && is_class_and_name(operand);
-      default:
-        return false;
-    }
   }
 
   bool read_graph() {
@@ -458,7 +181,7 @@ class Reader {
     return bad("a number");
   }
   bool is_scalar_node(int32_t node) const {
-    return static_cast<size_t>(node) < reached_.size() && reached_[static_cast<size_t>(node)].fixed &&
+    return static_cast<size_t>(node) < tree_.size() && guards_.reached(node).fixed &&
            is_primitive(GuardAccess::values(tree_)[static_cast<size_t>(node)]);
   }
 
@@ -481,7 +204,7 @@ class Reader {
       const auto argument = in_.number<int32_t>();
       PyObject* value = object(in_.number<uint32_t>(), "a number");
       if (value == nullptr) return false;
-      if (argument < 0 || static_cast<size_t>(argument) >= nargs_ || !is_primitive(value))
+      if (argument < 0 || static_cast<size_t>(argument) >= call_.count() || !is_primitive(value))
         return bad("a number");
       pinned_.emplace_back(argument, Ref::share(value));
     }
@@ -511,8 +234,7 @@ class Reader {
     return true;
   }
   bool is_tensor_node(int32_t node) const {
-    return node >= 0 && static_cast<size_t>(node) < reached_.size() &&
-           reached_[static_cast<size_t>(node)].tensor;
+    return node >= 0 && static_cast<size_t>(node) < tree_.size() && guards_.reached(node).tensor;
   }
 
   bool read_step() {
@@ -703,7 +425,8 @@ class Reader {
     }
     const auto object = [&](NodeId node) { return GuardAccess::values(tree_)[static_cast<size_t>(node)]; };
     const RecordedGraph recorded{*graph_, tree_, *trace_, {}, numbers_, object, number};
-    const RecordedCall call{call_.function, nargs_ == 0 ? nullptr : call_.args[0], positional, kwnames};
+    const RecordedCall call{call_.function, call_.count() == 0 ? nullptr : call_.args[0], positional,
+                            kwnames};
     const DisarmedScope disarmed;
     Ref compiled = compile_graph(options_.compiler.get(), recorded, call, state, state);
     if (!compiled) end(ReadOutcome::kRaised, "its backend raised");
@@ -729,13 +452,13 @@ class Reader {
   const StoredCall& call_;
   const ReadOptions& options_;
   Table table_;
-  size_t nargs_ = 0;
+  ReadVerdict verdict_;
+  GuardTree tree_;
+  GuardReader guards_{call_, table_, tree_, verdict_};
   bool framed_ = false;
   bool below_autograd_ = false;
   bool asked_ = false;  // abstract base classes
   std::unique_ptr<Suspension> snapshot_;
-  GuardTree tree_;
-  std::vector<Reached> reached_;
   std::unique_ptr<ir::Graph> graph_;
   std::vector<ScalarStep> steps_;
   std::vector<NumberInput> numbers_;
@@ -751,8 +474,8 @@ ReadResult read_entry(std::string_view bytes, const StoredCall& call, const Read
   ReadResult result;
   try {
     result.entry = reader.read();
-    result.outcome = reader.outcome;
-    result.why = std::move(reader.why);
+    result.outcome = reader.verdict().outcome;
+    result.why = reader.verdict().why;
     result.below_autograd = reader.is_below_autograd();
   } catch (const std::exception& e) {  // no memory; an operator that cannot be compiled
     result = {nullptr, ReadOutcome::kMalformed, e.what()};

@@ -14,29 +14,11 @@
 #include <vector>
 
 #include "driver/entry.h"
+#include "driver/guard_reader.h"
 #include "driver/position_key.h"
 #include "driver/positions.h"
 
 namespace flashpoint {
-
-enum class ReadOutcome : uint8_t {
-  kRead,
-  kOtherCall,  // its guards do not hold for this call; they may for another
-  kChanged,    // what it was recorded from is otherwise now; `why` says what
-  kMalformed,
-  kRaised,  // the Python backend that its graph is for; the error is set
-};
-
-struct StoredCall {
-  PyObject* function;  // null at a position
-  PyObject* const* args;
-  size_t nargs;  // by position
-  PyObject* kwnames;
-  const GlobalState& now;
-  const OuterHandling& outer;
-  const std::vector<PositionFrame>* frames =
-      nullptr;  // of the position, where it is none of a function's start
-};
 
 struct ReadOptions {
   Backend backend = Backend::kEager;
