@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ir/index_bounds.h"
 #include "ir/schema.h"
 
 namespace flashpoint::ir {
@@ -22,6 +23,49 @@ bool in_print_order(const Graph& graph) {
   return true;
 }
 
+// No node writes to the value, or to a view of it.
+bool is_only_read(const Graph& graph, ValueId value) {
+  return std::none_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) {
+    bool uses = false;
+    for (const Arg& arg : node.args) for_each_value(arg, [&](ValueId id) { uses = uses || id == value; });
+    if (!uses) return false;
+    const c10::FunctionSchema* schema = find_schema(graph.ops[node.op]);
+    return schema == nullptr || traits_of(graph.ops[node.op]).hidden_writes != 0 ||
+           std::any_of(schema->arguments().begin(), schema->arguments().end(),
+                       [](const c10::Argument& argument) { return argument.alias_info() != nullptr; });
+  });
+}
+
+// The index is a literal whose elements are within bounds.
+bool literal_is_within(const Graph& graph, const IndexBounds& bounds) {
+  const Value& value = graph.values[static_cast<size_t>(bounds.value)];
+  if (value.node == kNoNode) return false;
+  const Node& node = graph.nodes[static_cast<size_t>(value.node)];
+  if (pseudo_op(graph.ops[node.op]) != PseudoOp::constant || node.args[0].kind != Arg::Kind::kConstant ||
+      !node.args[0].constant.isTensor() || !is_only_read(graph, bounds.value))
+    return false;
+  const at::Tensor& data = node.args[0].constant.toTensor();
+  const auto fits = [&](auto* elements) {
+    return std::all_of(elements, elements + data.numel(), [&](int64_t element) {
+      return (bounds.low <= element && element < bounds.high) || element == bounds.ignored;
+    });
+  };
+  if (!data.is_contiguous() || !data.is_cpu()) return false;
+  if (data.scalar_type() == at::kLong) return fits(data.const_data_ptr<int64_t>());
+  return data.scalar_type() == at::kInt && fits(data.const_data_ptr<int32_t>());
+}
+
+// It takes indices, all of them literals within bounds: it cannot raise, and does nothing else.
+bool takes_good_literals(const Graph& graph, int32_t at) {
+  const Node& node = graph.nodes[static_cast<size_t>(at)];
+  const OpTraits traits = traits_of(graph.ops[node.op]);
+  if (!node.mutates.empty() || traits.writes != 0 || traits.hidden_writes != 0 || traits.rng) return false;
+  std::vector<IndexBounds> bounds;
+  return index_bounds(graph, at, bounds) && std::all_of(bounds.begin(), bounds.end(), [&](const auto& b) {
+           return literal_is_within(graph, b);
+         });
+}
+
 }  // namespace
 
 Graph without_dead_code(Graph graph) {
@@ -34,11 +78,11 @@ Graph without_dead_code(Graph graph) {
   for (ValueId id : graph.outputs) mark(id);
   for (size_t i = graph.nodes.size(); i-- > 0;) {
     const Node& node = graph.nodes[i];
-    bool needed = !pure[node.op];
+    bool needed = false;
     for (const Output& output : node.outputs) {
       for (int32_t k = 0; k < output.count; ++k) needed |= used[static_cast<size_t>(output.first + k)];
     }
-    if (!needed) continue;
+    if (!needed && (pure[node.op] || takes_good_literals(graph, static_cast<int32_t>(i)))) continue;
     live[i] = true;
     for (const Arg& arg : node.args) for_each_value(arg, [&](ValueId id) { mark(id); });
   }

@@ -14,6 +14,7 @@ namespace {
 bool is_item(PseudoOp op) { return op == PseudoOp::item_float || op == PseudoOp::item_int; }
 bool is_arithmetic(PseudoOp op) { return op == PseudoOp::number_float || op == PseudoOp::number_int; }
 bool expects_number(PseudoOp op) { return op == PseudoOp::expect_number; }
+bool expects_value(PseudoOp op) { return op == PseudoOp::expect_number || op == PseudoOp::expect_true; }
 
 class Hoist {
  public:
@@ -28,6 +29,9 @@ class Hoist {
     while (first_ < count_ && node(first_).mutates.empty()) ++first_;
     for (int32_t i = first_; i < count_; ++i) {
       if (is(i, is_arithmetic) || expects_computed(i)) moved_.insert(i);
+      if (!expects_tensor(i)) continue;
+      moved_.insert(i);
+      expected_.push_back(i);
     }
     if (indices && !find_indices()) return false;
     if (moved_.empty() && indices_.empty()) return false;
@@ -38,6 +42,7 @@ class Hoist {
     for (const int32_t item : read) require(node(item).args[0].value, item);
     moved_.insert(items_.begin(), items_.end());
     for (const IndexBounds& index : indices_) require(index.value, index.node);
+    for (const int32_t i : expected_) require(node(i).args[0].value, i);
     return possible_ && alone() && !(views_ && !written_.empty());
   }
   std::vector<int32_t> checked;  // nodes of the result
@@ -87,6 +92,11 @@ class Hoist {
     return is(i, expects_number) && value(node(i).args[0].value).kind != ValueKind::kTensor &&
            value(node(i).args[0].value).node != kNoNode &&
            is(value(node(i).args[0].value).node, is_arithmetic);
+  }
+
+  // What the program asserted of a tensor.
+  bool expects_tensor(int32_t i) const {
+    return is(i, expects_value) && value(node(i).args[0].value).kind == ValueKind::kTensor;
   }
 
   // The indices of what takes some behind the first write. False: something else may raise there.
@@ -188,7 +198,7 @@ class Hoist {
 
   // A few elements, without randomness, and without views where numbers are computed.
   bool is_small(const Node& n) {
-    if (slice_.size() > kFewNodes * (items_.size() + indices_.size())) return false;
+    if (slice_.size() > kFewNodes * (items_.size() + indices_.size() + expected_.size())) return false;
     const OpTraits& traits = traits_[n.op];
     const Op& op = graph_.ops[n.op];
     const bool dynamic = traits.dynamic_shape && (op.name != "aten::where" || op.overload.empty()) &&
@@ -200,7 +210,7 @@ class Hoist {
       views_ = true;
     }
     bool small = true;
-    const int64_t few = indices_.empty() ? kFewElements : kFewIndices;
+    const int64_t few = indices_.empty() && expected_.empty() ? kFewElements : kFewIndices;
     const auto check = [&](ValueId id) {
       const Value& v = value(id);
       small = small && (v.kind != ValueKind::kTensor || (v.meta.defined() && elements(v.meta) <= few));
@@ -222,6 +232,7 @@ class Hoist {
     }
     int32_t last = made.empty() || items_.empty() ? 0 : *items_.rbegin();
     for (const IndexBounds& index : indices_) last = std::max(last, made.empty() ? 0 : index.node);
+    if (!expected_.empty() && !made.empty()) last = std::max(last, expected_.back());
     for (int32_t i = 0; i < last; ++i) {
       if (slice_.count(i) != 0 || moved_.count(i) != 0) continue;
       const Node& n = node(i);
@@ -246,7 +257,10 @@ class Hoist {
     for (const ValueId input : written_) {
       Node clone;
       clone.op = result.intern_op({"aten::clone", ""});
-      clone.state = node(items_.empty() ? indices_.front().node : *items_.begin()).state;
+      clone.state = node(!items_.empty()     ? *items_.begin()
+                         : !indices_.empty() ? indices_.front().node
+                                             : expected_.front())
+                        .state;
       clone.args = {Arg::of_value(early[static_cast<size_t>(input)]), Arg::of_constant(c10::IValue())};
       Value made = value(input);
       made.node = static_cast<int32_t>(result.nodes.size());
@@ -283,7 +297,8 @@ class Hoist {
   std::vector<OpTraits> traits_;
   int32_t first_ = 0;  // the first node that writes to an input
   std::set<int32_t> moved_, items_, slice_;
-  std::set<ValueId> there_;  // values from before the first write that the slice reads
+  std::set<ValueId> there_;        // values from before the first write that the slice reads
+  std::vector<int32_t> expected_;  // assertions, by their nodes
   std::vector<IndexBounds> indices_;
   std::set<std::tuple<ValueId, int64_t, int64_t, std::optional<int64_t>>>
       stated_;                         // checks since the last early write
@@ -310,7 +325,8 @@ int32_t raises_after_write(const Graph& graph, const std::vector<int32_t>& check
   bool wrote = false;
   for (size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& node = graph.nodes[i];
-    if (wrote && may_raise_on_values(graph, node) &&
+    const auto pseudo = pseudo_op(graph.ops[node.op]);
+    if (wrote && ((pseudo && expects_value(*pseudo)) || may_raise_on_values(graph, node)) &&
         !std::binary_search(checked.begin(), checked.end(), static_cast<int32_t>(i)))
       return static_cast<int32_t>(i);
     wrote = wrote || !node.mutates.empty();

@@ -63,6 +63,11 @@ bool GraphRecorder::may_expect() const {
   return options_.may_stop && (options_.expect_values || asserts_) && !broken() && !wrote_input_;
 }
 
+bool GraphRecorder::may_expect_number() const {
+  // What is asserted behind a write is looked at before it (ir/early_checks.h).
+  return may_expect() || (options_.may_stop && asserts_ && !broken());
+}
+
 LoggedCall* GraphRecorder::begin_expectation(ir::PseudoOp op, const at::Tensor& tensor) {
   LoggedCall* call = begin_pseudo(op, 3, 0);
   note_operand(tensor, call->args[0]);
@@ -77,6 +82,7 @@ void GraphRecorder::expect_number(const at::Tensor& tensor, const c10::IValue& n
       begin_expectation(truth ? ir::PseudoOp::expect_true : ir::PseudoOp::expect_number, tensor);
   if (!log_.note_constant(number, call->args[1]))
     return break_off(GraphBreak::tensor_data_read, number.tagKind());
+  if (wrote_input_) raising_.emplace_back(call->op, sites_.back());
   log_.append(call);
 }
 

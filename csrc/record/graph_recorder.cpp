@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/counters.h"
+#include "ir/dead_code.h"
 #include "ir/early_checks.h"
 #include "ir/tensor_literal.h"
 #include "ir/verifier.h"
@@ -447,7 +448,7 @@ bool GraphRecorder::begin_call(const c10::OperatorHandle& op, const std::vector<
       return false;
     case Rule::value_read: {
       const c10::IValue& tensor = stack[stack.size() - info.arguments];
-      if (!may_expect() || !tensor.isTensor()) {
+      if (!may_expect_number() || !tensor.isTensor()) {
         break_off(info.rule.reason, info.full_name);
       } else if (ambient_is_plain(info) && check_operand(tensor.toTensor(), info.full_name.c_str())) {
         call.read = tensor.toTensor();
@@ -658,6 +659,8 @@ std::unique_ptr<ir::Graph> GraphRecorder::finish(c10::ArrayRef<at::Tensor> outpu
   }
   if (broken()) return nullptr;
   auto graph = std::make_unique<ir::Graph>(log_.build(outputs_, options_.positions));
+  // Where nothing comes of it there may be no need for it at all.
+  if (graph->outputs.empty() && !graph->nodes.empty()) *graph = ir::without_dead_code(std::move(*graph));
   const bool computes = pseudo_ops_[static_cast<size_t>(ir::PseudoOp::number_float)] >= 0 ||
                         pseudo_ops_[static_cast<size_t>(ir::PseudoOp::number_int)] >= 0;
   const bool raises = ir::raises_after_write(*graph) >= 0;

@@ -73,6 +73,7 @@ class GraphRecorder final : public TracerSink {
   // behind a node that ends a run where they differ: allowed while no input has been written to. Reads that
   // show at the dispatcher need only the question; the others are told. False: the recording must break.
   bool may_expect() const;
+  bool may_expect_number() const;  // of a tensor with one element
   // While on, also without Options::expect_values: where the program raises unless the value is as it
   // expects, and where a control-flow operator chooses by it.
   void set_asserts(bool on) { asserts_ = on; }

@@ -84,11 +84,118 @@ def test_an_assertion_is_no_break(name: str) -> None:
     assert flashpoint.counters()["hits"] - before >= 5
 
 
-def test_after_a_write_an_assertion_breaks() -> None:
-    fn = program("written")
-    assert flashpoint.explain(fn)(torch.ones(3)).graph_count == 2
-    compiled = flashpoint.compile(fn)
-    for value in (1.0, 2.0, -5.0, 3.0):
-        eager, replayed = torch.full((3,), value), torch.full((3,), value)
-        assert outcome(compiled, replayed) == outcome(fn, eager)
-        assert torch.equal(eager, replayed)
+AFTER_A_WRITE = """
+STATE = torch.zeros(3)
+def dependent(x):
+    x.add_(1)
+    assert (x > 0).all()
+    return x * 2
+
+def independent(x):
+    y = x * 2
+    STATE.add_(1)
+    assert y.sum() > -100
+    return y + STATE
+
+def twice(x):
+    x.mul_(2)
+    assert x.sum() > -100, "first"
+    x.sub_(1)
+    assert (x < 1e3).all(), f"second {tuple(x.shape)}"
+    return x.clone()
+
+def view(x):
+    y = x.view(3, 1)
+    STATE.add_(x)
+    assert y[1] > -100
+    return y + STATE[0]
+
+def written_view(x):
+    x[1:].add_(1)
+    assert x[2] > -100
+    return x * 2
+
+def indexed(x):
+    STATE.copy_(x)
+    assert x.sum() > -100
+    return x[torch.tensor([0, 2])] + STATE[0]
+
+def negated(x):
+    STATE.copy_(x)
+    if (x < -100).any():
+        raise ValueError(str(tuple(STATE.shape)))
+    return x + STATE
+
+def stored(x, seen=[0]):
+    x.add_(1)
+    seen[0] += 1
+    assert x.sum() > -100
+    return x * seen[0] / seen[0]
+"""
+LATER = re.findall(r"^def (\w+)", AFTER_A_WRITE, re.MULTILINE)
+CAPTURED = {"dependent", "independent", "twice", "indexed", "negated", "stored"}
+
+
+def later(name: str) -> tuple[Callable[[torch.Tensor], torch.Tensor], torch.Tensor]:
+    scope: dict[str, Any] = {"torch": torch}
+    exec(AFTER_A_WRITE, scope)
+    return scope[name], scope["STATE"]
+
+
+@pytest.mark.parametrize("backend", ["eager", "native"])
+@pytest.mark.parametrize("name", LATER)
+def test_after_a_write(name: str, backend: str) -> None:
+    """It is looked at before the write, where a call can still be taken back: nothing is written twice."""
+    fn, eager_state = later(name)
+    target, state = later(name)
+    compiled = flashpoint.compile(target, backend=backend)
+    before = flashpoint.counters()["hits"]
+    for value in (1.0, 2.0, 3.0, -1e4, 4.0, 5e3, -1e4, 5.0, 6.0, 7.0, float("nan")):
+        x, y = torch.full((3,), value), torch.full((3,), value)
+        assert outcome(compiled, x) == outcome(fn, y), value
+        assert x.tolist() == y.tolist() or value != value
+        assert state.tolist() == eager_state.tolist() or value != value
+    assert flashpoint.counters()["hits"] - before >= 5
+
+
+@pytest.mark.parametrize("name", sorted(CAPTURED))
+def test_after_a_write_is_no_break(name: str) -> None:
+    fn, _ = later(name)
+    assert flashpoint.explain(fn)(torch.ones(3)).graph_count == 1
+
+
+def test_after_a_write_of_much() -> None:
+    """What is too large to be computed twice is a break from the second recording on."""
+    scope: dict[str, Any] = {"torch": torch}
+    exec(AFTER_A_WRITE, scope)
+    compiled = flashpoint.compile(scope["dependent"])
+    x, y = torch.zeros(50000), torch.zeros(50000)
+    before = flashpoint.counters()["hits"]
+    for _ in range(6):
+        assert torch.equal(compiled(x), scope["dependent"](y)) and torch.equal(x, y)
+    assert flashpoint.counters()["hits"] - before >= 4
+    x.fill_(-5)
+    with pytest.raises(AssertionError):
+        compiled(x)
+    assert torch.equal(x, torch.full((50000,), -4.0))
+
+
+def test_unused_literal_indices() -> None:
+    """Nothing is left of indices that are known to be good; bad ones raise."""
+
+    def good(x: torch.Tensor) -> int:
+        x[[0, -1]]
+        x[torch.tensor([1, 0])]
+        return 3
+
+    def written(x: torch.Tensor) -> int:
+        index = torch.tensor([0, 1])
+        index.add_(x.shape[0])
+        x[index]
+        return 3
+
+    assert flashpoint.explain(good)(torch.ones(2, 3)).graph_count == 0
+    compiled = flashpoint.compile(written)
+    for _ in range(3):
+        with pytest.raises(IndexError):
+            compiled(torch.ones(2, 3))

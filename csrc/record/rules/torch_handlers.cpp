@@ -62,7 +62,7 @@ bool Recorder::settle_shape(PyObject* tensor, bool only_dims) {
 }
 
 bool Recorder::may_read_value(PyObject* tensor) const {
-  return is_plain_tensor(tensor) && !function_mode_answers() && graph_.may_expect() &&
+  return is_plain_tensor(tensor) && !function_mode_answers() && graph_.may_expect_number() &&
          unpack_tensor(tensor).numel() == 1 && graph_.is_known(unpack_tensor(tensor));
 }
 
