@@ -333,9 +333,13 @@ void ask(CodeState& state, StoredRecord& mine) {
   }
 }
 
-// The first of those that wait that fits the call.
-std::shared_ptr<Entry> first_fitting(CodeState& state, StoredRecord& mine, const StoredCall& call,
-                                     const std::vector<StoredRecord::Blob>& waiting) {
+// The first of those that wait that fits the call. The last one recorded comes first, as among the entries of
+// a process. Oldest first, where they are wanted in the order in which they were recorded: the steps of a
+// loop, and what a Python backend is called for.
+std::shared_ptr<Entry> first_fitting(CodeState& state, StoredRecord& mine, const StoredCall& call) {
+  const bool oldest_first = call.frames != nullptr || state.compiler;
+  std::vector<StoredRecord::Blob> waiting = mine.waiting;  // reading may let other threads run
+  if (oldest_first) std::reverse(waiting.begin(), waiting.end());
   ReadOptions options;
   options.backend = state.backend;
   options.compiler = state.compiler;
@@ -362,7 +366,7 @@ std::shared_ptr<Entry> first_fitting(CodeState& state, StoredRecord& mine, const
       entry->loaded_by = &state;
       entry->loaded_backend = state.backend_number();
       entry->kept = true;
-      mine.used.push_back(blob);
+      mine.used.insert(oldest_first ? mine.used.begin() : mine.used.end(), blob);
       ++counters().entries_loaded;
       note(state, call.frames == nullptr ? "an entry was loaded" : "an entry behind a break was loaded");
       return entry;
@@ -390,8 +394,7 @@ void know(const RecordedFunction& function, const StoredCall& call) {
 bool load(const RecordedFunction& function, const StoredCall& call) {
   know(function, call);
   StoredRecord& mine = stored(function.state).start;
-  const std::vector<StoredRecord::Blob> waiting = mine.waiting;  // reading may let other threads run
-  std::shared_ptr<Entry> entry = first_fitting(function.state, mine, call, waiting);
+  std::shared_ptr<Entry> entry = first_fitting(function.state, mine, call);
   if (entry == nullptr) return false;
   function.extra.precompiled.push_back(std::move(entry));
   return true;
@@ -441,9 +444,7 @@ std::shared_ptr<Entry> load_entry_at(CodeState& state, const std::string& positi
     if (mine.waiting.empty()) return nullptr;
     StoredCall there = call;
     there.frames = &frames;
-    // The steps of a loop come in the order in which they were recorded.
-    const std::vector<StoredRecord::Blob> waiting(mine.waiting.rbegin(), mine.waiting.rend());
-    return first_fitting(state, mine, there, waiting);
+    return first_fitting(state, mine, there);
   } catch (const std::exception&) {
     ++counters().store_misses;
     return nullptr;

@@ -147,7 +147,9 @@ close()
 """,
     )
     assert first["counts"]["captures_kept"] > 2
-    is_warm(second, len(second["codes"]))
+    is_warm(second, first["counts"]["captures_kept"])
+    # Of a number that changes there is a graph with its first value, and one that takes it: as in the first.
+    assert [row[0] for row in first["codes"]] == [row[0] for row in second["codes"]]
     assert second["counts"]["hits"] == 4 and second["counts"]["resume_hits"] == 4
 
 
