@@ -79,7 +79,7 @@ def fork(body: Callable[[], object]) -> int:
     return pid
 
 
-def reap(pids: list[int], seconds: float = 60) -> list[int]:
+def reap(pids: list[int], seconds: float = 240) -> list[int]:
     """Exit statuses (negative: the signal); a child that takes too long is killed and fails the test."""
     end, statuses = time.monotonic() + seconds, []
     for pid in pids:
