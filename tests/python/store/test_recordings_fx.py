@@ -58,6 +58,7 @@ def run(folder: Path, source: str, **env: str) -> dict[str, Any]:
             "PYTHONDONTWRITEBYTECODE": "1",
             **env,
         },
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=300,
