@@ -289,7 +289,48 @@ void Recorder::read_generic_attr(PyObject* o, PyTypeObject* type, PyObject* name
   }
   if (read_instance_dict(o, name)) return;
   if (d != nullptr) return read_descriptor(d);
-  if (getattr_hook) type_lookup(type, "__getattr__");
+  if (getattr_hook) read_getattr_hook(o, type, name);
+}
+
+// What is asked for an attribute that is nowhere. Python code is recorded; of C code, a dict's own lookup is
+// known.
+void Recorder::read_getattr_hook(PyObject* o, PyTypeObject* type, PyObject* name) {
+  PyObject* hook = type_lookup(type, "__getattr__");
+  if (hook == nullptr || PyFunction_Check(hook)) return;
+  if (PyDict_Check(o) && Py_IS_TYPE(hook, &PyMethodDescr_Type) && PyDescr_TYPE(hook) == &PyDict_Type) {
+    const std::string_view method = reinterpret_cast<PyMethodDescrObject*>(hook)->d_method->ml_name;
+    if (method == "get" || (method == "__getitem__" && type_lookup(type, "__missing__") == nullptr))
+      return read_dict_key(o, name);
+  }
+  end(Break::k_unsupported_attribute, std::string(type->tp_name) + "." + PyUnicode_AsUTF8(name));
+}
+
+// Whether C code takes `o` for a mapping, and what it calls then: keys(), and a subscript for each of them.
+void Recorder::read_mapping_methods(PyObject* o) {
+  PyTypeObject* type = Py_TYPE(o);
+  if (!PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || PyType_Check(o) || is_tensor(o) || ended_) return;
+  static PyObject* const keys = PyUnicode_InternFromString("keys");
+  read_attr(o, keys);
+  PyObject** own = _PyObject_GetDictPtr(o);
+  PyObject* found = own == nullptr || *own == nullptr ? nullptr : PyDict_GetItemWithError(*own, keys);
+  if (found == nullptr) {
+    PyErr_Clear();
+    found = _PyType_Lookup(type, keys);
+  }
+  if (found == nullptr || ended_) return;
+  if (PyMethod_Check(found)) found = PyMethod_GET_FUNCTION(found);
+  const bool of_dict = PyDict_Check(o) && Py_IS_TYPE(found, &PyMethodDescr_Type);
+  if (!PyFunction_Check(found) && !of_dict)
+    return end(Break::k_unsupported_container, std::string("** of ") + type->tp_name);
+  PyObject* get = type_lookup(type, "__getitem__");
+  if (!of_dict && !PyDict_Check(o) && (get == nullptr || !PyFunction_Check(get)))
+    end(Break::k_unsupported_container, std::string("** of ") + type->tp_name);
+}
+
+// C code asks a mode for its __torch_function__ at every call of a torch function.
+void Recorder::read_function_mode(PyObject* mode) {
+  static PyObject* const name = PyUnicode_InternFromString("__torch_function__");
+  read_attr(mode, name);
 }
 
 void Recorder::read_slot(PyObject* o, PyObject* d, PyObject* value) {
