@@ -40,6 +40,24 @@ bool is_fingerprinted(PyObject* name) {
   return false;
 }
 
+// What a class made in the call inherits from beside others like it: the first older class, whose order of
+// resolution the rest of the order has to be. Null where it is another one.
+template <typename IsFresh>
+PyTypeObject* older_base(PyTypeObject* type, const IsFresh& is_fresh) {
+  PyObject* mro = type->tp_mro;
+  const Py_ssize_t size = PyTuple_GET_SIZE(mro);
+  Py_ssize_t first = 0;
+  while (first < size && is_fresh(PyTuple_GET_ITEM(mro, first))) ++first;
+  auto* base = first < size ? reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(mro, first)) : nullptr;
+  if (base == nullptr || PyTuple_GET_SIZE(base->tp_mro) != size - first) return nullptr;
+  for (Py_ssize_t i = first; i < size; ++i) {
+    if (PyTuple_GET_ITEM(mro, i) != PyTuple_GET_ITEM(base->tp_mro, i - first)) return nullptr;
+  }
+  return base;
+}
+
+constexpr const char* kFreshClass = "an attribute of a class made in the call";
+
 }  // namespace
 
 PyObject* Recorder::type_lookup(PyTypeObject* type, const char* literal) {
@@ -53,13 +71,28 @@ PyObject* Recorder::type_lookup(PyTypeObject* type, const char* literal) {
   PyObject*& name = *names->try_emplace(literal, nullptr).first;
   if (name == nullptr) name = PyUnicode_InternFromString(literal);
   PyObject* found = type_lookup(type, name);
-  if (!ended_) settled = {type, literal, found, settled_stamp_};
+  if (!ended_ && !makes_classes()) settled = {type, literal, found, settled_stamp_};
   return found;
 }
 
 PyObject* Recorder::type_lookup(PyTypeObject* type, PyObject* name) {
   PyObject* found = _PyType_Lookup(type, name);
   if (immutable_type(type)) return found;
+  if (makes_classes() && is_fresh_class(type_object(type))) {
+    // Its own namespace is the recording's doing; what it inherits is not.
+    const auto is_fresh = [&](PyObject* t) { return is_fresh_class(t); };
+    PyTypeObject* base = older_base(type, is_fresh);
+    if (base == nullptr) {
+      end(Break::k_unsupported_attribute, kFreshClass);
+      return found;
+    }
+    for (Py_ssize_t i = 0; is_fresh(PyTuple_GET_ITEM(type->tp_mro, i)); ++i) {
+      auto* own = reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(type->tp_mro, i));
+      if (PyDict_GetItemWithError(own->tp_dict, name) != nullptr) return found;
+    }
+    type_lookup(base, name);
+    return found;
+  }
   if (shadow_.has_places() && found != nullptr && is_primitive(found)) {
     const NodeId root = tree_.child(kNoNode, Step::kTypeRoot, type_object(type));
     watch(type_object(type), root);
@@ -408,7 +441,12 @@ void Recorder::read_module_attr(PyObject* module, PyObject* name) {
 
 void Recorder::read_bases(PyTypeObject* type) {
   PyObject* o = type_object(type);
-  if (immutable_type(type) || is_fresh_class(o) || !once(o, nullptr, 9)) return;
+  if (is_fresh_class(o)) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(type->tp_bases); ++i)
+      read_bases(reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(type->tp_bases, i)));
+    return;
+  }
+  if (immutable_type(type) || !once(o, nullptr, 9)) return;
   const NodeId root = tree_.child(kNoNode, Step::kTypeRoot, o);
   tree_.saw(root, o);
   watch(o, root);
@@ -418,8 +456,20 @@ void Recorder::read_bases(PyTypeObject* type) {
 void Recorder::read_type_attr(PyObject* o, PyObject* name) {
   PyTypeObject* type = reinterpret_cast<PyTypeObject*>(o);
   PyTypeObject* meta = Py_TYPE(o);
-  if (is_fresh_class(o))
-    return end(Break::k_unsupported_attribute, "an attribute of a class made in the call");
+  if (is_fresh_class(o)) {
+    PyObject* const on_type = _PyType_Lookup(meta, name);
+    if (meta != &PyType_Type) return end(Break::k_unsupported_attribute, kFreshClass);
+    if (on_type != nullptr && Py_TYPE(on_type)->tp_descr_set != nullptr) {
+      for (const char* known : {"__name__", "__qualname__", "__module__", "__doc__"}) {
+        if (PyUnicode_CompareWithASCIIString(name, known) == 0) return;
+      }
+      return end(Break::k_unsupported_attribute, kFreshClass);
+    }
+    PyObject* const own = type_lookup(type, name);
+    if (own == nullptr && on_type != nullptr) return end(Break::k_unsupported_attribute, kFreshClass);
+    if (own != nullptr && !Py_IS_TYPE(own, &PyProperty_Type)) read_descriptor(own);
+    return;
+  }
   if (node_of(o) == kNoNode && !immutable_type(type)) watch(o, tree_.child(kNoNode, Step::kTypeRoot, o));
   PyObject* get =
       meta->tp_getattro == PyType_Type.tp_getattro ? nullptr : type_lookup(meta, "__getattribute__");
@@ -485,6 +535,26 @@ void Recorder::read_super_attr(PyObject* super, PyObject* name) {
         return end(Break::k_read_after_mutation, "super() of a class that was written to");
       after = after || base == reinterpret_cast<PyObject*>(s->type);
     }
+  }
+  if (makes_classes() && is_fresh_class(type_object(type))) {
+    const auto is_fresh = [&](PyObject* t) { return is_fresh_class(t); };
+    PyTypeObject* const base = older_base(type, is_fresh);
+    if (base == nullptr) return end(Break::k_unsupported_attribute, kFreshClass);
+    if (is_fresh(type_object(s->type))) {
+      bool after = false;
+      for (Py_ssize_t i = 0; is_fresh(PyTuple_GET_ITEM(type->tp_mro, i)); ++i) {
+        auto* next = reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(type->tp_mro, i));
+        if (after && PyDict_GetItemWithError(next->tp_dict, name) != nullptr)
+          return read_descriptor(PyDict_GetItemWithError(next->tp_dict, name));
+        after = after || next == s->type;
+      }
+      PyObject* const inherited = type_lookup(base, name);
+      if (inherited != nullptr) return read_descriptor(inherited);
+      if (_PyType_Lookup(&PySuper_Type, name) != nullptr)
+        end(Break::k_unsupported_attribute, std::string("super().") + PyUnicode_AsUTF8(name));
+      return;
+    }
+    type = base;  // from here on the order is its
   }
   if (found == nullptr) {
     if (_PyType_Lookup(&PySuper_Type, name) == nullptr) {

@@ -471,7 +471,7 @@ void Recorder::leave_frame(EvalFrame& frame, PyObject* result) {
 
 void Recorder::blame(PyObject* generator) {
   for (size_t i = made_.size(); i-- > 0;) {
-    if (made_[i].first == generator) {
+    if (made_[i].first == generator || (generator == nullptr && is_fresh_class(made_[i].first))) {
       blamed_ = static_cast<int>(i);
       return;
     }

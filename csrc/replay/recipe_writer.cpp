@@ -69,7 +69,8 @@ RecipeValue value_of(RecipeValue::Kind kind, int32_t index) { return {kind, inde
 }  // namespace
 
 RecipeValue RecipeWriter::fail(PyObject* object, const char* why) {
-  if (PyGen_CheckExact(object)) recorder_.blame(object);
+  recorder_.blame(object);
+  recorder_.blame(reinterpret_cast<PyObject*>(Py_TYPE(object)));
   if (failure_.empty()) failure_ = std::string(Py_TYPE(object)->tp_name) + ": " + why;
   return {};
 }
@@ -450,12 +451,12 @@ RecipeValue RecipeWriter::describe_instance(PyObject* o) {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(o); ++i) items.push_back(describe(PyList_GET_ITEM(o, i)));
   } else if (tuple) {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); ++i) items.push_back(describe(PyTuple_GET_ITEM(o, i)));
-  }
   } else if (set) {
     const Ref stored = py::set_items(o);
     if (!stored) PyErr_Clear();
     for (Py_ssize_t i = 0; stored && i < PyList_GET_SIZE(stored.get()); ++i)
       items.push_back(describe(PyList_GET_ITEM(stored.get(), i)));
+  }
   // Another range of the same name, which begins when the frames are put together.
   const auto range = [&](PyObject* dict, PyObject* value) {
     if (const auto known = memo_.find(value); known != memo_.end())

@@ -518,6 +518,9 @@ void Rules::after_call(Recorder& r, const Operands& o, const Pending& pending, P
   }
   if (pending.word == Recorder::kPendingClass) {
     r.fresh_classes_.insert(result);
+    r.made_.push_back(
+        {result,
+         {py::frame_code(r.frame_->frame), static_cast<size_t>(py::frame_instruction(r.frame_->frame))}});
     return r.hold(result);
   }
   r.check_tensor_result(result);
