@@ -1,9 +1,10 @@
-"""`**` of classes of the program: keys() and the subscript are Python code, recorded like any other."""
+"""What C code asks of classes of the program for `**`, copies and iterators: recorded like any other code."""
 
 from __future__ import annotations
 
 import collections
 import collections.abc
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -161,3 +162,21 @@ def test_attributes_that_are_items(kind: type) -> None:
             assert torch.equal(got[0], x * items.a)
             assert got[1] is (items.b is None)
         assert flashpoint.counters()["hits"] >= before + 2
+
+
+@pytest.mark.parametrize("made", [lambda n: enumerate([5], n), lambda n: itertools.islice([1, 2, 3], n)])
+def test_iterators_ask_an_object_for_its_number(made: Callable[[Any], Any]) -> None:
+    number = [1]
+
+    class Number:
+        def __index__(self) -> int:
+            return number[0]
+
+    n = Number()
+    compiled = flashpoint.compile(lambda x: (x + 1, made(n)), backend="eager")
+    for value in (1, 2):
+        number[0] = value
+        before = flashpoint.counters()["hits"]
+        for _ in range(3):
+            assert list(compiled(torch.ones(2))[1]) == list(made(n))
+        assert flashpoint.counters()["hits"] == before + 2
