@@ -269,6 +269,8 @@ void Session::finish_call(PyObject* result) {
   } else {
     const BreakReport report = r.recorder->report();
     state_->reports.push_back(report);
+    if (const auto* made = r.recorder->blamed(); made != nullptr && options_.resume)
+      remember(made->first, made->second);
     dropped(report);
   }
 }
@@ -488,7 +490,10 @@ bool Session::outlives_use(PyObject* value) const {
 
 bool Session::suspend(EvalFrame& frame, const Operands& operands) {
   // A class that nothing in the frames refers to any more still shows, in its bases.
-  if (recording_->recorder->makes_classes()) return false;
+  if (recording_->recorder->makes_classes()) {
+    recording_->recorder->blame(nullptr);
+    return false;
+  }
   const Chain chain = chain_to(frame);
   if (chain.empty()) return false;
   for (size_t i = 1; i < chain.size(); ++i) {

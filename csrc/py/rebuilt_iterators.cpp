@@ -135,10 +135,20 @@ Ref reduce_iterator(PyObject* iterator) {
   return reduced;
 }
 
+Ref set_items(PyObject* set) {
+  Ref items = Ref::steal(PyList_New(0));
+  PyObject* item;
+  Py_hash_t hash;
+  for (Py_ssize_t pos = 0; items && _PySet_NextEntry(set, &pos, &item, &hash);) {
+    if (PyList_Append(items.get(), item) < 0) items = Ref();
+  }
+  return items;
+}
+
 bool is_rebuilt_in_order(PyObject* set) {
   if (PySet_GET_SIZE(set) < 2) return true;
   if (!has_fixed_order(set)) return false;
-  Ref items = Ref::steal(PySequence_List(set));
+  const Ref items = set_items(set);
   Ref again = Ref::steal(items ? PySet_New(items.get()) : nullptr);
   Ref order = Ref::steal(again ? PySequence_List(again.get()) : nullptr);
   PyErr_Clear();

@@ -16,6 +16,8 @@ Ref reduce_iterator(PyObject* iterator);
 // Whether a set made of the elements in this one's order is iterated in the same order, at any call: they are
 // text or numbers, whose hashes are no addresses, and none takes another's place.
 bool is_rebuilt_in_order(PyObject* set);
+// What a set stores, as a list in its order, whatever methods its class has; null with a Python error set.
+Ref set_items(PyObject* set);
 // A callable that iterators of builtins name: one that means the same in every process.
 bool makes_iterators(PyObject* callable);
 

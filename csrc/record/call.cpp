@@ -294,7 +294,8 @@ void Recorder::resolve_call(EvalFrame& frame, PyObject* f, PyObject* const* args
 
 void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n, PyObject* kwnames,
                          EvalFrame* frame, Pending* pending) {
-  if (is_fresh_class(reinterpret_cast<PyObject*>(type)))
+  const bool fresh = is_fresh_class(reinterpret_cast<PyObject*>(type));
+  if (fresh && Py_TYPE(type) != &PyType_Type)
     return end(Break::k_unknown_c_function, "an instance of a class made in the call");
   if (rules().type(type).rule == Rule::kStateManager) {
     const Py_ssize_t total = n + (kwnames == nullptr ? 0 : PyTuple_GET_SIZE(kwnames));
@@ -322,7 +323,7 @@ void Recorder::call_type(PyTypeObject* type, PyObject* const* args, Py_ssize_t n
     if (call != nullptr && PyFunction_Check(call) && frame != nullptr)
       return expect(*frame, call, FrameLink::kResult);
   }
-  if (node_of(type_as_object) == kNoNode)
+  if (!fresh && node_of(type_as_object) == kNoNode)
     watch(type_as_object, tree_.child(kNoNode, Step::kTypeRoot, type_as_object));
   PyObject* make = type_lookup(type, "__new__");
   if (make != nullptr && Py_IS_TYPE(make, &PyStaticMethod_Type)) read_descriptor(make);

@@ -40,6 +40,24 @@ bool is_fingerprinted(PyObject* name) {
   return false;
 }
 
+// What a class made in the call inherits from beside others like it: the first older class, whose order of
+// resolution the rest of the order has to be. Null where it is another one.
+template <typename IsFresh>
+PyTypeObject* older_base(PyTypeObject* type, const IsFresh& is_fresh) {
+  PyObject* mro = type->tp_mro;
+  const Py_ssize_t size = PyTuple_GET_SIZE(mro);
+  Py_ssize_t first = 0;
+  while (first < size && is_fresh(PyTuple_GET_ITEM(mro, first))) ++first;
+  auto* base = first < size ? reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(mro, first)) : nullptr;
+  if (base == nullptr || PyTuple_GET_SIZE(base->tp_mro) != size - first) return nullptr;
+  for (Py_ssize_t i = first; i < size; ++i) {
+    if (PyTuple_GET_ITEM(mro, i) != PyTuple_GET_ITEM(base->tp_mro, i - first)) return nullptr;
+  }
+  return base;
+}
+
+constexpr const char* kFreshClass = "an attribute of a class made in the call";
+
 }  // namespace
 
 PyObject* Recorder::type_lookup(PyTypeObject* type, const char* literal) {
@@ -53,13 +71,28 @@ PyObject* Recorder::type_lookup(PyTypeObject* type, const char* literal) {
   PyObject*& name = *names->try_emplace(literal, nullptr).first;
   if (name == nullptr) name = PyUnicode_InternFromString(literal);
   PyObject* found = type_lookup(type, name);
-  if (!ended_) settled = {type, literal, found, settled_stamp_};
+  if (!ended_ && !makes_classes()) settled = {type, literal, found, settled_stamp_};
   return found;
 }
 
 PyObject* Recorder::type_lookup(PyTypeObject* type, PyObject* name) {
   PyObject* found = _PyType_Lookup(type, name);
   if (immutable_type(type)) return found;
+  if (makes_classes() && is_fresh_class(type_object(type))) {
+    // Its own namespace is the recording's doing; what it inherits is not.
+    const auto is_fresh = [&](PyObject* t) { return is_fresh_class(t); };
+    PyTypeObject* base = older_base(type, is_fresh);
+    if (base == nullptr) {
+      end(Break::k_unsupported_attribute, kFreshClass);
+      return found;
+    }
+    for (Py_ssize_t i = 0; is_fresh(PyTuple_GET_ITEM(type->tp_mro, i)); ++i) {
+      auto* own = reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(type->tp_mro, i));
+      if (PyDict_GetItemWithError(own->tp_dict, name) != nullptr) return found;
+    }
+    type_lookup(base, name);
+    return found;
+  }
   if (shadow_.has_places() && found != nullptr && is_primitive(found)) {
     const NodeId root = tree_.child(kNoNode, Step::kTypeRoot, type_object(type));
     watch(type_object(type), root);
@@ -289,7 +322,48 @@ void Recorder::read_generic_attr(PyObject* o, PyTypeObject* type, PyObject* name
   }
   if (read_instance_dict(o, name)) return;
   if (d != nullptr) return read_descriptor(d);
-  if (getattr_hook) type_lookup(type, "__getattr__");
+  if (getattr_hook) read_getattr_hook(o, type, name);
+}
+
+// What is asked for an attribute that is nowhere. Python code is recorded; of C code, a dict's own lookup is
+// known.
+void Recorder::read_getattr_hook(PyObject* o, PyTypeObject* type, PyObject* name) {
+  PyObject* hook = type_lookup(type, "__getattr__");
+  if (hook == nullptr || PyFunction_Check(hook)) return;
+  if (PyDict_Check(o) && Py_IS_TYPE(hook, &PyMethodDescr_Type) && PyDescr_TYPE(hook) == &PyDict_Type) {
+    const std::string_view method = reinterpret_cast<PyMethodDescrObject*>(hook)->d_method->ml_name;
+    if (method == "get" || (method == "__getitem__" && type_lookup(type, "__missing__") == nullptr))
+      return read_dict_key(o, name);
+  }
+  end(Break::k_unsupported_attribute, std::string(type->tp_name) + "." + PyUnicode_AsUTF8(name));
+}
+
+// Whether C code takes `o` for a mapping, and what it calls then: keys(), and a subscript for each of them.
+void Recorder::read_mapping_methods(PyObject* o) {
+  PyTypeObject* type = Py_TYPE(o);
+  if (!PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || PyType_Check(o) || is_tensor(o) || ended_) return;
+  static PyObject* const keys = PyUnicode_InternFromString("keys");
+  read_attr(o, keys);
+  PyObject** own = _PyObject_GetDictPtr(o);
+  PyObject* found = own == nullptr || *own == nullptr ? nullptr : PyDict_GetItemWithError(*own, keys);
+  if (found == nullptr) {
+    PyErr_Clear();
+    found = _PyType_Lookup(type, keys);
+  }
+  if (found == nullptr || ended_) return;
+  if (PyMethod_Check(found)) found = PyMethod_GET_FUNCTION(found);
+  const bool of_dict = PyDict_Check(o) && Py_IS_TYPE(found, &PyMethodDescr_Type);
+  if (!PyFunction_Check(found) && !of_dict)
+    return end(Break::k_unsupported_container, std::string("** of ") + type->tp_name);
+  PyObject* get = type_lookup(type, "__getitem__");
+  if (!of_dict && !PyDict_Check(o) && (get == nullptr || !PyFunction_Check(get)))
+    end(Break::k_unsupported_container, std::string("** of ") + type->tp_name);
+}
+
+// C code asks a mode for its __torch_function__ at every call of a torch function.
+void Recorder::read_function_mode(PyObject* mode) {
+  static PyObject* const name = PyUnicode_InternFromString("__torch_function__");
+  read_attr(mode, name);
 }
 
 void Recorder::read_slot(PyObject* o, PyObject* d, PyObject* value) {
@@ -367,7 +441,12 @@ void Recorder::read_module_attr(PyObject* module, PyObject* name) {
 
 void Recorder::read_bases(PyTypeObject* type) {
   PyObject* o = type_object(type);
-  if (immutable_type(type) || is_fresh_class(o) || !once(o, nullptr, 9)) return;
+  if (is_fresh_class(o)) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(type->tp_bases); ++i)
+      read_bases(reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(type->tp_bases, i)));
+    return;
+  }
+  if (immutable_type(type) || !once(o, nullptr, 9)) return;
   const NodeId root = tree_.child(kNoNode, Step::kTypeRoot, o);
   tree_.saw(root, o);
   watch(o, root);
@@ -377,8 +456,20 @@ void Recorder::read_bases(PyTypeObject* type) {
 void Recorder::read_type_attr(PyObject* o, PyObject* name) {
   PyTypeObject* type = reinterpret_cast<PyTypeObject*>(o);
   PyTypeObject* meta = Py_TYPE(o);
-  if (is_fresh_class(o))
-    return end(Break::k_unsupported_attribute, "an attribute of a class made in the call");
+  if (is_fresh_class(o)) {
+    PyObject* const on_type = _PyType_Lookup(meta, name);
+    if (meta != &PyType_Type) return end(Break::k_unsupported_attribute, kFreshClass);
+    if (on_type != nullptr && Py_TYPE(on_type)->tp_descr_set != nullptr) {
+      for (const char* known : {"__name__", "__qualname__", "__module__", "__doc__"}) {
+        if (PyUnicode_CompareWithASCIIString(name, known) == 0) return;
+      }
+      return end(Break::k_unsupported_attribute, kFreshClass);
+    }
+    PyObject* const own = type_lookup(type, name);
+    if (own == nullptr && on_type != nullptr) return end(Break::k_unsupported_attribute, kFreshClass);
+    if (own != nullptr && !Py_IS_TYPE(own, &PyProperty_Type)) read_descriptor(own);
+    return;
+  }
   if (node_of(o) == kNoNode && !immutable_type(type)) watch(o, tree_.child(kNoNode, Step::kTypeRoot, o));
   PyObject* get =
       meta->tp_getattro == PyType_Type.tp_getattro ? nullptr : type_lookup(meta, "__getattribute__");
@@ -444,6 +535,26 @@ void Recorder::read_super_attr(PyObject* super, PyObject* name) {
         return end(Break::k_read_after_mutation, "super() of a class that was written to");
       after = after || base == reinterpret_cast<PyObject*>(s->type);
     }
+  }
+  if (makes_classes() && is_fresh_class(type_object(type))) {
+    const auto is_fresh = [&](PyObject* t) { return is_fresh_class(t); };
+    PyTypeObject* const base = older_base(type, is_fresh);
+    if (base == nullptr) return end(Break::k_unsupported_attribute, kFreshClass);
+    if (is_fresh(type_object(s->type))) {
+      bool after = false;
+      for (Py_ssize_t i = 0; is_fresh(PyTuple_GET_ITEM(type->tp_mro, i)); ++i) {
+        auto* next = reinterpret_cast<PyTypeObject*>(PyTuple_GET_ITEM(type->tp_mro, i));
+        if (after && PyDict_GetItemWithError(next->tp_dict, name) != nullptr)
+          return read_descriptor(PyDict_GetItemWithError(next->tp_dict, name));
+        after = after || next == s->type;
+      }
+      PyObject* const inherited = type_lookup(base, name);
+      if (inherited != nullptr) return read_descriptor(inherited);
+      if (_PyType_Lookup(&PySuper_Type, name) != nullptr)
+        end(Break::k_unsupported_attribute, std::string("super().") + PyUnicode_AsUTF8(name));
+      return;
+    }
+    type = base;  // from here on the order is its
   }
   if (found == nullptr) {
     if (_PyType_Lookup(&PySuper_Type, name) == nullptr) {

@@ -38,7 +38,8 @@ void Recorder::read_exit(PyObject* e, PyObject* traceback) {
   auto* type = reinterpret_cast<PyObject*>(Py_TYPE(e));
   const NodeId node = node_of(e);
   // An exception's type is guarded where it is older; else the program made it of a class it has.
-  if (node_of(type) == kNoNode) watch(type, tree_.child(kNoNode, Step::kTypeRoot, type));
+  if (node_of(type) == kNoNode && !is_fresh_class(type))
+    watch(type, tree_.child(kNoNode, Step::kTypeRoot, type));
   if (node == kNoNode || traceback == nullptr) return;
   if (traceback == Py_None) {
     tree_.check(tree_.child(node, Step::kTraceback), CheckKind::kValue, Py_None);

@@ -200,6 +200,7 @@ void Recorder::read_binary(int op, PyObject* a, PyObject* b) {
   if (inplace && !ended_ && (PyList_Check(a) || PyDict_Check(a) || PySet_Check(a) || rules().is_deque(a))) {
     write_contents(a);
   }
+  if (inplace && PyDict_Check(a)) read_mapping_methods(b);
   // The right side of list += iterates.
   if (inplace && (PyList_Check(a) || rules().is_deque(a))) read_iterable(b);
 }

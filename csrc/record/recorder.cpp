@@ -87,7 +87,10 @@ Recorder::Recorder(GraphRecorder& graph, PyObject* function, PyObject* const* ar
     }
     // Guarded by address with the global state; the tree keeps them alive.
     under_function_mode_ = function_mode_count() > 0;
-    for (size_t i = 0; i < function_mode_count(); ++i) const_node(function_mode_at(i));
+    for (size_t i = 0; i < function_mode_count(); ++i) {
+      const_node(function_mode_at(i));
+      read_function_mode(function_mode_at(i));
+    }
     takes_opaque_ = true;
     for (size_t i = 0; i < nargs && !ended_; ++i) {
       if (args[i] == nullptr) continue;  // an empty slot of a frame
@@ -477,7 +480,7 @@ void Recorder::leave_frame(EvalFrame& frame, PyObject* result) {
 
 void Recorder::blame(PyObject* generator) {
   for (size_t i = made_.size(); i-- > 0;) {
-    if (made_[i].first == generator) {
+    if (made_[i].first == generator || (generator == nullptr && is_fresh_class(made_[i].first))) {
       blamed_ = static_cast<int>(i);
       return;
     }

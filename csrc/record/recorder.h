@@ -178,6 +178,7 @@ class Recorder final : public Observer {
   PyObject* type_lookup(PyTypeObject* type, const char* literal);  // a string literal
   void read_attr(PyObject* object, PyObject* name);
   void read_attr_once(PyObject* object, PyObject* name);
+  void read_getattr_hook(PyObject* o, PyTypeObject* type, PyObject* name);
   void read_generic_attr(PyObject* object, PyTypeObject* type, PyObject* name, bool getattr_hook);
   void read_type_attr(PyObject* type, PyObject* name);
   void read_super_attr(PyObject* super, PyObject* name);
@@ -209,6 +210,8 @@ class Recorder final : public Observer {
   void read_length(PyObject* container);
   void read_truth(PyObject* object);
   void read_iterable(PyObject* iterable);
+  void read_mapping_methods(PyObject* object);  // read_attr.cpp
+  void read_function_mode(PyObject* mode);
   void read_iterable_if_container(PyObject* object);
   void read_subscript(PyObject* container, PyObject* key);
   void read_contains(PyObject* container, PyObject* item);

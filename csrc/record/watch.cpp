@@ -269,14 +269,13 @@ void Recorder::watch_before(EvalFrame& frame, const Operands& o, Pending& pendin
       if (o.b != nullptr && !ended_) write_contents(o.b);
       break;
     case Event::kUnpackMapping:
+      read_mapping_methods(o.a);
+      if (ended_) break;
       if (PyDict_Check(o.a)) {
         read_elements(o.a);
         if (o.b != nullptr && !ended_) write_contents(o.b);
       } else if (is_mapping_of_python(o.a)) {
         // C code calls keys(), takes what that gives, and asks for each of them: frames that are recorded.
-        static PyObject* const keys = PyUnicode_InternFromString("keys");
-        read_attr(o.a, keys);
-        type_lookup(Py_TYPE(o.a), "__getitem__");
         if (o.b != nullptr && !ended_) write_contents(o.b);
         if (!ended_) read_results(2, true);
       } else {

@@ -357,6 +357,7 @@ void Recorder::write_type_attr(PyTypeObject* type, PyObject* name, PyObject* val
     if (d != nullptr && Py_TYPE(d)->tp_descr_set != nullptr)
       return end(Break::k_unsupported_mutation, "a descriptor of a metaclass");
   }
+  if (is_fresh_class(object)) return;
   // Special names change the class's slots; deletions would need to know what the bases provide.
   const char* text = PyUnicode_AsUTF8(name);
   const bool special = text == nullptr || (std::string_view(text).starts_with("__") &&

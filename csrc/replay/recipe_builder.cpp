@@ -38,10 +38,10 @@ PyObject* build_tuple(BuildContext& c, const std::vector<RecipeValue>& items) {
 PyObject* build_instance(BuildContext& c, const MadeObject& m, int32_t index) {
   auto* type = reinterpret_cast<PyTypeObject*>(m.type.get());
   Ref object;
-  if (m.base == &PyTuple_Type) {
+  if (m.base == &PyTuple_Type || m.base == &PyFrozenSet_Type) {
     Ref items = Ref::steal(build_tuple(c, m.items));
     Ref args = Ref::steal(items ? PyTuple_Pack(1, items.get()) : nullptr);
-    object = Ref::steal(args ? PyTuple_Type.tp_new(type, args.get(), nullptr) : nullptr);
+    object = Ref::steal(args ? m.base->tp_new(type, args.get(), nullptr) : nullptr);
   } else {
     Ref args = Ref::steal(empty_tuple());
     object = Ref::steal(m.base->tp_new(type, args.get(), nullptr));
@@ -55,6 +55,9 @@ PyObject* build_instance(BuildContext& c, const MadeObject& m, int32_t index) {
       Ref value = Ref::steal(build(c, item));
       if (!value || PyList_Append(object.get(), value.get()) < 0) return nullptr;
     }
+  } else if (m.base == &PySet_Type) {
+    Ref items = Ref::steal(build_tuple(c, m.items));
+    if (!items || _PySet_Update(object.get(), items.get()) < 0) return nullptr;
   }
   if (!m.attributes.empty()) {
     PyObject** slot = _PyObject_GetDictPtr(object.get());
@@ -303,7 +306,11 @@ int set_attribute(PyObject* owner, PyObject* name, PyObject* value) {
 
 bool build_hashed(BuildContext& c) {
   for (size_t i = 0; i < c.recipes.size(); ++i) {
+    PyTypeObject* base = c.recipes[i].base;
     switch (c.recipes[i].kind) {
+      case MadeObject::Kind::kInstance:
+        if (base != &PySet_Type && base != &PyFrozenSet_Type) break;
+        [[fallthrough]];
       case MadeObject::Kind::kSet:
       case MadeObject::Kind::kFrozenSet:
       case MadeObject::Kind::kDict:

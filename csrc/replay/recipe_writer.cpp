@@ -69,7 +69,8 @@ RecipeValue value_of(RecipeValue::Kind kind, int32_t index) { return {kind, inde
 }  // namespace
 
 RecipeValue RecipeWriter::fail(PyObject* object, const char* why) {
-  if (PyGen_CheckExact(object)) recorder_.blame(object);
+  recorder_.blame(object);
+  recorder_.blame(reinterpret_cast<PyObject*>(Py_TYPE(object)));
   if (failure_.empty()) failure_ = std::string(Py_TYPE(object)->tp_name) + ": " + why;
   return {};
 }
@@ -422,7 +423,9 @@ RecipeValue RecipeWriter::describe_instance(PyObject* o) {
   const bool mapping = base == &PyDict_Type || base == &PyODict_Type;
   const bool list = base == &PyList_Type, tuple = base == &PyTuple_Type;
   const bool plain = base == &PyBaseObject_Type || base == &_PyNamespace_Type;
-  if (!plain && !mapping && !list && !tuple) return fail(o, "no recipe for this type");
+  const bool set = base == &PySet_Type || base == &PyFrozenSet_Type;
+  if (!plain && !mapping && !list && !tuple && !set) return fail(o, "no recipe for this type");
+  if (set && !py::is_rebuilt_in_order(o)) return fail(o, "it would be iterated in another order");
   if (has_c_state(o, base)) return fail(o, "has state of C code");
   if (type->tp_del != nullptr || type->tp_finalize != nullptr) return fail(o, "has a finalizer");
   if (recorder_.node_of(reinterpret_cast<PyObject*>(type)) == kNoNode &&
@@ -448,6 +451,11 @@ RecipeValue RecipeWriter::describe_instance(PyObject* o) {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(o); ++i) items.push_back(describe(PyList_GET_ITEM(o, i)));
   } else if (tuple) {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(o); ++i) items.push_back(describe(PyTuple_GET_ITEM(o, i)));
+  } else if (set) {
+    const Ref stored = py::set_items(o);
+    if (!stored) PyErr_Clear();
+    for (Py_ssize_t i = 0; stored && i < PyList_GET_SIZE(stored.get()); ++i)
+      items.push_back(describe(PyList_GET_ITEM(stored.get(), i)));
   }
   // Another range of the same name, which begins when the frames are put together.
   const auto range = [&](PyObject* dict, PyObject* value) {

@@ -144,3 +144,34 @@ def test_methods_of_the_builtin_class(kind: str, use: Callable[[Any], Any]) -> N
         assert outcome(compiled, n) == outcome(use, n)
     if not isinstance(outcome(use, 1), str) and (kind, use) != ("dict", store):  # no recipe for its contents
         assert flashpoint.counters()["hits"] > 0
+
+
+class Named(set):
+    def __iter__(self) -> Any:
+        raise AssertionError("what a set holds is looked at as it is")
+
+
+class Fixed(frozenset):
+    pass
+
+
+def test_sets_of_the_program_that_the_call_makes() -> None:
+    def fn(x: torch.Tensor) -> Any:
+        named = Named((1, 2))
+        named.add(3)
+        named.label = x + 1
+        return named, Fixed((4, 5)), x * len(named)
+
+    compiled = flashpoint.compile(fn, backend="eager", fullgraph=True)
+    seen = []
+    for i in range(4):
+        if i == 1:
+            before = flashpoint.counters()["hits"]
+        x = torch.randn(3)
+        named, fixed, scaled = compiled(x)
+        assert type(named) is Named and set.__eq__(named, {1, 2, 3})
+        assert type(fixed) is Fixed and fixed == {4, 5}
+        assert torch.equal(named.label, x + 1) and torch.equal(scaled, x * 3)
+        seen.append(named)
+    assert flashpoint.counters()["hits"] == before + 3
+    assert len(set(map(id, seen))) == 4

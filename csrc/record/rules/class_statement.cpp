@@ -1,8 +1,9 @@
 // Class statements: the body is recorded like any frame, the class it makes is fresh.
 //
-// A replay makes no class, so nothing may see one: the first use of a fresh class (an attribute, a call, a
-// base of another class, a result of the region) ends the recording. That covers classes that are defined on
-// a path that does not use them; what C code does to make a class is unseen and must concern the class alone.
+// A replay makes no class. What a fresh class has in its own namespace is the recording's doing and needs no
+// guard, so it may be used in the call, with its instances; a recording that one of them leaves is dropped,
+// and the next one ends before the class statement. What C code does to make a class is unseen and must
+// concern the class alone.
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,7 +28,7 @@ void Rules::build_class(Recorder& r, PyObject* const* argv, Py_ssize_t n, PyObje
                         Pending& pending) const {
   if (n < 2 || kwnames != nullptr) return r.end(Break::k_unsupported_instruction, "a class with keywords");
   for (Py_ssize_t i = 2; i < n; ++i) {
-    if (!PyType_Check(argv[i]) || r.is_fresh_class(argv[i]))
+    if (!PyType_Check(argv[i]))
       return r.end(Break::k_unsupported_instruction, "a base that is no class from before");
     r.type_lookup(reinterpret_cast<PyTypeObject*>(argv[i]), "__init_subclass__");
     PyTypeObject* meta = Py_TYPE(argv[i]);

@@ -83,6 +83,7 @@ void Rules::change_contents(Recorder& r, RuleRow row, PyObject* const* argv, Py_
   }
   if (PyDict_Check(self)) {
     for (Py_ssize_t i = 1; i < count && !r.ended(); ++i) {
+      r.read_mapping_methods(argv[i]);
       if (PyDict_Check(argv[i])) r.read_elements(argv[i]);
     }
     if (count > 1 && !PyDict_Check(argv[1])) r.read_hash(argv[1]);

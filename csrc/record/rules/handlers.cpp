@@ -135,6 +135,8 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
           forget_inference_region(r.serial, self);
         }
       }
+      if (n == 1 && std::string_view(row.name).ends_with("_push_on_torch_function_stack"))
+        r.read_function_mode(self);
       return;
     case Rule::kState:
     case Rule::kSuper:
@@ -407,6 +409,7 @@ void Rules::call(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const* ar
     case Rule::kDictUpdate:
       for (Py_ssize_t i = 1; i < n; ++i) r.read_iterable(argv[i]);
       for (Py_ssize_t i = 1; i < n && !r.ended(); ++i) {
+        r.read_mapping_methods(argv[i]);
         if (PyDict_Check(argv[i])) r.read_elements(argv[i]);
       }
       return r.write_contents(self);
@@ -515,6 +518,9 @@ void Rules::after_call(Recorder& r, const Operands& o, const Pending& pending, P
   }
   if (pending.word == Recorder::kPendingClass) {
     r.fresh_classes_.insert(result);
+    r.made_.push_back(
+        {result,
+         {py::frame_code(r.frame_->frame), static_cast<size_t>(py::frame_instruction(r.frame_->frame))}});
     return r.hold(result);
   }
   r.check_tensor_result(result);

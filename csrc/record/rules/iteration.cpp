@@ -138,11 +138,16 @@ void Rules::iterate(Recorder& r, EvalFrame& frame, RuleRow row, PyObject* const*
   }
   // These hand on elements without a look at them.
   const bool hands_on = one_of(name, {"zip", "enumerate", "list", "tuple"});
+  const bool maps = one_of(name, {"dict", "OrderedDict", "defaultdict"});
+  const bool counts = name == "enumerate" || name == "islice";
   for (Py_ssize_t i = 0; i < count && !r.ended(); ++i) {
     PyObject* a = argv[i];
     if ((orders || name == "any" || name == "all") && i < n && is_tensor(a))
       return r.end(Break::k_tensor_data_as_python, std::string(name) + "() of tensors");
     if (orders && n > 1 && i < n && !is_primitive(a)) r.read_addresses(a);
+    if (maps && i < n) r.read_mapping_methods(a);
+    // A start or a stop that is asked for its number.
+    if (counts && is_heap(Py_TYPE(a)) && !PyType_Check(a)) r.type_lookup(Py_TYPE(a), "__index__");
     if (PyCallable_Check(a) && !PyType_Check(a)) {
       callables.push_back(a);
       // One that is iterated all the same, such as a list of modules.
