@@ -8,6 +8,7 @@
 
 #include "backend/native/alias_sets.h"
 #include "backend/native/lowering.h"
+#include "backend/native/lowering_tables.h"
 #include "base/check.h"
 #include "ir/constants.h"
 #include "ir/schema.h"
@@ -101,7 +102,7 @@ class Lowering {
       if (changes_sizes(node, writes)) return std::nullopt;
       settle(node);
       result_.nodes[i] = classify(node, writes);
-      if (result_.nodes[i] == NodeKind::kLowered) continue;
+      if (result_.nodes[i] == NodeKind::kLowered || result_.nodes[i] == NodeKind::kMemory) continue;
       for (const ir::Arg& arg : node.args) {
         ir::for_each_value(arg, [&](ir::ValueId id) { called_[static_cast<size_t>(id)] = true; });
       }
@@ -255,7 +256,12 @@ class Lowering {
         tick(node);
         return NodeKind::kView;
       }
-      if (writes == 0 && node.mutates.empty() && plain && as_exprs(node, graph_.ops[node.op].name)) {
+      const bool pure = writes == 0 && node.mutates.empty() && plain;
+      if (pure && as_parts(node)) {
+        tick(node);
+        return NodeKind::kMemory;
+      }
+      if (pure && as_exprs(node, graph_.ops[node.op].name)) {
         tick(node);
         return NodeKind::kLowered;
       }
@@ -295,13 +301,14 @@ class Lowering {
 
   void tick(const ir::Node& node) {
     result_.times[static_cast<size_t>(&node - graph_.nodes.data())] = clock_++;
-    if (part_written_) perform(*std::exchange(part_written_, std::nullopt));
+    for (Write& write : std::exchange(parts_written_, {})) perform(std::move(write));
   }
 
-  // Indexing has a size of its own only where a mask selects.
+  // Indexing has a size of its own only where a mask selects, repetition where tensors say how often.
   bool indexes_by_position(const ir::Node& node) const {
     const std::string& name = graph_.ops[node.op].name;
     if (name == "aten::where") return node.args.size() > 1;  // of a condition alone it is nonzero
+    if (name == "aten::repeat_interleave") return graph_.ops[node.op].overload == "self_int";
     if (name != "aten::index" && name != "aten::index_put_" && name != "aten::_unsafe_index") return false;
     bool positions = true;
     for (size_t i = 1; i < node.args.size(); ++i) {
@@ -531,7 +538,46 @@ class Lowering {
     write.expr = expr;
     write.versions = 1;
     write.first = write.node = index;
-    part_written_ = std::move(write);  // after this node's own time
+    parts_written_.push_back(std::move(write));  // after this node's own time
+    return true;
+  }
+
+  // What puts tensors side by side: new memory, and a write to each part of it.
+  bool as_parts(const ir::Node& node) {
+    constexpr size_t kMaxParts = 8;  // each part is a kernel's code
+    const std::vector<Part> parts = parts_of(graph_, node);
+    if (parts.size() < 2 || parts.size() > kMaxParts) return false;
+    const ir::ValueId id = node.outputs[0].first;
+    const ir::TensorMeta& meta = value(id).meta;
+    if (!is_plain(meta) || meta.requires_grad || !is_dense(meta)) return false;
+    // Copying what is in memory is what the operator does.
+    const bool computed = std::any_of(parts.begin(), parts.end(), [&](const Part& part) {
+      const LoweredValue& v = lowered(part.value);
+      return v.expr != kNoExpr && !v.in_memory && !called_[static_cast<size_t>(part.value)];
+    });
+    if (!computed) return false;
+    std::vector<ExprId> exprs;
+    for (const Part& part : parts) {
+      exprs.push_back(read(part.value));
+      if (exprs.back() == kNoExpr) return false;
+    }
+    if (joins_by_choice(build_, exprs)) return false;
+    std::vector<Write> writes;
+    for (const Part& part : parts) {
+      Write write;
+      write.root = id;
+      write.offset = part.offset;
+      write.sizes = part.sizes;
+      write.strides = part.strides;
+      write.first = write.node = static_cast<int32_t>(&node - graph_.nodes.data());
+      ir::TensorMeta own = meta;
+      own.sizes = part.sizes;
+      write.expr = as_tensor(build_.cast(exprs[writes.size()], meta.dtype), own);
+      if (write.expr == kNoExpr) return false;
+      writes.push_back(std::move(write));
+    }
+    lowered(id).root = id;
+    parts_written_ = std::move(writes);
     return true;
   }
 
@@ -677,7 +723,7 @@ class Lowering {
   std::vector<bool> called_;  // an operand of a view or call
   std::vector<ir::OpTraits> traits_;
   std::vector<bool> may_alias_;  // per operator: a result may lie in an argument's memory
-  std::optional<Write> part_written_;
+  std::vector<Write> parts_written_;
   int32_t clock_ = 0;
   size_t mutation_entries_ = 0;
 };
