@@ -5,6 +5,7 @@
 
 #include "backend/native/groups.h"
 #include "backend/native/lowering.h"
+#include "backend/native/lowering_tables.h"
 #include "base/check.h"
 #include "ir/dead_code.h"
 #include "ir/schema.h"
@@ -351,6 +352,10 @@ class Scheduler {
   bool is_all_of(const ir::Node& node, const std::vector<ExprId>& computed) const {
     const LoweringRow* row = find_lowering(graph_.ops[node.op].name);
     if (row != nullptr && row->better_alone) return false;
+    // What joins tensors copies run by run: dear where runs are short.
+    constexpr int64_t kShortRun = 16;
+    const std::vector<Part> parts = parts_of(graph_, node);
+    if (parts.size() > 1 && parts[1].offset < kShortRun) return false;
     const auto index = static_cast<int32_t>(&node - graph_.nodes.data());
     for (ExprId id : computed) {
       if (lowered_.exprs[static_cast<size_t>(id)].born != index) return false;
