@@ -64,7 +64,16 @@ IN_PLACE = [
     "{0}.neg_()",
 ]
 # With another value, or with what rounds differently when it is fused.
-IN_PLACE_BINARY = ["{0}.add_({1})", "{0}.mul_({1})", "{0}.copy_({1})", "{0}.sub_({1})"]
+IN_PLACE_BINARY = [
+    "{0}.add_({1})",
+    "{0}.mul_({1})",
+    "{0}.copy_({1})",
+    "{0}.sub_({1})",
+    "torch.add({0}, {1}, out={0})",
+    "torch.maximum({1}, {0}, out={0})",
+    "torch.mul({1}, {1}, out={0})",
+    "torch.neg({1}, out={0})",
+]
 IN_PLACE_SMOOTH = [
     "{0}.add_({1}, alpha=0.3)",
     "{0}.lerp_({1}, 0.1)",
