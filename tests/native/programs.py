@@ -64,7 +64,16 @@ IN_PLACE = [
     "{0}.neg_()",
 ]
 # With another value, or with what rounds differently when it is fused.
-IN_PLACE_BINARY = ["{0}.add_({1})", "{0}.mul_({1})", "{0}.copy_({1})", "{0}.sub_({1})"]
+IN_PLACE_BINARY = [
+    "{0}.add_({1})",
+    "{0}.mul_({1})",
+    "{0}.copy_({1})",
+    "{0}.sub_({1})",
+    "torch.add({0}, {1}, out={0})",
+    "torch.maximum({1}, {0}, out={0})",
+    "torch.mul({1}, {1}, out={0})",
+    "torch.neg({1}, out={0})",
+]
 IN_PLACE_SMOOTH = [
     "{0}.add_({1}, alpha=0.3)",
     "{0}.lerp_({1}, 0.1)",
@@ -306,6 +315,52 @@ class Generator:
         ]
         self.emit(self.rng.choice(choices).format(v.name), False)
 
+    def join(self) -> None:
+        """Tensors side by side: equal ones, of different sizes, of different dtypes, computed or not."""
+        v = self.pick()
+        if v.tensor.dim() == 0:
+            raise LookupError
+        dim = self.rng.randrange(v.tensor.dim())
+        beside = [u for u in self.values if u.tensor.dim() == v.tensor.dim()]
+        beside = [
+            u
+            for u in beside
+            if all(
+                a == b
+                for i, (a, b) in enumerate(zip(u.tensor.shape, v.tensor.shape, strict=True))
+                if i != dim
+            )
+        ]
+        parts = [self.rng.choice([v, *beside]) for _ in range(self.rng.choice([1, 2, 2, 2, 3, 3, 4, 6]))]
+        names = [
+            self.rng.choice(
+                ["{0}", "{0}", "{0}.abs()", "({0} != 1)", f"{{0}}.narrow({dim}, 0, {{1}} // 2)"]
+            ).format(u.name, u.tensor.shape[dim])
+            for u in parts
+        ]
+        if self.rng.random() < 0.25:
+            names = [f"{v.name}" if i % 2 else f"torch.relu({v.name})" for i in range(len(names))]
+            self.emit(f"torch.stack([{', '.join(names)}], {self.rng.randrange(-1, dim + 1)})", v.exact)
+            return
+        self.emit(f"torch.cat([{', '.join(names)}], {dim})", all(u.exact for u in parts))
+
+    def repeat(self) -> None:
+        v = self.pick()
+        rank = v.tensor.dim()
+        choices = [f"{{0}}.repeat({', '.join(['2', *['1'] * rank])})"]
+        if rank:
+            choices.append(
+                f"{{0}}.repeat_interleave({self.rng.choice([2, 3, 4])}, {self.rng.randrange(rank)})"
+            )
+            choices.append(
+                "torch.stack([{0}, -{0}], -1)" if v.tensor.dtype != torch.bool else "{0}.repeat_interleave(2)"
+            )
+        if 3 <= rank <= 5 and v.tensor.dtype in FLOATS and v.tensor.numel():
+            mode = self.rng.choice(["nearest", "nearest-exact"])
+            scale = self.rng.choice([1.0, 2.0, 2.0, 3.0, 4.0])
+            choices += [f"torch.nn.functional.interpolate({{0}}, scale_factor={scale}, mode='{mode}')"] * 3
+        self.emit(self.rng.choice(choices).format(v.name), v.exact)
+
     def fill(self) -> None:
         v = self.pick()
         choices = ["torch.zeros_like({0})", "torch.ones_like({0})", "torch.full({1}, 2.5)"]
@@ -364,6 +419,8 @@ class Generator:
             self.norm,
             self.library,
             self.fill,
+            *[self.join] * 2,
+            self.repeat,
         ]
         if mutate:
             kinds += [self.in_place] * 3

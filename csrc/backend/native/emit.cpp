@@ -19,7 +19,12 @@ class KernelEmitter : private KernelFrame {
       : KernelFrame(module, kernel, target) {
     const size_t outer = kernel.dims.size() - static_cast<size_t>(kernel.inner);
     columns_ = kernel.inner > 0 ? kernel.dims.back() : 1;
-    for (size_t d = outer; d + 1 < kernel.dims.size(); ++d) segments_ *= kernel.dims[d];
+    short_ = kernel.short_columns();
+    if (short_ > 1) {
+      columns_ = kernel.columns();
+    } else {
+      for (size_t d = outer; d + 1 < kernel.dims.size(); ++d) segments_ *= kernel.dims[d];
+    }
     lanes_ = target.vector_bytes / (plan_.has_wide_lanes() ? 8 : 4);
   }
 
@@ -169,12 +174,8 @@ class KernelEmitter : private KernelFrame {
   // One vector of columns from `column` on. `tail`: only so many lanes are inside the row, 0 for all.
   void emit_body(Value* column, int copy, int tail) {
     column_ = column;
-    mask_ = nullptr;
-    if (tail != 0) {
-      llvm::SmallVector<llvm::Constant*, 16> lanes;
-      for (int k = 0; k < lanes_; ++k) lanes.push_back(b_.getInt1(k < tail));
-      mask_ = llvm::ConstantVector::get(lanes);
-    }
+    tail_ = tail;
+    mask_ = tail == 0 ? nullptr : first_lanes(lanes_, tail);
     values_.clear();
     for (const Accumulator& accumulator : accumulators_) {
       const KernelOp& op = kernel_.ops[accumulator.op];
@@ -236,34 +237,104 @@ class KernelEmitter : private KernelFrame {
 
   int64_t column_stride(const Access& access) const { return kernel_.inner > 0 ? access.strides.back() : 0; }
 
-  // base + column * stride
-  Value* at_column(Value* base, int64_t stride) {
-    if (stride == 0) return base;
-    Value* step = stride == 1 ? column_ : b_.CreateMul(column_, i64(stride));
-    return base == nullptr ? step : b_.CreateAdd(base, step);
+  // Whether columns lie at one distance from each other.
+  bool is_even(const Access& access) const {
+    return short_ == 1 || access.strides[kernel_.dims.size() - 2] == short_ * access.strides.back();
+  }
+
+  // From a column that begins a vector, as the columns of both dimensions are counted.
+  int64_t distance(const Access& access, int64_t columns) const {
+    if (is_even(access)) return columns * column_stride(access);
+    return columns / short_ * access.strides[kernel_.dims.size() - 2] +
+           columns % short_ * access.strides.back();
+  }
+
+  // Elements from the start to this vector's first column.
+  Value* at_column(const Access& access) {
+    Value* base = base_of(access);
+    const auto plus = [&](Value* position, int64_t stride) {
+      if (stride == 0) return;
+      Value* step = stride == 1 ? position : b_.CreateMul(position, i64(stride));
+      base = base == nullptr ? step : b_.CreateAdd(base, step);
+    };
+    if (is_even(access)) {
+      plus(column_, column_stride(access));
+      return base;
+    }
+    plus(b_.CreateUDiv(column_, i64(short_)), access.strides[kernel_.dims.size() - 2]);
+    if (lanes_ < short_) plus(b_.CreateURem(column_, i64(short_)), access.strides.back());
+    return base;
   }
 
   Value* emit_load(const KernelOp& op) {
-    const int64_t stride = column_stride(op.access);
-    Value* pointer = address(op.access, op.dtype, at_column(base_of(op.access), stride));
-    return load_lanes(pointer, op.dtype, stride, mask_);
+    Value* pointer = address(op.access, op.dtype, at_column(op.access));
+    if (is_even(op.access)) return load_lanes(pointer, op.dtype, column_stride(op.access), mask_);
+    const int64_t inside = op.access.strides.back();
+    const int64_t outside = op.access.strides[kernel_.dims.size() - 2];
+    const int narrow = lanes_ / static_cast<int>(short_);
+    llvm::Type* scalar = prims_.memory_type(op.dtype);
+    const llvm::Align align(c10::elementSize(op.dtype));
+    std::vector<int> lanes(static_cast<size_t>(lanes_));
+    if (inside == 0 && outside == 1 && narrow > 1) {  // each element several times
+      auto* type = llvm::FixedVectorType::get(scalar, static_cast<unsigned>(narrow));
+      Value* few = nullptr;
+      if (tail_ == 0) {
+        few = b_.CreateAlignedLoad(type, pointer, align);
+      } else {
+        few = b_.CreateMaskedLoad(type, pointer, align, first_lanes(narrow, tail_ / static_cast<int>(short_)),
+                                  llvm::Constant::getNullValue(type));
+      }
+      for (int k = 0; k < lanes_; ++k) lanes[static_cast<size_t>(k)] = k / static_cast<int>(short_);
+      return b_.CreateShuffleVector(few, lanes);
+    }
+    if (inside == 1 && outside == 0 && narrow > 0) {  // the same few elements again and again
+      auto* type = llvm::FixedVectorType::get(scalar, static_cast<unsigned>(short_));
+      for (int k = 0; k < lanes_; ++k) lanes[static_cast<size_t>(k)] = k % static_cast<int>(short_);
+      return b_.CreateShuffleVector(b_.CreateAlignedLoad(type, pointer, align), lanes);
+    }
+    Value* result =
+        llvm::Constant::getNullValue(llvm::FixedVectorType::get(scalar, static_cast<unsigned>(lanes_)));
+    for (int k = 0; k < (tail_ == 0 ? lanes_ : tail_); ++k) {
+      Value* one = b_.CreateAlignedLoad(scalar, lane_address(scalar, pointer, distance(op.access, k)), align);
+      result = b_.CreateInsertElement(result, one, static_cast<uint64_t>(k));
+    }
+    return result;
   }
 
   void emit_store(const Store& store, Value* value) {
     const ScalarType dtype = dtype_of(store);
-    const int64_t stride = column_stride(store.access);
-    Value* pointer = address(store.access, dtype, at_column(base_of(store.access), stride));
-    store_lanes(value, pointer, dtype, stride, mask_);
+    Value* pointer = address(store.access, dtype, at_column(store.access));
+    if (is_even(store.access)) {
+      store_lanes(value, pointer, dtype, column_stride(store.access), mask_);
+      return;
+    }
+    llvm::Type* scalar = prims_.memory_type(dtype);
+    for (int k = 0; k < (tail_ == 0 ? lanes_ : tail_); ++k) {
+      b_.CreateAlignedStore(b_.CreateExtractElement(value, static_cast<uint64_t>(k)),
+                            lane_address(scalar, pointer, distance(store.access, k)),
+                            llvm::Align(c10::elementSize(dtype)));
+    }
   }
 
   Value* emit_index(const KernelOp& op) {
-    const int64_t stride = column_stride(op.access);
-    Value* base = at_column(base_of(op.access), stride);
+    Value* base = at_column(op.access);
     base = base == nullptr ? i64(op.access.offset) : b_.CreateAdd(base, i64(op.access.offset));
-    return b_.CreateAdd(b_.CreateVectorSplat(static_cast<unsigned>(lanes_), base), numbers_of_lanes(stride));
+    llvm::SmallVector<llvm::Constant*, 16> lanes;
+    for (int k = 0; k < lanes_; ++k) {
+      lanes.push_back(b_.getInt64(static_cast<uint64_t>(distance(op.access, k))));
+    }
+    return b_.CreateAdd(b_.CreateVectorSplat(static_cast<unsigned>(lanes_), base),
+                        llvm::ConstantVector::get(lanes));
   }
 
-  int64_t columns_ = 1;   // of the last inner dimension
+  llvm::Constant* first_lanes(int lanes, int count) {
+    llvm::SmallVector<llvm::Constant*, 16> mask;
+    for (int k = 0; k < lanes; ++k) mask.push_back(b_.getInt1(k < count));
+    return llvm::ConstantVector::get(mask);
+  }
+
+  int64_t columns_ = 1;   // of the last inner dimension, or of the last two
+  int64_t short_ = 1;     // Kernel::short_columns
   int64_t segments_ = 1;  // points of the inner dimensions before it
   Value* flat_begin_ = nullptr;
   Value* flat_end_ = nullptr;
@@ -278,6 +349,7 @@ class KernelEmitter : private KernelFrame {
   std::vector<Value*> segment_position_;
   Value* column_ = nullptr;
   llvm::Constant* mask_ = nullptr;
+  int tail_ = 0;
 };
 
 }  // namespace

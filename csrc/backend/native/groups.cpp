@@ -128,6 +128,7 @@ void Grouping::find_needs() {
   };
   for (ir::ValueId id : graph_.outputs) need(id);
   for (const Write& write : lowered_.writes) {
+    if (write.versions == 0) continue;  // as its memory is
     need(write.root);
     need_expr(write.expr);
   }
@@ -148,6 +149,12 @@ void Grouping::find_needs() {
     if (lowered_.nodes[i] == NodeKind::kCall) used = used || !pure[node.op];
     live_[i] = used;
     if (!used) continue;
+    if (lowered_.nodes[i] == NodeKind::kMemory) {
+      for (const Write& write : lowered_.writes) {
+        if (write.versions == 0 && write.node == static_cast<int32_t>(i)) need_expr(write.expr);
+      }
+      continue;
+    }
     for (const ir::Arg& arg : node.args) ir::for_each_value(arg, need);
   }
 }
@@ -294,6 +301,10 @@ void Grouping::mark_user(ir::ValueId value) {
 void Grouping::place_call(int32_t node) {
   const int64_t key = next_key_++;
   node_key_[static_cast<size_t>(node)] = key;
+  if (lowered_.nodes[static_cast<size_t>(node)] == NodeKind::kMemory) {
+    call_key_[set_of(graph_.nodes[static_cast<size_t>(node)].outputs[0].first)] = key;
+    return;  // it looks at nothing
+  }
   if (lowered_.barriers[static_cast<size_t>(node)]) barrier_key_ = key;
   for (const ir::Arg& arg : graph_.nodes[static_cast<size_t>(node)].args) {
     ir::for_each_value(arg, [&](ir::ValueId id) {
@@ -351,13 +362,17 @@ bool Grouping::writes_in_step(int32_t id, const Write& write) const {
   }
   if (std::any_of(group.stores.begin(), group.stores.end(), touches)) return false;
   return std::none_of(group.writes.begin(), group.writes.end(), [&](int32_t other) {
-    return touches(lowered_.writes[static_cast<size_t>(other)].root);
+    const Write& before = lowered_.writes[static_cast<size_t>(other)];
+    return touches(before.root) && !before.is_apart_from(write);
   });
 }
 
 // The last place at which anything but this kernel has to do with the memory, or must not see it written
 // early.
 int64_t Grouping::last_touch(const Write& write, int32_t except) const {
+  if (write.versions == 0) {  // nobody knows the memory yet but who writes other parts of it
+    return node_key_[static_cast<size_t>(producer_[static_cast<size_t>(write.root)])];
+  }
   int64_t key = barrier_key_;
   const int32_t set = set_of(write.root);
   if (const auto call = call_key_.find(set); call != call_key_.end()) key = call->second;
@@ -377,6 +392,7 @@ int64_t Grouping::last_touch(const Write& write, int32_t except) const {
 
 void Grouping::place_write(int32_t index) {
   const Write& write = lowered_.writes[static_cast<size_t>(index)];
+  if (!needs_tensor_[static_cast<size_t>(lowered_.tensor_of(write.root))]) return;
   const ExprId real = lowered_.strip(write.expr);
   int32_t id = group_of(real);
   mark_user(write.root);  // its tensor must be there before

@@ -105,6 +105,14 @@ void cut_transposed(Kernel& kernel) {
                   [&](Access& a) { a.strides.insert(a.strides.begin() + at, a.strides.back() * kStrip); });
 }
 
+// Whether vectors are to go on beyond a short last dimension.
+bool ends_short(const Kernel& kernel) {
+  constexpr int64_t kWorthIt = 16;
+  if (kernel.dims.size() < 2) return false;
+  const int64_t last = kernel.dims.back();
+  return (last == 2 || last == 4 || last == 8) && last * kernel.dims[kernel.dims.size() - 2] >= kWorthIt;
+}
+
 }  // namespace
 
 const char* prim_name(Prim prim) { return row_of(prim).name; }
@@ -197,6 +205,7 @@ void simplify(Kernel& kernel) {
   }
   if (!reduces) kernel.inner = kernel.dims.empty() ? 0 : 1;
   if (!reduces) cut_transposed(kernel);
+  if (!reduces && ends_short(kernel)) kernel.inner = 2;
 }
 
 }  // namespace flashpoint::native

@@ -1,8 +1,9 @@
 // One generated kernel as data: an iteration space and straight-line code over it.
 //
 // The space is `outer` dimensions, whose points are rows, times `inner` dimensions, which make up a row.
-// Operands come before their users. A buffer is one tensor; accesses say how its elements lie under the
-// space, with strides per dimension, in elements.
+// Where nothing is reduced that is the last dimension, or the last two if the last one is shorter than a
+// vector. Operands come before their users. A buffer is one tensor; accesses say how its elements lie under
+// the space, with strides per dimension, in elements.
 //
 // The text is canonical: two kernels with the same text are the same code, whatever tensors they are for. It
 // is the key of the process-wide cache.
@@ -86,7 +87,9 @@ struct Kernel {
     return flat() || (by_columns() && dims.size() == static_cast<size_t>(inner) + 1);
   }
   int64_t lane_size() const { return dims[dims.size() - static_cast<size_t>(inner) - 1]; }
-  bool flat() const { return rows() == 1 && !reduces() && dims.size() <= 1; }
+  bool flat() const { return !reduces() && dims.size() == static_cast<size_t>(inner); }
+  // Of how many columns the last dimension is, where vectors go on beyond it; else 1.
+  int64_t short_columns() const { return inner == 2 && !reduces() ? dims.back() : 1; }
 
   std::string text() const;
 };

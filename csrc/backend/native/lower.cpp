@@ -4,10 +4,13 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <algorithm>
+#include <bit>
 #include <numeric>
 
 #include "backend/native/alias_sets.h"
 #include "backend/native/lowering.h"
+#include "backend/native/lowering_tables.h"
+#include "backend/native/operators.h"
 #include "base/check.h"
 #include "ir/constants.h"
 #include "ir/schema.h"
@@ -30,37 +33,19 @@ at::Tensor make_meta(const ir::TensorMeta& meta) {
   return at::empty_strided(meta.sizes, meta.strides, at::TensorOptions().dtype(meta.dtype).device(at::kMeta));
 }
 
-// May return its argument, though the schema does not say so.
-bool may_return_argument(const std::string& name) {
-  return name == "aten::dropout" || name == "aten::feature_dropout" || name == "aten::alpha_dropout" ||
-         name == "aten::type_as" || name == "aten::contiguous";
-}
-
-// Made of other operators, but what it returns is new.
-bool is_fresh_composite(const std::string& name) {
-  static constexpr std::string_view names[] = {"aten::linear",
-                                               "aten::matmul",
-                                               "aten::conv1d",
-                                               "aten::conv2d",
-                                               "aten::conv3d",
-                                               "aten::layer_norm",
-                                               "aten::batch_norm",
-                                               "aten::group_norm",
-                                               "aten::max_pool2d",
-                                               "aten::cross_entropy_loss",
-                                               "aten::scaled_dot_product_attention"};
-  return std::find(std::begin(names), std::end(names), name) != std::end(names);
-}
-
-// Whether a result may lie in an argument's memory.
-bool may_alias(const ir::Op& op) {
-  const auto handle = ir::find_operator(op);
-  if (!handle || !op.name.starts_with("aten::") || may_return_argument(op.name)) return true;
-  for (const auto& result : handle->schema().returns()) {
-    if (result.alias_info() != nullptr) return true;
-  }
-  return handle->hasKernelForDispatchKey(c10::DispatchKey::CompositeImplicitAutograd) &&
-         !is_fresh_composite(op.name);
+// Both name as many elements, and the row-major order of elements is their order in memory.
+bool keeps_order(const ir::TensorMeta& from, const ir::TensorMeta& to) {
+  const auto is_row_major = [](const ir::TensorMeta& meta) {
+    int64_t expected = 1;
+    for (size_t d = meta.sizes.size(); d-- > 0;) {
+      if (meta.sizes[d] == 1) continue;
+      if (meta.strides[d] != expected) return false;
+      expected *= meta.sizes[d];
+    }
+    return true;
+  };
+  if (numel(from.sizes) != numel(to.sizes) || numel(from.sizes) == 0) return false;
+  return is_row_major(from) && is_row_major(to);
 }
 
 class Lowering {
@@ -101,7 +86,7 @@ class Lowering {
       if (changes_sizes(node, writes)) return std::nullopt;
       settle(node);
       result_.nodes[i] = classify(node, writes);
-      if (result_.nodes[i] == NodeKind::kLowered) continue;
+      if (result_.nodes[i] == NodeKind::kLowered || result_.nodes[i] == NodeKind::kMemory) continue;
       for (const ir::Arg& arg : node.args) {
         ir::for_each_value(arg, [&](ir::ValueId id) { called_[static_cast<size_t>(id)] = true; });
       }
@@ -144,14 +129,23 @@ class Lowering {
     if (!handle) return true;
     if (handle->hasTag(at::Tag::inplace_view)) return true;
     if (op.name.find("resize") != std::string::npos || op.name.find("set_") != std::string::npos) return true;
-    const auto& arguments = handle->schema().arguments();
-    for (size_t i = 0; i < arguments.size(); ++i) {
-      if (arguments[i].kwarg_only() && arguments[i].alias_info() != nullptr &&
-          arguments[i].alias_info()->isWrite()) {
-        return true;  // out=
-      }
+    return names_result(op, writes) && !fits_in_place(node, writes);
+  }
+
+  // The one result has the size of the memory it is to be written to, whatever the numbers are.
+  bool fits_in_place(const ir::Node& node, uint64_t writes) const {
+    const auto target = static_cast<size_t>(std::countr_zero(writes));
+    if (!std::has_single_bit(writes) || target >= node.args.size() || traits_[node.op].dynamic_shape ||
+        node.outputs.size() != 1 || node.outputs[0].is_list) {
+      return false;
     }
-    return false;
+    bool sure = node.args[target].kind == ir::Arg::Kind::kValue;
+    for (size_t i = 0; i < node.args.size(); ++i) {
+      ir::for_each_value(node.args[i], [&](ir::ValueId id) {
+        sure = sure && !unsure_[static_cast<size_t>(id)] && !(is_number(id) && decides_sizes(node, i));
+      });
+    }
+    return sure && value(node.args[target].value).meta.sizes == value(node.outputs[0].first).meta.sizes;
   }
 
   // ---- writes that wait
@@ -247,7 +241,7 @@ class Lowering {
     // What autocast or a switch of global flags does is left to the operator itself.
     const bool plain = state.autocast.empty() && !state.flags;
     if (!unsure) {
-      if (plain && writes == 1 && (as_new_version(node) || as_write(node))) {
+      if (plain && std::has_single_bit(writes) && (as_new_version(node) || as_write(node, writes))) {
         tick(node);
         return NodeKind::kLowered;
       }
@@ -255,7 +249,12 @@ class Lowering {
         tick(node);
         return NodeKind::kView;
       }
-      if (writes == 0 && node.mutates.empty() && plain && as_exprs(node, graph_.ops[node.op].name)) {
+      const bool pure = writes == 0 && node.mutates.empty() && plain;
+      if (pure && as_parts(node)) {
+        tick(node);
+        return NodeKind::kMemory;
+      }
+      if (pure && as_exprs(node, graph_.ops[node.op].name)) {
         tick(node);
         return NodeKind::kLowered;
       }
@@ -295,13 +294,14 @@ class Lowering {
 
   void tick(const ir::Node& node) {
     result_.times[static_cast<size_t>(&node - graph_.nodes.data())] = clock_++;
-    if (part_written_) perform(*std::exchange(part_written_, std::nullopt));
+    for (Write& write : std::exchange(parts_written_, {})) perform(std::move(write));
   }
 
-  // Indexing has a size of its own only where a mask selects.
+  // Indexing has a size of its own only where a mask selects, repetition where tensors say how often.
   bool indexes_by_position(const ir::Node& node) const {
     const std::string& name = graph_.ops[node.op].name;
     if (name == "aten::where") return node.args.size() > 1;  // of a condition alone it is nonzero
+    if (name == "aten::repeat_interleave") return graph_.ops[node.op].overload == "self_int";
     if (name != "aten::index" && name != "aten::index_put_" && name != "aten::_unsafe_index") return false;
     bool positions = true;
     for (size_t i = 1; i < node.args.size(); ++i) {
@@ -397,21 +397,6 @@ class Lowering {
     return false;  // it is placed, but it runs as a call
   }
 
-  // Row-major order of elements is the same under both shapes.
-  static bool keeps_order(const ir::TensorMeta& from, const ir::TensorMeta& to) {
-    if (numel(from.sizes) != numel(to.sizes) || numel(from.sizes) == 0) return false;
-    return is_row_major(from) && is_row_major(to);
-  }
-  static bool is_row_major(const ir::TensorMeta& meta) {
-    int64_t expected = 1;
-    for (size_t d = meta.sizes.size(); d-- > 0;) {
-      if (meta.sizes[d] == 1) continue;
-      if (meta.strides[d] != expected) return false;
-      expected *= meta.sizes[d];
-    }
-    return true;
-  }
-
   // ---- expressions
 
   // The expression to read a tensor by, or none.
@@ -478,15 +463,17 @@ class Lowering {
     return true;
   }
 
-  // `add_` on memory that others may see, or that the program may look at again.
-  bool as_write(const ir::Node& node) {
+  // `add_` on memory that others may see, or that the program may look at again; `add` with `out`.
+  bool as_write(const ir::Node& node, uint64_t writes) {
     const std::string& name = graph_.ops[node.op].name;
-    if (!name.starts_with("aten::") || !name.ends_with('_') || node.args.empty() ||
+    const auto place = static_cast<size_t>(std::countr_zero(writes));
+    const bool in_place = name.ends_with('_');
+    if (!name.starts_with("aten::") || in_place != (place == 0) || place >= node.args.size() ||
         node.outputs.size() != 1) {
       return false;
     }
-    if (node.args[0].kind != ir::Arg::Kind::kValue || node.outputs[0].is_list) return false;
-    const ir::ValueId target = node.args[0].value;
+    if (node.args[place].kind != ir::Arg::Kind::kValue || node.outputs[0].is_list) return false;
+    const ir::ValueId target = node.args[place].value;
     const ir::ValueId id = node.outputs[0].first;
     const ir::ValueId root = lowered(target).root;
     const ir::TensorMeta& before = value(target).meta;
@@ -503,8 +490,9 @@ class Lowering {
     for (ir::ValueId input : node.mutates) {
       if (input != root) return false;
     }
-    if (reads_elsewhere(node)) return false;
-    const std::vector<ExprId> exprs = exprs_of(node, name.substr(0, name.size() - 1), true);
+    if (reads_elsewhere(node, place)) return false;
+    const std::vector<ExprId> exprs =
+        in_place ? exprs_of(node, name.substr(0, name.size() - 1), true) : exprs_for(node, place);
     if (exprs.empty()) return false;
     const ExprId expr = exprs[0];
     const bool whole = result_.tensor_of(target) == root;
@@ -531,17 +519,73 @@ class Lowering {
     write.expr = expr;
     write.versions = 1;
     write.first = write.node = index;
-    part_written_ = std::move(write);  // after this node's own time
+    parts_written_.push_back(std::move(write));  // after this node's own time
     return true;
   }
 
-  // Of the memory that its first argument names, another one names other elements: what an operator reads
-  // there depends on the order in which it writes, or is an error.
-  bool reads_elsewhere(const ir::Node& node) const {
-    const ir::ValueId target = node.args[0].value;
+  // What puts tensors side by side: new memory, and a write to each part of it.
+  bool as_parts(const ir::Node& node) {
+    constexpr size_t kMaxParts = 8;  // each part is a kernel's code
+    const std::vector<Part> parts = parts_of(graph_, node);
+    if (parts.size() < 2 || parts.size() > kMaxParts) return false;
+    const ir::ValueId id = node.outputs[0].first;
+    const ir::TensorMeta& meta = value(id).meta;
+    if (!is_plain(meta) || meta.requires_grad || !is_dense(meta)) return false;
+    // Copying what is in memory is what the operator does.
+    const bool computed = std::any_of(parts.begin(), parts.end(), [&](const Part& part) {
+      const LoweredValue& v = lowered(part.value);
+      return v.expr != kNoExpr && !v.in_memory && !called_[static_cast<size_t>(part.value)];
+    });
+    if (!computed) return false;
+    std::vector<ExprId> exprs;
+    for (const Part& part : parts) {
+      exprs.push_back(read(part.value));
+      if (exprs.back() == kNoExpr) return false;
+    }
+    if (joins_by_choice(build_, exprs)) return false;
+    std::vector<Write> writes;
+    for (const Part& part : parts) {
+      Write write;
+      write.root = id;
+      write.offset = part.offset;
+      write.sizes = part.sizes;
+      write.strides = part.strides;
+      write.first = write.node = static_cast<int32_t>(&node - graph_.nodes.data());
+      ir::TensorMeta own = meta;
+      own.sizes = part.sizes;
+      write.expr = as_tensor(build_.cast(exprs[writes.size()], meta.dtype), own);
+      if (write.expr == kNoExpr) return false;
+      writes.push_back(std::move(write));
+    }
+    lowered(id).root = id;
+    parts_written_ = std::move(writes);
+    return true;
+  }
+
+  // What is to be written to the memory that out= names: what the operator gives without it. Of other dtypes
+  // the result would be converted.
+  std::vector<ExprId> exprs_for(const ir::Node& node, size_t place) {
+    ir::Node plain = node;
+    plain.args.resize(place);
+    for (const ir::Arg& arg : plain.args) {
+      bool same = true;
+      ir::for_each_value(arg, [&](ir::ValueId id) {
+        same = same && !is_number(id) && value(id).meta.dtype == value(node.args[place].value).meta.dtype;
+      });
+      if (!same || arg.kind == ir::Arg::Kind::kList) return {};
+    }
+    const auto op = without_out(graph_.ops[node.op], place);
+    return op ? exprs_of(plain, op->name, true, &*op) : std::vector<ExprId>();
+  }
+
+  // Of the memory that is written to, another argument names other elements: what an operator reads there
+  // depends on the order in which it writes, or is an error.
+  bool reads_elsewhere(const ir::Node& node, size_t place) const {
+    const ir::ValueId target = node.args[place].value;
     const ir::TensorMeta& meta = value(target).meta;
-    for (size_t i = 1; i < node.args.size(); ++i) {
+    for (size_t i = 0; i < node.args.size(); ++i) {
       const ir::Arg& arg = node.args[i];
+      if (i == place) continue;
       if (arg.kind != ir::Arg::Kind::kValue || is_number(arg.value) ||
           aliases_.id(arg.value) != aliases_.id(target) ||
           result_.tensor_of(arg.value) == result_.tensor_of(target)) {
@@ -584,8 +628,9 @@ class Lowering {
   }
 
   // The expressions of the node's results, or nothing. in_place: their memory is there already.
-  std::vector<ExprId> exprs_of(const ir::Node& node, const std::string& name, bool in_place) {
-    const ir::Op& op = graph_.ops[node.op];
+  std::vector<ExprId> exprs_of(const ir::Node& node, const std::string& name, bool in_place,
+                               const ir::Op* other = nullptr) {
+    const ir::Op& op = other == nullptr ? graph_.ops[node.op] : *other;
     const LoweringRow* row = find_lowering(name);
     if (row == nullptr || node.outputs.empty()) return {};
     for (const ir::Output& output : node.outputs) {
@@ -677,7 +722,7 @@ class Lowering {
   std::vector<bool> called_;  // an operand of a view or call
   std::vector<ir::OpTraits> traits_;
   std::vector<bool> may_alias_;  // per operator: a result may lie in an argument's memory
-  std::optional<Write> part_written_;
+  std::vector<Write> parts_written_;
   int32_t clock_ = 0;
   size_t mutation_entries_ = 0;
 };

@@ -4,6 +4,8 @@
 // has a shape and a dtype but no memory. Equal expressions are one. A node of the graph is then one of
 //  - lowered: its outputs are expressions ("virtual" values), whose memory exists only if someone needs it;
 //  - a view: its outputs lie in an operand's memory. Reading them reads that memory with other strides;
+//  - memory: its output is fresh memory, and a Write to each part of it follows. What puts tensors side by
+//    side is that where a part is computed: it is computed in its place;
 //  - a call: it runs as it was recorded, on tensors.
 // Whether a node is a view, and of what, is not known here but asked: the operator runs on meta tensors.
 //
@@ -57,7 +59,7 @@ struct Expr {
   int32_t born = -1;                // the node whose lowering needed it first
 };
 
-enum class NodeKind : uint8_t { kCall, kView, kLowered };
+enum class NodeKind : uint8_t { kCall, kView, kLowered, kMemory };
 
 struct LoweredValue {
   ExprId expr = kNoExpr;            // what it is computed by, if it is virtual
@@ -77,9 +79,14 @@ struct Write {
   ir::Dims sizes;
   ir::Dims strides;
   ExprId expr = kNoExpr;
-  int32_t versions = 0;  // how many in-place operators it stands for
+  int32_t versions = 0;  // how many in-place operators it stands for; 0: it fills a part of new memory
   int32_t first = -1;    // the first of them
   int32_t node = -1;     // the last of them
+
+  // Parts of new memory have no element in common.
+  bool is_apart_from(const Write& other) const {
+    return versions == 0 && other.versions == 0 && node == other.node;
+  }
 };
 
 // A number that is an operator's Scalar: eager raises if the dtype cannot hold it.

@@ -332,8 +332,9 @@ int32_t row_dims(const ir::Dims& shape, const c10::IValue& dims) {
 const LoweringRow* find_lowering(std::string_view name) {
   static const std::unordered_map<std::string_view, const LoweringRow*> rows = [] {
     std::unordered_map<std::string_view, const LoweringRow*> all;
-    for (const auto& table : {pointwise_lowerings(), backward_lowerings(), joining_lowerings(),
-                              selecting_lowerings(), std::span<const LoweringRow>(kRows)}) {
+    for (const auto& table :
+         {pointwise_lowerings(), backward_lowerings(), joining_lowerings(), repeating_lowerings(),
+          selecting_lowerings(), std::span<const LoweringRow>(kRows)}) {
       for (const LoweringRow& row : table) all.emplace(row.name, &row);
     }
     return all;

@@ -32,7 +32,7 @@ std::string Lowered::text(const ir::Graph& graph) const {
       print_dims(out, write.strides);
       if (write.offset != 0) out += "+" + std::to_string(write.offset);
       out += " = e" + std::to_string(write.expr);
-      if (write.versions != 1) out += " for " + std::to_string(write.versions);
+      if (write.versions > 1) out += " for " + std::to_string(write.versions);
       out += "\n";
     }
   };
@@ -63,7 +63,7 @@ std::string Lowered::text(const ir::Graph& graph) const {
   for (size_t i = 0; i < nodes.size(); ++i) {
     const ir::Node& node = graph.nodes[i];
     print_writes(times[i]);
-    static constexpr const char* kinds[] = {"call", "view", "lowered"};
+    static constexpr const char* kinds[] = {"call", "view", "lowered", "memory"};
     out += "  " + std::string(kinds[static_cast<size_t>(nodes[i])]) + " " + graph.ops[node.op].name;
     for (const ir::Output& output : node.outputs) {
       for (int32_t k = 0; k < output.count; ++k) {

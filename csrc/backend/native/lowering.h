@@ -90,6 +90,7 @@ struct LoweringRow {
   uint32_t numbers = 0;                    // bit i: argument i may be a number that is no constant
   ResultsLowerer lower_results = nullptr;  // instead of `lower`
   bool takes_list = false;                 // the first argument is a list of tensors
+  bool better_alone = false;               // a kernel that does nothing else beats calling it
 };
 // By operator name without overload; null when there is none.
 const LoweringRow* find_lowering(std::string_view name);

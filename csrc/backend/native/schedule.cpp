@@ -4,6 +4,8 @@
 #include <map>
 
 #include "backend/native/groups.h"
+#include "backend/native/lowering.h"
+#include "backend/native/lowering_tables.h"
 #include "base/check.h"
 #include "ir/dead_code.h"
 #include "ir/schema.h"
@@ -254,7 +256,9 @@ class Scheduler {
     }
     for (const Grouping::Step& step : grouping_.steps()) {
       if (step.node >= 0) {
-        add_call(graph_.nodes[static_cast<size_t>(step.node)]);
+        const ir::Node& node = graph_.nodes[static_cast<size_t>(step.node)];
+        const bool memory = lowered_.nodes[static_cast<size_t>(step.node)] == NodeKind::kMemory;
+        add_call(memory ? as_memory(node) : node);
       } else {
         add_kernel(step.group);
       }
@@ -285,6 +289,24 @@ class Scheduler {
   bool is_overwritten(ir::ValueId id) const {
     const auto writes = [&](ir::ValueId v) { return lowered_.values[static_cast<size_t>(v)].writes; };
     return writes(id) != writes(lowered_.tensor_of(id));
+  }
+
+  // The memory of the node's result, whose elements kernels write.
+  ir::Node as_memory(ir::Node node) {
+    const ir::TensorMeta& meta = graph_.values[static_cast<size_t>(node.outputs[0].first)].meta;
+    const auto list = [](const ir::Dims& dims) {
+      return ir::Arg::of_constant(c10::IValue(std::vector<int64_t>(dims.begin(), dims.end())));
+    };
+    const auto nothing = [] { return ir::Arg::of_constant(c10::IValue()); };
+    node.op = result_.graph.intern_op({"aten::empty_strided", ""});
+    node.args = {list(meta.sizes),
+                 list(meta.strides),
+                 ir::Arg::of_constant(static_cast<int64_t>(meta.dtype)),
+                 nothing(),
+                 ir::Arg::of_constant(c10::IValue(meta.device)),
+                 nothing()};
+    ++result_.operators_lowered;
+    return node;
   }
 
   void add_call(ir::Node node) {
@@ -328,6 +350,12 @@ class Scheduler {
 
   // Whether a kernel that computes this does what the node does, and the node can be called in its place.
   bool is_all_of(const ir::Node& node, const std::vector<ExprId>& computed) const {
+    const LoweringRow* row = find_lowering(graph_.ops[node.op].name);
+    if (row != nullptr && row->better_alone) return false;
+    // What joins tensors copies run by run: dear where runs are short.
+    constexpr int64_t kShortRun = 16;
+    const std::vector<Part> parts = parts_of(graph_, node);
+    if (parts.size() > 1 && parts[1].offset < kShortRun) return false;
     const auto index = static_cast<int32_t>(&node - graph_.nodes.data());
     for (ExprId id : computed) {
       if (lowered_.exprs[static_cast<size_t>(id)].born != index) return false;
