@@ -268,7 +268,8 @@ PyObject* vectorcall(PyObject* callable, PyObject* const* args, size_t nargsf, P
     if (!runs_eagerly_at_limit(*state, limit, name_of(function, *state), last_miss)) return nullptr;
     return call_eagerly(function, args, nargs, kwnames);
   }
-  if (!start.may_record()) {
+  // What may have no break says so each time.
+  if (!start.may_record() && !state->fullgraph) {
     if (log_enabled(LogKind::kBreak))
       log_line("skip " + name_of(function, *state) + ", " + std::to_string(start.rest) +
                " more times: " + start.rest_reason);

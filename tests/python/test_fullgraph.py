@@ -151,3 +151,20 @@ def test_sections_of_tensor_split_are_known() -> None:
         x = torch.randn(2, 3, 4)
         for got, want in zip(compiled(x), fn(x), strict=True):
             assert torch.equal(got, want)
+
+
+def test_a_break_is_an_error_each_time() -> None:
+    """However often it was tried, nothing runs eagerly in silence."""
+    ran = []
+
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        y = x + 1
+        print(end="")
+        ran.append(1)
+        return y * 2
+
+    compiled = flashpoint.compile(fn, fullgraph=True)
+    for _ in range(12):
+        with pytest.raises(RuntimeError, match="fullgraph=True"):
+            compiled(torch.ones(2))
+    assert not ran
