@@ -43,7 +43,10 @@ class Hoist {
     moved_.insert(items_.begin(), items_.end());
     for (const IndexBounds& index : indices_) require(index.value, index.node);
     for (const int32_t i : expected_) require(node(i).args[0].value, i);
-    return possible_ && alone() && !(views_ && !written_.empty());
+    // What a view shows changes with writes that are not followed here; indices are checked in their place
+    // too.
+    const bool follows_views = written_.empty() && expected_.empty();
+    return possible_ && alone() && (follows_views || !views_);
   }
   std::vector<int32_t> checked;  // nodes of the result
 

@@ -147,8 +147,7 @@ class Recorder final : public Observer {
  private:
   friend class Rules;
 
-  // Notes that C code is about to take elements out of the container while the program runs on: a change of
-  // it then ends the recording.
+  // C code takes elements out of it while the program runs on: a change of it then ends the recording.
   void watch_lazily(PyObject* container);
 
   // recorder.cpp: events, sources
@@ -178,6 +177,8 @@ class Recorder final : public Observer {
   PyObject* type_lookup(PyTypeObject* type, const char* literal);  // a string literal
   void read_attr(PyObject* object, PyObject* name);
   void read_attr_once(PyObject* object, PyObject* name);
+  void read_mapping_methods(PyObject* object);
+  void read_function_mode(PyObject* mode);
   void read_getattr_hook(PyObject* o, PyTypeObject* type, PyObject* name);
   void read_generic_attr(PyObject* object, PyTypeObject* type, PyObject* name, bool getattr_hook);
   void read_type_attr(PyObject* type, PyObject* name);
@@ -190,8 +191,7 @@ class Recorder final : public Observer {
   void read_tensor_attr(PyObject* tensor, PyObject* name);
   void read_c_attr(PyObject* object, PyTypeObject* type, PyObject* name, PyObject* descriptor);
   void read_slot(PyObject* object, PyObject* descriptor, PyObject* value);
-  // All its slots, as C code does that copies it.
-  void read_slots(PyObject* object);
+  void read_slots(PyObject* object);  // all of them, as C code does that copies it
   void read_descriptor(PyObject* descriptor);
   bool read_instance_dict(PyObject* object, PyObject* name);  // true when the instance has the name
   NodeId instance_dict_node(PyObject* object);
@@ -210,8 +210,6 @@ class Recorder final : public Observer {
   void read_length(PyObject* container);
   void read_truth(PyObject* object);
   void read_iterable(PyObject* iterable);
-  void read_mapping_methods(PyObject* object);  // read_attr.cpp
-  void read_function_mode(PyObject* mode);
   void read_iterable_if_container(PyObject* object);
   void read_subscript(PyObject* container, PyObject* key);
   void read_contains(PyObject* container, PyObject* item);
@@ -276,8 +274,7 @@ class Recorder final : public Observer {
   // Before a container that was written in parts is read as a whole: guards what it held at entry, so that
   // there is nothing left to learn. False where that is not known any more.
   bool settle(PyObject* container);
-  // The class of the type's resolution order that this recording gave the attribute, null if none provides
-  // it.
+  // The class of the type's resolution order that this recording gave the attribute; null: none provides it.
   PyTypeObject* written_provider(PyTypeObject* type, PyObject* name) const;
   void append_to_list(PyObject* list, PyObject* item);
   // A number takes the place of one that is known to change. False: it does not, and nothing was recorded.

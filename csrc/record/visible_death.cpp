@@ -188,7 +188,17 @@ bool dies_visibly(const std::vector<PyObject*>& references) {
   return std::any_of(references.begin(), references.end(), is_owned) && Search().run(references);
 }
 
+// Made by a function, maybe for one call; its bases tell of it as long as it lives.
+static bool is_local_class(PyObject* o) {
+  if (!PyType_Check(o) || !PyType_HasFeature(reinterpret_cast<PyTypeObject*>(o), Py_TPFLAGS_HEAPTYPE))
+    return false;
+  const char* name = PyUnicode_AsUTF8(reinterpret_cast<PyHeapTypeObject*>(o)->ht_qualname);
+  if (name == nullptr) return PyErr_Clear(), true;
+  return std::string_view(name).find("<locals>") != std::string_view::npos;
+}
+
 bool is_watched_instance(PyObject* o) {
+  if (o != nullptr && is_local_class(o)) return true;
   return !is_silent(o) && !is_tensor(o) && !PyFunction_Check(o) &&
          PyType_HasFeature(Py_TYPE(o), Py_TPFLAGS_HEAPTYPE) && has_weakrefs(o);
 }

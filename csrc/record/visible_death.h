@@ -18,8 +18,8 @@ namespace flashpoint {
 // for each that is held; too many of one object only make the answer more careful.
 bool dies_visibly(const std::vector<PyObject*>& references);
 
-// Whether the death of a class's instance with weak references may be noticed, whoever else refers to it: who
-// does cannot be told where it is part of a cycle.
+// Whether the death of a class's instance with weak references, or of a class that a function made, may be
+// noticed, whoever else refers to it: who does cannot be told where it is part of a cycle.
 bool is_watched_instance(PyObject* object);
 
 // Whether something that the object holds on to, itself included, would be noticed to die. Who else holds it

@@ -115,6 +115,26 @@ def written_view(x):
     assert x[2] > -100
     return x * 2
 
+def older_view(x):
+    y = x[1:]
+    x.mul_(-1)
+    assert (y > -4.5).all()
+    return x * 2
+
+def detached(x):
+    y = x.detach()
+    x.add_(50)
+    assert y.sum() < 160
+    return x * 2
+
+def view_of_made(x):
+    y = x * 2
+    z = y.view(3)
+    x.add_(1)
+    z.mul_(30)
+    assert y.sum() < 800
+    return x + y
+
 def indexed(x):
     STATE.copy_(x)
     assert x.sum() > -100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -176,3 +177,23 @@ def test_a_class_that_leaves_is_made_each_time(fn: Callable) -> None:
         assert torch.equal(got.value, x.sin() + 1)
         seen.append(got if isinstance(got, type) else type(got))
     assert len(set(seen)) == len(seen)
+
+
+def test_nothing_keeps_a_class_alive() -> None:
+    """Recordings behind a class statement that ran do not hold the class: its bases would tell of it."""
+
+    class Older:
+        pass
+
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        class Made(Older):
+            pass
+
+        return x * len(Older.__subclasses__())
+
+    compiled = flashpoint.compile(fn)
+    x = torch.ones(2)
+    for _ in range(6):
+        assert torch.equal(compiled(x), x)
+        gc.collect()
+        assert Older.__subclasses__() == []
